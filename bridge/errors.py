@@ -1,0 +1,76 @@
+"""Every error that this package raises.
+
+    BridgeError
+    ├── ConfigError          the operator's files: names file, key and cure
+    ├── PbxError             the PBX refused or failed
+    │   ├── PbxUnreachable   nobody answers there
+    │   ├── PbxRefused       it answers, and says no (wrong password, missing right, no such extension)
+    │   └── PbxGone          the channel or mixing bridge is there no more (the caller hung up)
+    ├── MediaError           the media process refused or failed
+    │   ├── MediaUnreachable it is not there, or its socket ended
+    │   └── MediaFull        every slot is taken
+    ├── EngineError          an engine failed
+    │   ├── EngineMissing    its extra, model or key is not installed
+    │   └── EngineLost       its connection or process ended in mid-call
+    └── SessionError         the session store failed
+        └── StoreUnreachable Redis does not answer
+
+A foreign library's exceptions are translated where they enter. A message is one line; where the
+operator can do something about it, it names the cure.
+"""
+
+
+class BridgeError(Exception):
+    """Base of every error of this package."""
+
+
+class ConfigError(BridgeError):
+    """A file of the operator's can't be used as it is."""
+
+
+class PbxError(BridgeError):
+    """The PBX refused or failed."""
+
+
+class PbxUnreachable(PbxError):
+    """Nobody answers at the PBX's address."""
+
+
+class PbxRefused(PbxError):
+    """The PBX answers, and says no."""
+
+
+class PbxGone(PbxError):
+    """The channel or mixing bridge that was meant is there no more."""
+
+
+class MediaError(BridgeError):
+    """The media process refused or failed."""
+
+
+class MediaUnreachable(MediaError):
+    """The media process is not there, or its socket ended."""
+
+
+class MediaFull(MediaError):
+    """Every slot is taken."""
+
+
+class EngineError(BridgeError):
+    """An engine failed."""
+
+
+class EngineMissing(EngineError):
+    """An engine's extra, model or key is not installed."""
+
+
+class EngineLost(EngineError):
+    """An engine's connection or process ended in mid-call."""
+
+
+class SessionError(BridgeError):
+    """The session store failed."""
+
+
+class StoreUnreachable(SessionError):
+    """Redis does not answer."""
