@@ -1,0 +1,75 @@
+"""An agent: the character that answers a call, as the operator writes it in `agents/NAME.toml`.
+
+Everything that is common to all engines stands here as typed settings; what only one engine
+understands stands in the table of that engine's name (`[offline]`, `[echo]`), read by the engine.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bridge.errors import ConfigError
+from bridge.settings import build
+
+
+@dataclass(frozen=True)
+class TurnSettings:
+    """When somebody speaks, in the operator's words."""
+
+    sensitivity: float = 0.5
+    """Of the speech detector, 0 (deaf) to 1 (nervous)."""
+    min_speech_ms: int = 100
+    """Speech shorter than this while the agent is silent is no turn."""
+    min_speech_while_speaking_ms: int = 240
+    """Speech shorter than this while the agent speaks doesn't interrupt it."""
+    end_silence_ms: int = 600
+    """Silence after speech that ends the caller's turn."""
+    barge_in: Literal["auto", "engine", "off"] = "auto"
+    """Who may cut the agent short: the bridge, only the engine, or nobody."""
+    no_input_ms: int = 8000
+    """Silence after which the engine is told that the caller says nothing."""
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Where an agent may hand a caller to."""
+
+    context: str = "from-ari-bridge"
+    extensions: tuple[str, ...] = ()
+    """The allowlist; the first is where a caller goes who just wants a human."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One agent file."""
+
+    name: str
+    engine: str = "offline"
+    language: str = "en"
+    greeting: str = ""
+    max_call_s: int = 1800
+    turns: TurnSettings = field(default_factory=TurnSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+    offline: dict[str, Any] = field(default_factory=dict)
+    echo: dict[str, Any] = field(default_factory=dict)
+
+
+def load(folder: Path, name: str) -> Agent:
+    """Read `folder/name.toml`.
+
+    Raises:
+        ConfigError: no such agent (with those that there are), or a file that can't be understood.
+    """
+    known = sorted(p.stem for p in folder.glob("*.toml"))
+    if name not in known:  # also keeps a dialplan from naming a path
+        have = ", ".join(known) or "none"
+        raise ConfigError(f"no agent '{name}' in {folder}; there are: {have}")
+    path = folder / f"{name}.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return build(Agent, {"name": name, **table}, str(path))

@@ -1,0 +1,1 @@
+"""The minds: anything that can hold a spoken conversation."""

@@ -1,0 +1,1 @@
+"""The PBX side: which calls there are, and what can be done to one."""

@@ -1,0 +1,1 @@
+"""What is remembered of a call, so that another process can go on with it."""
