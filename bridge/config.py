@@ -1,0 +1,86 @@
+"""One `bridge.toml` from the settings that each layer declares for itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bridge.errors import ConfigError
+from bridge.media.settings import MediaSettings
+from bridge.pbx.settings import AsteriskSettings
+from bridge.sessions.redis import RedisSettings
+from bridge.settings import build
+
+PLACES = (Path("bridge.toml"), Path("/etc/ari-bridge/bridge.toml"))
+
+
+@dataclass(frozen=True)
+class AgentsSettings:
+    """Where the agents' files are."""
+
+    folder: str = ""
+    """Relative to the configuration file; empty for the samples that come with the package."""
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What is logged, to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of it; each field is a table of the file."""
+
+    asterisk: AsteriskSettings = field(default_factory=AsteriskSettings)
+    media: MediaSettings = field(default_factory=MediaSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    agents: AgentsSettings = field(default_factory=AgentsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+def load(path: Path | None) -> Config:
+    """Read the configuration file; without a path the first of `PLACES` that is there.
+
+    Raises:
+        ConfigError: no file, one that can't be read, or a key in it that can't be understood.
+    """
+    if path is None:
+        path = next((place for place in PLACES if place.is_file()), None)
+        if path is None:
+            raise ConfigError(f"no configuration: name one with --config, or make {PLACES[0]}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    config = _build(table, path)
+    given = config.agents.folder
+    samples = Path(__file__).parent / "agents"
+    if not samples.is_dir():  # a checkout, not an installed wheel
+        samples = Path(__file__).parents[1] / "agents"
+    folder = path.parent / given if given else samples
+    if not folder.is_dir():
+        raise ConfigError(f"{path} [agents]: folder {folder} is not there")
+    return dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)))
+
+
+def _build(table: dict[str, object], path: Path) -> Config:
+    """Name tables as TOML does: `bridge.toml [media]: unknown key …`."""
+    tables = {f.name: f for f in dataclasses.fields(Config)}
+    parts: dict[str, object] = {}
+    for name, content in table.items():
+        if name in tables and isinstance(content, dict):
+            parts[name] = build(_class_of(name), content, f"{path} [{name}]")
+        else:
+            build(Config, {name: content}, str(path))  # raises, with the nearest name
+    return Config(**parts)  # type: ignore[arg-type]
+
+
+def _class_of(name: str) -> type:
+    return type(getattr(Config(), name))

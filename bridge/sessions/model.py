@@ -1,0 +1,102 @@
+"""What is remembered of a call, and how it stands in Redis.
+
+A call is one hash and one stream, whose names share a hash tag so that a Cluster keeps them together:
+
+    ari-bridge:{ID}:call         hash    the `Record`, one field each, as text
+    ari-bridge:{ID}:transcript   stream  one `Line` an entry, in order, agent text as far as it was heard
+    ari-bridge:calls             zset    every call that is still stored, by the time it began
+
+Both carry `v`, the version of their form. Times are seconds since the epoch. A call that ended stays for
+`RedisSettings.keep_ended_s`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+FORM = "1"
+PREFIX = "ari-bridge"
+INDEX = f"{PREFIX}:calls"
+
+Role = Literal["caller", "agent", "dtmf", "event"]
+State = Literal["setup", "talking", "ended"]
+
+
+def call_key(call_id: str) -> str:
+    """Name of the call's hash."""
+    return f"{PREFIX}:{{{call_id}}}:call"
+
+
+def transcript_key(call_id: str) -> str:
+    """Name of the call's transcript stream."""
+    return f"{PREFIX}:{{{call_id}}}:transcript"
+
+
+@dataclass(slots=True)
+class Record:
+    """The state of one call."""
+
+    call_id: str
+    agent: str = ""
+    engine: str = ""
+    worker: str = ""
+    pbx: str = ""
+    caller: str = ""
+    dialed: str = ""
+    codec: str = ""
+    state: State = "setup"
+    result: str = ""
+    """How it ended: `hung-up`, `transferred`, `done`, `failed`, `unknown-agent`, `shutdown`."""
+    reason: str = ""
+    """One line more about the result, for people."""
+    started: float = 0.0
+    answered: float = 0.0
+    ended: float = 0.0
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> Record:
+        """Read a hash back; fields of a newer form that we don't know are left alone."""
+        known = {f.name: f.type for f in dataclasses.fields(cls)}
+        return cls(
+            **{
+                name: float(text) if known[name] == "float" else text  # type: ignore[arg-type]
+                for name, text in fields.items()
+                if name in known
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a transcript."""
+
+    at: float
+    role: Role
+    text: str
+    heard_ms: int | None = None
+    """Of agent speech: how much of it the caller heard."""
+    cut: bool = False
+    """The caller interrupted it."""
+
+    def fields(self) -> dict[str, str]:
+        """As a stream entry."""
+        entry = {"v": FORM, "at": f"{self.at:.3f}", "role": self.role, "text": self.text}
+        if self.heard_ms is not None:
+            entry |= {"heard_ms": str(self.heard_ms), "cut": str(int(self.cut))}
+        return entry
+
+    @classmethod
+    def from_fields(cls, entry: Mapping[str, str]) -> Line:
+        """Read a stream entry back."""
+        heard = entry.get("heard_ms")
+        role: Role = entry["role"]  # type: ignore[assignment]
+        return cls(
+            at=float(entry["at"]),
+            role=role,
+            text=entry["text"],
+            heard_ms=None if heard is None else int(heard),
+            cut=entry.get("cut") == "1",
+        )
