@@ -1,0 +1,65 @@
+"""The command line: `ari-bridge run | media | worker`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge import __version__, launcher
+from bridge.config import Config, load
+from bridge.errors import BridgeError
+from bridge.logs import set_up
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status: 2 where only the operator can help."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        config = load(options.config)
+        set_up(config.log.level)
+        return _COMMANDS[options.command](config, options)
+    except BridgeError as error:
+        print(f"ari-bridge: {error}", file=sys.stderr)
+        return launcher.EXIT_CONFIG
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ari-bridge", description="Connects calls of an Asterisk PBX to AI voice agents."
+    )
+    parser.add_argument("--version", action="version", version=f"ari-bridge {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        ("run", "start the media process and a worker, and keep both running"),
+        ("media", "the media process alone: RTP in and out"),
+        ("worker", "a worker alone: calls, dialog, engines"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", type=Path, metavar="FILE", help="default: ./bridge.toml")
+    return parser
+
+
+def _run(config: Config, options: argparse.Namespace) -> int:
+    return asyncio.run(launcher.run(options.config))
+
+
+def _media(config: Config, options: argparse.Namespace) -> int:
+    from bridge.media.server import serve  # numpy's start-up time only where it is needed
+
+    serve(config.media)
+    return 0
+
+
+def _worker(config: Config, options: argparse.Namespace) -> int:
+    from bridge.worker import Worker
+
+    asyncio.run(Worker(config).run())
+    return 0
+
+
+_COMMANDS = {"run": _run, "media": _media, "worker": _worker}

@@ -1,0 +1,80 @@
+"""`ari-bridge run`: the media process and the worker for one terminal or container.
+
+A thin stand-in for a service manager: starts each process, starts it again with backoff when it
+dies, and stops them in turn (the worker first, so that it can end its calls while audio still
+flows). A process that ends with `EXIT_CONFIG` found something that only the operator can mend: then
+everything stops with that status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+EXIT_CONFIG = 2
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+_STEADY_S = 10.0  # a process that lived this long starts again at once
+_STOP_S = 10.0
+
+
+@dataclass
+class _Child:
+    name: str
+    process: asyncio.subprocess.Process | None = None
+    wait_s: float = _FIRST_WAIT_S
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def keep(self, config: Path | None) -> int:
+        """Run the process again and again, until told to stop or until it can't work at all."""
+        arguments = ["--config", str(config)] if config else []
+        while not self.stopped.is_set():
+            began = time.monotonic()
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bridge", self.name, *arguments
+            )
+            status = await self.process.wait()
+            if self.stopped.is_set() or status == EXIT_CONFIG:
+                return status
+            if time.monotonic() - began > _STEADY_S:
+                self.wait_s = _FIRST_WAIT_S
+            log.error("the %s process ended (%s); again in %.1f s", self.name, status, self.wait_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopped.wait(), self.wait_s)
+            self.wait_s = min(self.wait_s * 2, _LONGEST_WAIT_S)
+        return 0
+
+    async def stop(self, keeper: asyncio.Task[int]) -> None:
+        """SIGTERM, and SIGKILL for one that doesn't go."""
+        self.stopped.set()
+        for send in (signal.SIGTERM, signal.SIGKILL):
+            if self.process is not None and self.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.send_signal(send)
+            done, _ = await asyncio.wait({keeper}, timeout=_STOP_S)
+            if done:
+                return
+            log.error("the %s process did not stop within %.0f s", self.name, _STOP_S)
+
+
+async def run(config: Path | None) -> int:
+    """Run until SIGINT or SIGTERM. Returns the exit status."""
+    children = [_Child("worker"), _Child("media")]  # in the order in which they stop
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    keepers = {child.name: asyncio.create_task(child.keep(config)) for child in children}
+    waiting = asyncio.create_task(asked.wait())
+    await asyncio.wait({waiting, *keepers.values()}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for child in children:
+        await child.stop(keepers[child.name])
+    return max(EXIT_CONFIG * (k.result() == EXIT_CONFIG) for k in keepers.values())
