@@ -1,0 +1,28 @@
+# Every target sets up what it needs first (tests/lab/setup.sh: nothing outside this directory and
+# the user's cache changes). PYTHON=python3.12 chooses the interpreter of a new environment.
+PY := .venv/bin/python
+# numpy's own threads would only take the cores away from what is measured.
+export OPENBLAS_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## .venv, and Asterisk, Redis and callers in a private root under ~/.cache
+	@tests/lab/setup.sh
+
+demo: setup ## a real call with the offline agent (SCRIPT=file: another script; PHONE=1: stay up for a softphone)
+	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PHONE),--phone)
+
+test: check ## check, then every test: unit, integration (real Redis), pbx (real Asterisk)
+	@$(PY) -m pytest tests/unit tests/integration tests/pbx
+
+check: setup ## style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy --strict bridge
+
+clean: ## remove the environment and all output (the private root stays in the cache)
+	rm -rf .venv .lab out .pytest_cache .mypy_cache .ruff_cache .hypothesis

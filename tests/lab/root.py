@@ -1,0 +1,111 @@
+"""Where the lab's programs are: on PATH where the host's own may serve, else in the private root.
+
+`make setup` (tests/lab/setup.sh) unpacks Debian packages into the user's cache and links them as
+`.lab`; `.lab/bin` has a wrapper per program, which starts it with the root's own libraries.
+
+An Asterisk >= 20 or a Redis >= 5 on PATH is preferred: the lab then shows that the bridge works with
+the very version that its user runs. They are started with configurations of our own either way.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LAB = REPOSITORY / ".lab"
+
+# program: (its version option, the lowest major version of the host's own that will do)
+_FROM_PATH = {
+    "asterisk": ("-V", 20),
+    "redis-server": ("--version", 5),  # streams came with Redis 5
+}
+_ADMIN_PATH = os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+class LabError(Exception):
+    """Something that the lab needs is missing or did not start; one line, with the cure."""
+
+
+@functools.cache
+def program(name: str) -> Path:
+    """The executable called `name`, or LabError with the cure."""
+    if name in _FROM_PATH:
+        found = _on_path(name)
+        if found is not None:
+            return found
+    wrapper = LAB / "bin" / name
+    if not wrapper.exists():
+        raise LabError(f"{name} is not set up: run 'make setup'")
+    return wrapper
+
+
+def is_private(executable: Path) -> bool:
+    """Whether `executable` is one of the private root (and not the host's own)."""
+    return executable.is_relative_to(LAB)
+
+
+def system(path: str) -> Path:
+    """A file of the private root by its path there, such as `usr/share/sip-tester`."""
+    found = LAB / "sys" / path
+    if not found.exists():
+        raise LabError(f"{path} is not in the private root: run 'make setup'")
+    return found
+
+
+def _on_path(name: str) -> Path | None:
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), _ADMIN_PATH])
+    found = shutil.which(name, path=search)
+    if found is None:
+        return None
+    option, lowest = _FROM_PATH[name]
+    return Path(found) if major_version(Path(found), option) >= lowest else None
+
+
+def major_version(executable: Path, option: str) -> int:
+    """The first number of what `executable option` prints, 0 if it does not run."""
+    try:
+        said = subprocess.run(
+            [executable, option], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    number = re.search(r"\d+", said.stdout)
+    return int(number.group()) if number else 0
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port of 127.0.0.1 that was free a moment ago, chosen by the kernel."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_udp_range(count: int) -> int:
+    """The first of `count` consecutive UDP ports, even, that were all free a moment ago.
+
+    RTP takes the even port of a pair and RTCP the odd one (RFC 3550 section 11).
+    """
+    for _ in range(200):
+        first = free_port(socket.SOCK_DGRAM) & ~1
+        if first + count > 65536:
+            continue
+        probes: list[socket.socket] = []
+        try:
+            for port in range(first, first + count):
+                probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                probes.append(probe)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        else:
+            return first
+        finally:
+            for probe in probes:
+                probe.close()
+    raise LabError(f"no {count} consecutive free UDP ports on 127.0.0.1: close what uses them")
