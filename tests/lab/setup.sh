@@ -20,9 +20,9 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/ari-bridge"
 root_format=1 # raise it when the way the root is built changes
 # asterisk-config is Debian's stock /etc/asterisk: the "already configured PBX" of a test.
 packages=(asterisk asterisk-modules asterisk-config asterisk-core-sounds-en-gsm redis-server
-  baresip-core sip-tester tcpdump openssl)
+  baresip-core sip-tester tcpdump openssl flite)
 programs=(usr/sbin/asterisk usr/bin/redis-server usr/bin/redis-cli usr/bin/baresip usr/bin/sipp
-  usr/bin/tcpdump usr/bin/openssl)
+  usr/bin/tcpdump usr/bin/openssl usr/bin/flite)
 
 say() { printf '%s\n' "setup: $*"; }
 die() {
