@@ -207,7 +207,7 @@ class RedisStore:
     async def load(self, call_id: str) -> Record | None:
         """See `Store.load`."""
         try:
-            fields = await self._redis.hgetall(call_key(call_id))
+            fields: dict[str, str] = await self._redis.hgetall(call_key(call_id))  # type: ignore[misc]
         except (redis.exceptions.RedisError, OSError) as error:
             raise StoreUnreachable(f"Redis at {self._where}: {error}") from error
         return Record.from_fields(fields) if fields else None

@@ -1,0 +1,123 @@
+"""The session store on a real Redis: order, batches, and a Redis that goes and comes back."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from bridge.errors import StoreUnreachable
+from bridge.sessions.model import INDEX, Line
+from bridge.sessions.redis import RedisSettings, RedisStore
+from tests.lab.redis import Redis
+
+
+@pytest.fixture
+def server():
+    with Redis() as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def storing(url, **settings):
+    store = RedisStore(RedisSettings(url=url, **settings))
+    writer = asyncio.create_task(store.run())
+    try:
+        yield store
+    finally:
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+        await store.close()
+
+
+def lines(n, first=0):
+    # Two lines a millisecond, so that ids have to be told apart.
+    return [Line(100.0 + (first + i) // 2 / 1000, "caller", f"line {first + i}") for i in range(n)]
+
+
+async def test_a_call_is_read_back_as_it_was_written(server):
+    async with storing(server.url) as store:
+        await store.connect()
+        assert store.version.count(".") == 2
+        store.put("a", agent="demo", state="talking", started=12.5)
+        for line in lines(50):
+            store.say("a", line)
+        store.put("a", state="ended")
+        assert await store.flush(5)
+        record = await store.load("a")
+        assert (record.agent, record.state, record.started) == ("demo", "ended", 12.5)
+        assert await store.transcript("a") == lines(50)
+        assert await store.load("b") is None
+
+
+async def test_an_ended_call_is_kept_for_a_while_only(server):
+    async with storing(server.url, keep_ended_s=1000, keep_silent_s=9000) as store:
+        store.put("a", state="talking", started=1.0)
+        store.say("a", Line(1.0, "caller", "hello"))
+        await store.flush(5)
+        assert 8000 < await store._redis.ttl("ari-bridge:{a}:call") <= 9000
+        store.put("a", state="ended")
+        await store.flush(5)
+        assert 0 < await store._redis.ttl("ari-bridge:{a}:call") <= 1000
+        assert 0 < await store._redis.ttl("ari-bridge:{a}:transcript") <= 1000
+
+
+async def test_lines_keep_their_order_when_the_clock_steps_back(server):
+    async with storing(server.url) as store:
+        told = [Line(at, "caller", str(at)) for at in (50.0, 40.0, 45.0, 50.001)]
+        for line in told:
+            store.say("a", line)
+            await store.flush(5)
+        assert await store.transcript("a") == told
+
+
+async def test_a_batch_sent_twice_is_stored_once(server):
+    async with storing(server.url) as store:
+        store.put("a", started=1.0)
+        for line in lines(4):
+            store.say("a", line)
+        batch, store._pending = store._pending, {}
+        await store._send(batch)
+        await store._send(batch)
+        assert await store.transcript("a") == lines(4)
+        assert await store._redis.zcard(INDEX) == 1
+
+
+async def test_redis_away_loses_nothing(server):
+    async with storing(server.url, timeout_s=0.3) as store:
+        store.put("a", state="talking", agent="demo")
+        store.say("a", lines(1)[0])
+        assert await store.flush(5)
+        server.kill()
+        for line in lines(20, first=1):
+            store.say("a", line)
+            await asyncio.sleep(0.01)
+        store.put("a", state="ended")
+        assert not await store.flush(0.5)
+        with pytest.raises(StoreUnreachable):
+            await store.load("a")
+        server.restart()  # comes back empty: what was not confirmed is all there
+        assert await store.flush(10)
+        assert await store.transcript("a") == lines(20, first=1)
+        assert (await store.load("a")).state == "ended"
+
+
+async def test_memory_is_bounded_while_redis_is_away(server, caplog):
+    server.kill()
+    async with storing(server.url, timeout_s=0.2, max_pending_lines=10) as store:
+        for line in lines(30):
+            store.say("a", line)
+        assert [line.text for _, line in store._pending["a"].lines] == [
+            f"line {i}" for i in range(20, 30)
+        ]
+    assert "giving up the oldest" in caplog.text
+
+
+async def test_nobody_there_says_where_and_what_to_do():
+    store = RedisStore(RedisSettings(url="redis://:hidden@127.0.0.1:1/0", timeout_s=0.5))
+    with pytest.raises(StoreUnreachable) as caught:
+        await store.connect()
+    await store.close()
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "redis.url" in str(caught.value)
+    assert "hidden" not in str(caught.value)
