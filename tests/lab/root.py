@@ -24,6 +24,7 @@ LAB = REPOSITORY / ".lab"
 _FROM_PATH = {
     "asterisk": ("-V", 20),
     "redis-server": ("--version", 5),  # streams came with Redis 5
+    "openssl": ("version", 1),
 }
 _ADMIN_PATH = os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin"])
 
