@@ -1,7 +1,8 @@
 """An agent: the character that answers a call, as the operator writes it in `agents/NAME.toml`.
 
 Everything that is common to all engines stands here as typed settings; what only one engine
-understands stands in the table of that engine's name (`[offline]`, `[echo]`), read by the engine.
+understands stands in the table of that engine's name (`[offline]`, `[echo]`), checked by the
+engine.
 """
 
 from __future__ import annotations
@@ -25,12 +26,25 @@ class TurnSettings:
     """Speech shorter than this while the agent is silent is no turn."""
     min_speech_while_speaking_ms: int = 240
     """Speech shorter than this while the agent speaks doesn't interrupt it."""
+    eager_silence_ms: int = 200
+    """Silence after speech at which the engine begins to prepare its answer; 0: only at the end."""
     end_silence_ms: int = 600
     """Silence after speech that ends the caller's turn."""
     barge_in: Literal["auto", "engine", "off"] = "auto"
     """Who may cut the agent short: the bridge, only the engine, or nobody."""
     no_input_ms: int = 8000
     """Silence after which the engine is told that the caller says nothing."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sensitivity <= 1:
+            raise ValueError(f"'sensitivity' is {self.sensitivity}; it takes 0 to 1")
+        for name in ("min_speech_ms", "min_speech_while_speaking_ms", "end_silence_ms"):
+            if getattr(self, name) < 20:
+                raise ValueError(f"'{name}' is {getattr(self, name)}; the least is 20 (one frame)")
+        if not 0 <= self.eager_silence_ms <= self.end_silence_ms:
+            raise ValueError(
+                f"'eager_silence_ms' is {self.eager_silence_ms}; it takes 0 to 'end_silence_ms'"
+            )
 
 
 @dataclass(frozen=True)
@@ -53,8 +67,8 @@ class Agent:
     max_call_s: int = 1800
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
-    offline: dict[str, Any] = field(default_factory=dict)
-    echo: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    """The table of the engine's own name, for the engine to check."""
 
 
 def load(folder: Path, name: str) -> Agent:
@@ -68,8 +82,31 @@ def load(folder: Path, name: str) -> Agent:
         have = ", ".join(known) or "none"
         raise ConfigError(f"no agent '{name}' in {folder}; there are: {have}")
     path = folder / f"{name}.toml"
+    return parse(_read(path), name, str(path))
+
+
+def parse(table: dict[str, Any], name: str, where: str) -> Agent:
+    """Make an agent of a file's table.
+
+    Args:
+        table: what the file holds.
+        name: the agent's.
+        where: how to name the file in an error.
+
+    Raises:
+        ConfigError: an unknown key, a missing one or a wrong type.
+    """
+    engine = table.get("engine", Agent.engine)
+    rest = {key: value for key, value in table.items() if key != engine}
+    for key in ("name", "options"):  # what only the code fills in
+        if key in rest:
+            raise ConfigError(f"{where}: unknown key '{key}'; the agent's name is its file's")
+    own = table.get(engine, {}) if isinstance(engine, str) else {}
+    return build(Agent, {**rest, "name": name, "options": own}, where)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    return build(Agent, {"name": name, **table}, str(path))

@@ -8,63 +8,47 @@ its own task group (`Context.tasks`), which end with the call.
 Who decides when a turn is over is `Engine.turns`: `bridge` (the dialog layer sends `TurnCommitted`)
 or `engine` (a speech-to-speech service does its own endpointing and emits `Interrupt`).
 
-A turn: `SpeechStarted` → (`TurnEager` → maybe `TurnWithdrawn`)* → `TurnCommitted` → the engine emits
-`CallerText`, then `Text` and `Audio` of one or more items, each closed by `ItemDone`, then `ReplyDone`.
-A tool call runs when the audio emitted before it has been heard. Nothing that has an effect in the world
-may happen before `TurnCommitted`.
+A turn: `SpeechStarted` → (`TurnEager` → maybe `TurnWithdrawn`)* → `TurnCommitted` → the engine
+emits `CallerText`, then `Text` and `Audio` of one or more items, each closed by `ItemDone`, then
+`ReplyDone` (always, also when there is nothing to say: until then the agent counts as thinking). A
+committed turn may still be withdrawn, as long as nothing of its answer was played; it is committed
+again then.
+
+`BargeIn`: stop, say no `ReplyDone` for it, and use new items from here on; what was given for older
+ones is dropped, and a `Heard` with `cut` follows for each that wasn't over. `Heard` of the others comes as each one ends.
+
+A tool call runs when the audio emitted before it has been heard; a barge-in before that cancels
+it, and the engine is told so by `ToolResult(ok=False, value="interrupted")`. Nothing that has an
+effect in the world may happen before `TurnCommitted`.
+
+A worker makes one `Provider` for each agent that it serves, which holds what its calls share.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge.agent import Agent
+from bridge.dialog.playout import Heard as Heard
+from bridge.dialog.turns import BargeIn as BargeIn
+from bridge.dialog.turns import NoInput as NoInput
+from bridge.dialog.turns import SpeechStarted as SpeechStarted
+from bridge.dialog.turns import TurnCommitted as TurnCommitted
+from bridge.dialog.turns import TurnEager as TurnEager
+from bridge.dialog.turns import TurnWithdrawn as TurnWithdrawn
 
 Pcm = NDArray[np.int16]
 
 
 # What the engine is told -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
-    """The caller began to speak at `at_ms` of the caller's audio."""
-
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEager:
-    """The caller may be done: start thinking, without effects in the world.
-
-    The turn's speech lies between `start_ms` and `end_ms` of the caller's audio.
-    """
-
-    turn: int
-    start_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnWithdrawn:
-    """The caller went on after all: forget what `TurnEager` of this turn started."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCommitted:
-    """The caller's turn is over: answer."""
-
-    turn: int
-    start_ms: int
-    end_ms: int
+# Beside these: what the dialog layer decides (`SpeechStarted`, ...) and finds out (`Heard`).
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +56,6 @@ class Digit:
     """The caller pressed a key."""
 
     digit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """An item's playout ended: what the caller heard of it.
-
-    `text` is the item's text as far as it was heard; `cut` is True if the caller interrupted it.
-    """
-
-    item: int
-    heard_ms: int
-    text: str
-    cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +67,12 @@ class ToolResult:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class NoInput:
-    """The caller has been silent for a long time, for the `count`-th time in a row."""
-
-    count: int
-
-
 CallEvent = (
     SpeechStarted
     | TurnEager
     | TurnWithdrawn
     | TurnCommitted
+    | BargeIn
     | Digit
     | Heard
     | ToolResult
@@ -148,10 +113,16 @@ class ReplyDone:
 
 @dataclass(frozen=True, slots=True)
 class CallerText:
-    """What the caller said; `final` once for each turn, partials as often as the engine has any."""
+    """What the caller said: partials as often as the engine has any, then `final`.
+
+    A turn that was withdrawn after its final text and committed again has another final text,
+    which replaces the first: `turn` tells. It is 0 where the engine ends turns itself. An empty
+    final text means that nothing was said (a noise).
+    """
 
     text: str
     final: bool
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +168,14 @@ class Context:
     agent: Agent
     caller_number: str
     emit: Callable[[EngineEvent], None]
-    room: Callable[[], "asyncio.Future[None]"]
-    """Awaitable: done when little enough audio waits to be played (bounded backpressure)."""
+    new_item: Callable[[], int]
+    """A fresh item id, higher than all before."""
+    room: Callable[[], Awaitable[None]]
+    """Returns when little enough audio waits to be played (bounded backpressure)."""
     tasks: asyncio.TaskGroup
     """The call's own: a task made here ends with the call, and its exception ends the call."""
     history: Sequence[Entry] = ()
     """Not empty on resume: then no greeting."""
-    new_item: Callable[[], int] = lambda: 0
-    """A fresh item id."""
 
 
 class Engine(Protocol):
@@ -221,7 +192,74 @@ class Engine(Protocol):
         """Caller audio: int16 (n,), whole 20 ms frames, the first beginning at `at_ms`."""
 
     def notify(self, event: CallEvent) -> None:
-        """Something happened on the line."""
+        """Something happened on the line. The audio that it speaks of was told by `hear` before."""
 
     async def close(self) -> None:
         """Let go of everything; idempotent."""
+
+
+# What calls share ---------------------------------------------------------------------------------
+
+
+class Provider(Protocol):
+    """Makes the engines of one agent, and holds what they share. One a worker and agent."""
+
+    async def prepare(self) -> None:
+        """Load and check everything, so that a call begins at once. Raises `EngineError`."""
+
+    def create(self) -> Engine:
+        """An engine for one call."""
+
+    async def close(self) -> None:
+        """Let go of everything, when no call is left; idempotent."""
+
+
+T = TypeVar("T")
+
+
+class Shared:
+    """What the providers of one worker share: a model in memory, a helper process.
+
+    Whoever needs such a part asks for it by a key; the first one makes it, `close` ends all.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[Hashable, Any] = {}
+        self._exit = contextlib.AsyncExitStack()
+        self._lock = asyncio.Lock()
+
+    async def get(
+        self, key: Hashable, make: Callable[[], contextlib.AbstractAsyncContextManager[T]]
+    ) -> T:
+        """The part of that key; `make` gives a context manager that makes and ends it."""
+        async with self._lock:
+            if key not in self._parts:
+                self._parts[key] = await self._exit.enter_async_context(make())
+            part: T = self._parts[key]
+            return part
+
+    async def close(self) -> None:
+        """End every part, the last made first."""
+        self._parts.clear()
+        await self._exit.aclose()
+
+
+Entrance = Callable[[Agent, Shared], Provider]
+"""What a name in the registry (or an entry point `ari_bridge.engines`) stands for."""
+
+
+class PerCall:
+    """A provider of engines that share nothing."""
+
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self._make = make
+
+    async def prepare(self) -> None:
+        """Nothing to do."""
+
+    def create(self) -> Engine:
+        """An engine for one call."""
+        return self._make()
+
+    async def close(self) -> None:
+        """Nothing to do."""

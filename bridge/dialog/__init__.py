@@ -1,0 +1,1 @@
+"""Who speaks, who may interrupt whom, what was heard: pure, time in audio milliseconds."""

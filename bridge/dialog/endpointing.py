@@ -1,0 +1,120 @@
+"""Makes segments of speech out of one decision a frame.
+
+A detector says of every 20 ms frame whether there is speech in it. It errs in both directions: it
+misses the closure of a plosive, and fires on a click. Two counters smooth that:
+
+    silent ──speech──▶ maybe ──min_speech_ms of speech──▶ speech ──end_silence_ms──▶ silent
+                         │                                │  ▲
+                         └──GAP_MS of silence──▶ silent   └──┘ eager_silence_ms of silence (told),
+                                                               then maybe RESUME_MS of speech (told)
+
+A segment's `start_ms` is its first frame of speech, its `end_ms` the end of its last one, so
+neither holds the time that it took to be sure. All times are milliseconds of the caller's audio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+FRAME_MS = 20
+"""Length of the frame that one decision speaks of."""
+
+GAP_MS = 160
+"""A beginning that pauses for longer was none (a plosive's closure takes 50 to 150 ms)."""
+
+RESUME_MS = 60
+"""Shorter speech does not end a silence: a wrong frame or two must not keep a turn open."""
+
+
+class Phase(Enum):
+    """Where a segment stands."""
+
+    SILENT = "silent"
+    MAYBE = "maybe"
+    SPEECH = "speech"
+
+
+class Edge(Enum):
+    """What a frame changed."""
+
+    ONSET = "onset"
+    EAGER = "eager"
+    RESUMED = "resumed"
+    END = "end"
+
+
+@dataclass(slots=True)
+class Endpointer:
+    """One call's segments of speech.
+
+    `end_silence_ms` may be changed at any time, also within a silence (a later threshold for a
+    sentence that sounds unfinished).
+    """
+
+    min_speech_ms: int
+    end_silence_ms: int
+    eager_silence_ms: int = 0
+    """0: no `EAGER` edges."""
+
+    phase: Phase = Phase.SILENT
+    start_ms: int = 0
+    """Of the present or last segment: its first frame of speech."""
+    end_ms: int = 0
+    """End of its last frame of speech so far."""
+    voiced_ms: int = 0
+    """How much speech it has held so far."""
+    _run_ms: int = 0
+    _eager: bool = False
+
+    def frame(self, at_ms: int, speech: bool) -> Edge | None:
+        """Take the decision on the frame that begins at `at_ms`; frames come in order."""
+        if speech:
+            return self._speech(at_ms)
+        self._run_ms = 0
+        if self.phase is Phase.SILENT:
+            return None
+        silence_ms = at_ms + FRAME_MS - self.end_ms
+        if self.phase is Phase.MAYBE:
+            if silence_ms > GAP_MS:
+                self.reset()
+            return None
+        return self._silence(silence_ms)
+
+    def reset(self) -> None:
+        """Forget the present segment."""
+        self.phase = Phase.SILENT
+        self.voiced_ms = 0
+        self._run_ms = 0
+        self._eager = False
+
+    def _speech(self, at_ms: int) -> Edge | None:
+        end_ms = at_ms + FRAME_MS
+        self._run_ms += FRAME_MS
+        if self.phase is Phase.SILENT:
+            self.phase = Phase.MAYBE
+            self.start_ms = at_ms
+            self.voiced_ms = 0
+        self.voiced_ms += FRAME_MS
+        if self.phase is Phase.MAYBE:
+            self.end_ms = end_ms
+            if self.voiced_ms < self.min_speech_ms:
+                return None
+            self.phase = Phase.SPEECH
+            return Edge.ONSET
+        if self._run_ms >= RESUME_MS or end_ms - self.end_ms <= RESUME_MS:
+            self.end_ms = end_ms
+            if self._eager:
+                self._eager = False
+                return Edge.RESUMED
+            return None
+        return self._silence(end_ms - self.end_ms)
+
+    def _silence(self, silence_ms: int) -> Edge | None:
+        if silence_ms >= self.end_silence_ms:
+            self.reset()
+            return Edge.END
+        if self.eager_silence_ms and not self._eager and silence_ms >= self.eager_silence_ms:
+            self._eager = True
+            return Edge.EAGER
+        return None

@@ -1,0 +1,219 @@
+"""What the caller heard: items of agent speech, from queued to played.
+
+An item is one piece of agent speech (the cascade makes one a sentence, a speech-to-speech service
+one a reply). The call tells here what the engine gave (text, samples, done) and what the media
+process played of it; an item that is over comes back as `Heard`, with the text as far as it was
+heard.
+
+    new_item ──▶ text, queued ... done ──▶ heard ... ──▶ Heard(cut=False)
+                          └── drop (no more is taken) ──▶ dropped ──▶ Heard(cut=True)
+
+Samples are counted as they are queued for playout (one rate for both directions), so that heard
+can be compared with queued to the sample. An item's heard is clamped to what was queued of it.
+
+Where in its text an item was cut is estimated: time is spread over the text by syllables, a comma
+counting as one more and the end of a sentence as two (the pauses there). While an item isn't
+complete its length isn't known either; then `MS_PER_SYLLABLE` says how long its text will at least
+take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.errors import EngineError
+
+MAX_ITEMS = 256
+"""Items that may be open at once. A reply has some ten sentences; more is an engine gone wrong."""
+
+MAX_TEXT = 20_000
+"""Characters of text that one item may hold."""
+
+MS_PER_SYLLABLE = 180.0
+"""Of unhurried English, pauses not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An item's playout ended: what the caller heard of it.
+
+    `text` is the item's text as far as it was heard; `cut` is True if the rest was dropped.
+    """
+
+    item: int
+    heard_ms: int
+    text: str
+    cut: bool
+
+
+@dataclass(slots=True)
+class _Item:
+    pieces: list[str] = field(default_factory=list)
+    length: int = 0
+    queued: int = 0
+    heard: int = 0
+    done: bool = False
+    dropped: bool = False
+
+
+class Playout:
+    """One call's items. Every method is cheap; none keeps anything of an item that is over."""
+
+    def __init__(self, rate: int) -> None:
+        """Samples are counted at `rate` Hz, in `queued` and `heard` alike."""
+        self.rate = rate
+        self._items: dict[int, _Item] = {}
+        self._last_id = 0
+        self._refused = 0  # items up to this id are dropped: nothing more is taken for them
+
+    def new_item(self) -> int:
+        """A fresh item id, higher than all before."""
+        self._last_id += 1
+        return self._last_id
+
+    @property
+    def playing(self) -> bool:
+        """Whether audio is queued that hasn't been played (or dropped)."""
+        return any(i.heard < i.queued and not i.dropped for i in self._items.values())
+
+    @property
+    def waiting_ms(self) -> float:
+        """How much queued audio hasn't been played."""
+        waiting = sum(i.queued - i.heard for i in self._items.values() if not i.dropped)
+        return waiting * 1000 / self.rate
+
+    # What the engine gives ------------------------------------------------------------------------
+
+    def text(self, item: int, piece: str) -> bool:
+        """More of what the item says. False: the item was dropped; forget it."""
+        it = self._open(item)
+        if it is None:
+            return False
+        if it.length + len(piece) > MAX_TEXT:
+            raise EngineError(f"the engine gave more than {MAX_TEXT} characters for one item")
+        it.pieces.append(piece)
+        it.length += len(piece)
+        return True
+
+    def queued(self, item: int, samples: int) -> bool:
+        """Audio of the item is to be queued. False: the item was dropped; don't queue it."""
+        it = self._open(item)
+        if it is None:
+            return False
+        it.queued += samples
+        return True
+
+    def done(self, item: int) -> list[Heard]:
+        """The item is complete; it may be over by that (all of it was played already)."""
+        it = self._open(item)
+        if it is None:
+            return []
+        it.done = True
+        return self._over(item, it)
+
+    # What became of it ----------------------------------------------------------------------------
+
+    def heard(self, item: int, samples: int) -> list[Heard]:
+        """So many samples of the item have been played, counted from its beginning."""
+        it = self._items.get(item)
+        if it is None:
+            return []
+        it.heard = max(it.heard, min(samples, it.queued))
+        return self._over(item, it)
+
+    def drop(self) -> None:
+        """Take nothing more for any item made so far: the caller interrupted."""
+        self._refused = self._last_id
+        for it in self._items.values():
+            it.dropped = True
+
+    def dropped(self, final: Mapping[int, int] | None = None) -> list[Heard]:
+        """The dropped audio is gone from the queue.
+
+        Args:
+            final: samples played of each item, where more is known than `heard` told.
+
+        Returns:
+            Every dropped item that wasn't over, `cut`, in the order of its id.
+        """
+        for item, samples in (final or {}).items():
+            if it := self._items.get(item):
+                it.heard = max(it.heard, min(samples, it.queued))
+        over = []
+        for item in sorted(i for i, it in self._items.items() if it.dropped):
+            it = self._items.pop(item)
+            whole = it.done and it.heard >= it.queued > 0
+            over.append(self._heard(item, it, cut=not whole))
+        return over
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _open(self, item: int) -> _Item | None:
+        if item <= self._refused:
+            return None
+        it = self._items.get(item)
+        if it is None:
+            if len(self._items) >= MAX_ITEMS:
+                raise EngineError(f"the engine has more than {MAX_ITEMS} items open")
+            self._last_id = max(self._last_id, item)
+            it = self._items[item] = _Item()
+        return it
+
+    def _over(self, item: int, it: _Item) -> list[Heard]:
+        if not it.done or it.heard < it.queued or it.dropped:
+            return []
+        del self._items[item]
+        return [self._heard(item, it, cut=False)]
+
+    def _heard(self, item: int, it: _Item, cut: bool) -> Heard:
+        heard_ms = it.heard * 1000 / self.rate
+        text = "".join(it.pieces).strip()
+        if it.done:
+            share = it.heard / it.queued if it.queued else 0.0
+        else:
+            least_ms = max(it.queued * 1000 / self.rate, syllables(text) * MS_PER_SYLLABLE)
+            share = heard_ms / least_ms if least_ms else 0.0
+        return Heard(item, round(heard_ms), cut_text(text, share), cut)
+
+
+# Text by time -------------------------------------------------------------------------------------
+
+_WORD = re.compile(r"\S+")
+_VOWELS = re.compile(r"[aeiouyäöüáéíóúàèìòùâêîôû]+", re.IGNORECASE)
+_DIGIT_SYLLABLES = {"0": 2, "7": 2}
+
+
+def syllables(text: str) -> int:
+    """About how many syllables a text has, its pauses counted as syllables."""
+    return sum(_weight(w) for w in _WORD.findall(text))
+
+
+def cut_text(text: str, share: float) -> str:
+    """The words of `text` that are whole after `share` (0 to 1) of its time."""
+    if share >= 1:
+        return text
+    total = syllables(text)
+    passed, end = 0.0, 0
+    for match in _WORD.finditer(text):
+        # A word is heard when its own syllables are over; the pause behind it need not be.
+        if passed + _spoken(match.group()) > share * total:
+            break
+        passed += _weight(match.group())
+        end = match.end()
+    return text[:end]
+
+
+def _weight(word: str) -> int:
+    pause = {".": 2, "!": 2, "?": 2, ",": 1, ";": 1, ":": 1}.get(word.rstrip("\"')”’")[-1:], 0)
+    return _spoken(word) + pause
+
+
+def _spoken(word: str) -> int:
+    digits = sum(_DIGIT_SYLLABLES.get(c, 1) for c in word if c.isdigit())
+    groups = len(_VOWELS.findall(word))
+    stem = re.sub(r"[^a-z]", "", word.lower())
+    if groups > 1 and stem.endswith(("e", "es", "ed")) and not stem.endswith(("le", "ee", "ted")):
+        groups -= 1  # the silent e
+    return max(1, groups + digits) if any(c.isalnum() for c in word) else 0
