@@ -1,10 +1,10 @@
 """The session store in Redis: written behind, in batches, never in a call's way.
 
 `put` and `say` only note what is to be written; one task (`run`) sends all that has gathered in one
-pipeline at a time. If Redis is slow or away, what gathers is merged call by call (a field's last value
-counts) and kept in order, up to `max_pending_lines` transcript lines; beyond that the oldest lines of
-the longest wait are given up, with one line in the log. A batch whose answer got lost is sent again:
-transcript lines carry their own rising stream ids, and one that Redis already has is passed over.
+pipeline at a time. If Redis is slow or away, what gathers is merged call by call (a field's last
+value counts) and kept in order, up to `max_pending_lines` transcript lines; beyond that the oldest
+lines of the call with the most are given up, with one line in the log. A batch whose answer got lost
+is sent again: transcript lines carry rising stream ids, and one that Redis has is passed over.
 """
 
 from __future__ import annotations

@@ -29,7 +29,16 @@ LAYERS = [
     "__main__",
 ]
 PURE = {"audio", "rtp", "dialog"}
-NEVER_IN_PURE = {"asyncio", "socket", "time", "redis", "aiohttp", "threading", "subprocess", "select"}
+NEVER_IN_PURE = {
+    "asyncio",
+    "socket",
+    "time",
+    "redis",
+    "aiohttp",
+    "threading",
+    "subprocess",
+    "select",
+}
 # Adapters never import another adapter; they meet in call.py (by their ports) and worker.py.
 ADAPTERS = {"media", "pbx", "sessions", "engines"}
 # call.py and reconcile.py know ports only.

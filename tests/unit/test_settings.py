@@ -57,7 +57,10 @@ def test_builds_every_kind_of_field():
         ({"name": "x", "inner": {"wait_ms": True}}, "'wait_ms' is True; it takes a whole number"),
         ({"name": "x", "mode": "on"}, "f: 'mode' is 'on'; it takes 'auto', 'off'"),
         ({"name": "x", "tags": ["a", 2]}, "f: 'tags'[1] is 2; it takes a string"),
-        ({"name": "x", "inner": {"wait": 1}}, "f: 'inner': unknown key 'wait'; did you mean 'wait_ms'"),
+        (
+            {"name": "x", "inner": {"wait": 1}},
+            "f: 'inner': unknown key 'wait'; did you mean 'wait_ms'",
+        ),
         ({"name": "x", "table": {"k": "v"}}, "f: 'table'.k is 'v'; it takes a whole number"),
         ({"name": "x", "gain": -1.0}, "f: 'gain' is negative"),
     ],

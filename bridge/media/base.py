@@ -1,0 +1,92 @@
+"""The port to the media process, as a call sees it; `client.py` implements it.
+
+A `Slot` is one call's audio, both ways, at the rate that its engine asked for. Everything but `open` and
+`close` is synchronous and cheap: it only touches shared memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FRAME_MS = 20
+"""A frame's length: the grid of everything."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Up:
+    """Consecutive frames of the caller's audio."""
+
+    at_ms: int
+    """Audio time of the first frame's beginning, since the slot opened. It never jumps or drifts."""
+    pcm: NDArray[np.int16]
+    """(frames, samples a frame) at the slot's rate."""
+    speech: NDArray[np.bool_]
+    """(frames,): the first-stage detector's decision."""
+    concealed: NDArray[np.bool_]
+    """(frames,): made up for a lost packet."""
+
+
+class Slot(Protocol):
+    """One call's audio."""
+
+    rate: int
+    on_frames: Callable[[Up], None] | None
+    """Called on the event loop whenever frames have come."""
+
+    def play(self, item: int, pcm: NDArray[np.int16]) -> int:
+        """Queue audio of an item, int16 (n,) at `rate`; items come one after the other.
+
+        Returns:
+            How many samples were taken; fewer than n if the ring is full.
+        """
+
+    def done(self, item: int) -> None:
+        """The item is complete: what is left of it, shorter than a frame, is played too."""
+
+    def pause(self) -> None:
+        """Stop playing, with a short fade; what is queued stays."""
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped."""
+
+    def clear(self) -> None:
+        """Drop what is not played yet, with a short fade. `cleared` tells when that has happened."""
+
+    @property
+    def cleared(self) -> bool:
+        """Whether the last `clear` was carried out: what was heard of the dropped items is final."""
+
+    def heard_items(self) -> Mapping[int, int]:
+        """Samples at `rate` that really went out, of each item played since the last time it was asked
+        for and of the one playing; counted from the item's beginning, exact to the frame."""
+
+    def stats(self) -> Mapping[str, float]:
+        """Counters of the call's audio so far."""
+
+    async def close(self) -> None:
+        """Give the slot back."""
+
+
+class Media(Protocol):
+    """The media process."""
+
+    address: tuple[str, int]
+    """Where the PBX has to send to."""
+
+    async def open(self, call_id: str, remote: tuple[str, int], codec: str, rate: int) -> Slot:
+        """A slot for a call whose RTP comes from, and goes to, `remote`. A first packet leaves at once.
+
+        Args:
+            call_id: names the call.
+            remote: the only address that may speak for it.
+            codec: PCMU, PCMA, ...: what is spoken with the PBX.
+            rate: sample rate of the frames both ways, Hz.
+
+        Raises:
+            MediaError: no slot is free, or the process is gone.
+        """
