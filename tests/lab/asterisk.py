@@ -13,14 +13,11 @@ import http.client
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 
 from tests.lab.root import (
     REPOSITORY,
@@ -31,6 +28,7 @@ from tests.lab.root import (
     program,
     system,
 )
+from tests.lab.server import Server
 
 CONFIG = REPOSITORY / "asterisk-config"
 # Files that Asterisk complains of when they are missing, and whose defaults are what we want.
@@ -39,15 +37,14 @@ _EMPTY = (
     *("udptl", "websocket_client"),
 )
 _START_S = 40.0
-_STOP_S = 15.0
 
 
-def fragments() -> list[Path]:
+def operator_fragments() -> list[Path]:
     """The files that an operator adds to an existing PBX."""
     return sorted(CONFIG.glob("ari-bridge-*.conf"))
 
 
-class Asterisk:
+class Asterisk(Server):
     """`with Asterisk() as pbx: pbx.ari_url` gives a PBX of your own, ready for calls.
 
     Extensions of the demo's templates: 700 and 701 agents `demo` and `echo`, 200 a human, 600
@@ -66,11 +63,10 @@ class Asterisk:
         fragments: Iterable[Path] | None = None,
         rtp_ports: int = 400,
     ) -> None:
+        super().__init__("pbx")
         self._templates = templates
-        self._fragments = list(globals()["fragments"]() if fragments is None else fragments)
+        self._fragments = list(operator_fragments() if fragments is None else fragments)
         self._rtp_ports = rtp_ports
-        self._process: subprocess.Popen[bytes] | None = None
-        self._directory: Path | None = None
         self.bind = "127.0.0.1"
         self.ari_port = free_port()
         self.sip_port = free_port(socket.SOCK_DGRAM)
@@ -87,12 +83,6 @@ class Asterisk:
         return f"http://{self.bind}:{self.ari_port}"
 
     @property
-    def directory(self) -> Path:
-        """Its own directory: etc, run, log, spool and lib below it."""
-        assert self._directory is not None, "not started"
-        return self._directory
-
-    @property
     def etc(self) -> Path:
         return self.directory / "etc"
 
@@ -107,11 +97,6 @@ class Asterisk:
         return self.directory / "keys" / "pbx.crt"
 
     @property
-    def pid(self) -> int:
-        assert self._process is not None, "not started"
-        return self._process.pid
-
-    @property
     def version(self) -> str:
         """Such as `22.10.1+dfsg…`, said by the running Asterisk."""
         said = self.cli("core show version")
@@ -122,60 +107,19 @@ class Asterisk:
 
     # ---- life ----
 
-    def __enter__(self) -> Asterisk:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def start(self) -> None:
         """Start it and wait until it is fully booted and ARI answers."""
-        if self._directory is None:
+        if self._make_directory():
             self._write()
-        console = (self.directory / "log" / "console").open("ab")
-        with console:
-            self._process = subprocess.Popen(
-                [*self._command(), "-f", "-n"],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                cwd=self.directory,
-                start_new_session=True,  # the terminal's Ctrl-C is for us, who then stop it in order
-            )
+        process = self._launch([*self._command(), "-f", "-n"])
         deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and process.poll() is None:
             if self._answers():
                 return
             time.sleep(0.05)
         said = self.last_words()
         self.close()
         raise LabError(f"Asterisk did not start: {said}")
-
-    def stop(self) -> None:
-        """End it in order; calls are hung up. Its directory stays for `start()`."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """`kill -9` it."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Stop and start: same ports, same configuration, no calls."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stop it and remove every file."""
-        self.stop()
-        if self._directory is not None:
-            shutil.rmtree(self._directory)
-            self._directory = None
 
     # ---- asking it ----
 
@@ -219,8 +163,7 @@ class Asterisk:
     def last_words(self) -> str:
         """The last error that it logged, for a message of ours."""
         lines: list[str] = []
-        for name in ("console", "messages"):
-            log = self.directory / "log" / name
+        for log in (self.directory / "console", self.log_path):
             if log.exists():
                 lines += log.read_text(errors="replace").splitlines()
         errors = [line for line in lines if "ERROR" in line]
@@ -248,10 +191,9 @@ class Asterisk:
         return answer.status == 200
 
     def _write(self) -> None:
-        """Make the directory: configuration from the templates, and a certificate."""
-        self._directory = Path(tempfile.mkdtemp(prefix="ari-bridge-pbx-"))
+        """Fill the directory: configuration from the templates, and a certificate."""
         for name in ("etc", "run", "log", "spool", "lib", "lib/keys", "keys"):
-            (self._directory / name).mkdir()
+            (self.directory / name).mkdir()
         self._make_certificate()
         values = self._values()
 
@@ -315,14 +257,3 @@ class Asterisk:
             capture_output=True,
             timeout=30,
         )
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -3,8 +3,8 @@
 `make setup` (tests/lab/setup.sh) unpacks Debian packages into the user's cache and links them as
 `.lab`; `.lab/bin` has a wrapper per program, which starts it with the root's own libraries.
 
-An Asterisk >= 20 or a Redis >= 5 on PATH is preferred: the lab then shows that the bridge works with
-the very version that its user runs. They are started with configurations of our own either way.
+An Asterisk >= 20 or a Redis >= 5 on PATH is preferred: the lab then shows that the bridge works
+with the very version that its user runs. Either way they get configurations of our own.
 """
 
 from __future__ import annotations
