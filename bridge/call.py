@@ -55,11 +55,8 @@ class Outcome:
 
     result: str
     reason: str = ""
-
-    @property
-    def ours(self) -> bool:
-        """Whether the caller is still there, and the dialplan has to go on with him."""
-        return self.result not in ("hung-up", "transferred", "done")
+    gone: bool = False
+    """The caller is with us no more: he hung up, was hung up on, or was handed over."""
 
 
 class _CallOver(Exception):  # noqa: N818 - no error
@@ -126,7 +123,7 @@ class Call:
             async with AsyncExitStack() as cleanup:
                 cleanup.push_async_callback(self._leg.release)
                 await self._live(cleanup)
-                if self._over.result().ours:
+                if not self._over.result().gone:
                     await self._give_back(self._over.result())
         finally:
             self._finish(self._over.result())
@@ -146,7 +143,7 @@ class Call:
         except* _CallOver:
             pass
         except* PbxGone:
-            self.end(Outcome("hung-up", "the caller hung up during set-up"))
+            self.end(Outcome("hung-up", "the caller hung up during set-up", gone=True))
         except* ConfigError as group:
             self._fail(group, "unknown-agent")
         except* BridgeError as group:
@@ -218,7 +215,7 @@ class Call:
         while True:
             match await self._leg.events.get():
                 case HungUp(cause):
-                    self.end(Outcome("hung-up", cause))
+                    self.end(Outcome("hung-up", cause, gone=True))
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
                 case Hold(on) if self._talking:
@@ -370,7 +367,7 @@ class Call:
             async with asyncio.timeout(TOOL_TIMEOUT_S):
                 await self._do(tool)
         except PbxGone:
-            self.end(Outcome("hung-up", f"the caller hung up during {tool.name}"))
+            self.end(Outcome("hung-up", f"the caller hung up during {tool.name}", gone=True))
         except (BridgeError, TimeoutError) as error:
             log.warning("tool %s failed: %s", tool.name, error or "it took too long")
             self._engine.notify(engines.ToolResult(tool.id, ok=False, value=str(error)))
@@ -383,10 +380,10 @@ class Call:
                 if extension not in allowed.extensions:
                     raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
                 await self._leg.transfer(extension, allowed.context)
-                self.end(Outcome("transferred", extension))
+                self.end(Outcome("transferred", extension, gone=True))
             case "hang_up":
                 await self._leg.hang_up()
-                self.end(Outcome("done", "the agent hung up"))
+                self.end(Outcome("done", "the agent hung up", gone=True))
             case _:
                 raise ConfigError(f"there is no tool '{tool.name}'")
 

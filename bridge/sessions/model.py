@@ -1,12 +1,12 @@
 """What is remembered of a call, and how it stands in Redis.
 
-A call is one hash and one stream; their names share a hash tag (a Cluster keeps them together):
+A call is one hash and one stream; their names share a hash tag, so a Cluster keeps them together:
 
     ari-bridge:{ID}:call         hash    the `Record`, one field each, as text
     ari-bridge:{ID}:transcript   stream  one `Line` an entry, in order, agent text as heard
     ari-bridge:calls             zset    every call that is still stored, by the time it began
 
-Both carry `v`, the version of their form. Times are seconds since the epoch. A call that ended stays
+Both carry `v`, the version of their form. Times are seconds since the epoch. An ended call stays
 for `RedisSettings.keep_ended_s`.
 """
 

@@ -3,7 +3,7 @@
 `put` and `say` only note what is to be written; one task (`run`) sends all that has gathered in one
 pipeline at a time. If Redis is slow or away, what gathers is merged call by call (a field's last
 value counts) and kept in order, up to `max_pending_lines` transcript lines; beyond that the oldest
-lines of the call with the most are given up, with one line in the log. A batch whose answer got lost
+lines of the call with the most are given up, with a line in the log. A batch whose answer got lost
 is sent again: transcript lines carry rising stream ids, and one that Redis has is passed over.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "bridge"
 
 # From the bottom of the picture up: a module may import from its own layer's package and from those
-# that stand before it. Adapters in one package may import their `base`, never one another's package.
+# that stand before it; adapters never import another adapter.
 LAYERS = [
     "errors",
     "settings",

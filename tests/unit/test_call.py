@@ -1,0 +1,403 @@
+"""A call's wiring, with parts that do what they are told: what goes where, and how a call ends."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from bridge.agent import Agent, TransferSettings, TurnSettings
+from bridge.call import ROOM_MS, Call, Outcome
+from bridge.dialog.turns import BargeIn, SpeechStarted, TurnCommitted
+from bridge.engines import base as engines
+from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
+from bridge.media.base import Up
+from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
+
+RATE = 8000
+FRAME = RATE // 50
+
+
+class Leg:
+    """A PBX's side that writes down what it is told, and fails where it is told to."""
+
+    def __init__(self, fail=None):
+        self.incoming = Incoming("c1", ("demo",), "0123", "", "700", "en", "PCMU")
+        self.events = asyncio.Queue()
+        self.did = []
+        self._fail = fail or {}
+
+    def _step(self, name, *details):
+        self.did.append((name, *details))
+        if name in self._fail:
+            raise self._fail[name]
+
+    async def answer(self):
+        self._step("answer")
+
+    async def open_media(self, to, codec):
+        self._step("open_media", to, codec)
+        return ("127.0.0.1", 9000)
+
+    async def join(self):
+        self._step("join")
+
+    async def transfer(self, extension, context):
+        self._step("transfer", extension, context)
+
+    async def leave(self, variables):
+        self._step("leave", dict(variables))
+
+    async def hang_up(self):
+        self._step("hang_up")
+
+    async def release(self):
+        self._step("release")
+
+    def names(self):
+        return [name for name, *_ in self.did]
+
+
+class Slot:
+    """Plays a frame a delivery; room for half a second."""
+
+    rate = RATE
+
+    def __init__(self):
+        self.on_frames = None
+        self.queue = []  # one item number a sample
+        self.counts = {}
+        self.cleared = True
+        self.paused = False
+        self.at_ms = 0
+        self.closed = False
+
+    def play(self, item, pcm):
+        taken = min(len(pcm), RATE // 2 - len(self.queue))
+        self.queue += [item] * taken
+        return taken
+
+    def done(self, item):
+        pass
+
+    def pause(self):
+        self.paused = True
+
+    def resume(self):
+        self.paused = False
+
+    def clear(self):
+        self.queue.clear()
+        self.cleared = False
+
+    def heard_items(self):
+        return dict(self.counts)
+
+    async def close(self):
+        self.closed = True
+
+    def deliver(self, speech, frames=1):
+        for _ in range(frames):
+            self.cleared = True
+            if not self.paused:
+                for item in self.queue[:FRAME]:
+                    self.counts[item] = self.counts.get(item, 0) + 1
+                del self.queue[:FRAME]
+            pcm = np.full((1, FRAME), 1000 if speech else 0, np.int16)
+            self.on_frames(Up(self.at_ms, pcm, np.array([speech]), np.array([False])))
+            self.at_ms += 20
+
+
+class Media:
+    address = ("127.0.0.1", 4000)
+
+    def __init__(self):
+        self.slot = Slot()
+
+    async def open(self, call_id, remote, codec, rate):
+        assert (call_id, remote, codec, rate) == ("c1", ("127.0.0.1", 9000), "PCMU", RATE)
+        return self.slot
+
+
+class Engine:
+    rate = RATE
+    turns = "bridge"
+
+    def __init__(self):
+        self.told, self.heard_ms, self.closed, self.context = [], 0, False, None
+
+    async def start(self, context):
+        self.context = context
+
+    def hear(self, at_ms, pcm):
+        assert at_ms == self.heard_ms
+        self.heard_ms += len(pcm) * 1000 // RATE
+
+    def notify(self, event):
+        self.told.append(event)
+
+    async def close(self):
+        self.closed = True
+
+    def say(self, text, ms):
+        item = self.context.new_item()
+        self.context.emit(engines.Text(item, text))
+        self.context.emit(engines.Audio(item, np.ones(ms * RATE // 1000, np.int16)))
+        self.context.emit(engines.ItemDone(item))
+        self.context.emit(engines.ReplyDone())
+        return item
+
+
+class Store:
+    def __init__(self):
+        self.record, self.lines = {}, []
+
+    def put(self, call_id, **fields):
+        self.record |= fields
+
+    def say(self, call_id, line):
+        self.lines.append((line.role, line.text))
+
+
+class Talk:
+    """A call with all its parts, in conversation."""
+
+    def __init__(self, fail=None, mind=None):
+        self.leg, self.media, self.store, self.engine = Leg(fail), Media(), Store(), Engine()
+        self.slot = self.media.slot
+        self.agent = Agent(
+            "demo",
+            turns=TurnSettings(no_input_ms=60_000),
+            transfer=TransferSettings(extensions=("200",)),
+        )
+
+        async def ours(name):
+            if mind is not None:
+                raise mind
+            assert name == "demo"
+            return self.agent, self.engine
+
+        self.call = Call(self.leg, self.media, self.store, ours, worker="w")
+        self.task = asyncio.create_task(self.call.run())
+
+    async def __aenter__(self):
+        while self.slot.on_frames is None and not self.task.done():
+            await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_):
+        if not self.task.done():
+            self.leg.events.put_nowait(HungUp("16"))
+        await self.end()
+
+    async def settle(self):
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def end(self):
+        outcome = await asyncio.wait_for(self.task, 5)
+        assert self.leg.names()[-1] == "release"
+        assert self.store.record["state"] == "ended"
+        assert self.store.record["result"] == outcome.result
+        return outcome
+
+
+async def test_set_up_and_a_caller_who_hangs_up():
+    async with Talk() as talk:
+        assert talk.leg.names() == ["open_media", "answer", "join"]
+        assert talk.store.record["state"] == "talking"
+        talk.leg.events.put_nowait(HungUp("16"))
+        assert await talk.end() == Outcome("hung-up", "16", gone=True)
+        assert talk.slot.closed
+        assert talk.engine.closed
+        assert "leave" not in talk.leg.names()
+
+
+@pytest.mark.parametrize("step", ["open_media", "answer", "join"])
+async def test_a_caller_who_hangs_up_during_set_up(step):
+    async with Talk(fail={step: PbxGone("gone")}) as talk:
+        assert (await talk.end()).result == "hung-up"
+        assert "leave" not in talk.leg.names()
+
+
+@pytest.mark.parametrize(
+    ("fault", "result"),
+    [
+        (ConfigError("no agent 'demo'"), "unknown-agent"),
+        (EngineMissing("needs the extra"), "failed"),
+        (RuntimeError("a bug"), "failed"),
+    ],
+)
+async def test_what_can_not_be_served_goes_on_in_the_dialplan(fault, result):
+    async with Talk(mind=fault) as talk:
+        assert (await talk.end()).result == result
+        variables = {"ARI_BRIDGE_RESULT": result, "ARI_BRIDGE_REASON": str(fault)}
+        assert talk.leg.did == [("leave", variables), ("release",)]
+
+
+async def test_a_caller_who_is_gone_by_the_time_we_give_him_back():
+    async with Talk(mind=ConfigError("x"), fail={"leave": PbxGone("gone")}) as talk:
+        assert (await talk.end()).result == "unknown-agent"
+
+
+async def test_a_turn_is_told_to_the_engine_and_written_when_it_is_answered():
+    async with Talk() as talk:
+        talk.slot.deliver(True, 40)
+        talk.slot.deliver(False, 40)
+        kinds = [type(event) for event in talk.engine.told]
+        assert kinds[0] is SpeechStarted
+        assert kinds[-1] is TurnCommitted
+        talk.engine.context.emit(engines.CallerText("hello", final=True, turn=1))
+        assert talk.store.lines == []  # it may still be withdrawn
+        talk.engine.say("good morning", 100)
+        assert talk.store.lines == [("caller", "hello")]
+        talk.slot.deliver(False, 6)
+        assert talk.store.lines[1:] == [("agent", "good morning")]
+
+
+async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
+    async with Talk() as talk:
+        item = talk.engine.say("one two three four five six seven eight", 4000)
+        talk.slot.deliver(False, 50)
+        talk.slot.deliver(True, 20)
+        told = {type(event): event for event in talk.engine.told}
+        assert BargeIn in told
+        heard = told[engines.Heard]
+        assert (heard.item, heard.cut) == (item, True)
+        assert 1000 <= heard.heard_ms <= 1400
+        assert ("event", "barge-in") in talk.store.lines
+        # More of what was interrupted is not played, a new item is.
+        talk.engine.context.emit(engines.Audio(item, np.ones(800, np.int16)))
+        assert talk.slot.queue == []
+        talk.slot.deliver(False, 60)
+        fresh = talk.engine.say("yes?", 100)
+        assert set(talk.slot.queue) == {fresh}
+
+
+async def test_more_audio_than_the_ring_takes_is_fed_as_it_plays():
+    async with Talk() as talk:
+        item = talk.engine.say("x", 3000)
+        talk.slot.deliver(False, 150)
+        assert talk.slot.counts == {item: 3 * RATE}
+        assert talk.engine.told[-1] == engines.Heard(item, 3000, "x", cut=False)
+
+
+async def test_an_engine_that_asks_for_room_is_held_back():
+    async with Talk() as talk:
+        talk.engine.say("x", ROOM_MS + 100)
+        waiting = asyncio.ensure_future(talk.engine.context.room())
+        await talk.settle()
+        assert not waiting.done()
+        talk.slot.deliver(False, 10)
+        await talk.settle()
+        assert waiting.done()
+
+
+async def test_transfer_waits_until_the_announcement_was_heard():
+    async with Talk() as talk:
+        talk.engine.say("I connect you", 200)
+        talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
+        talk.slot.deliver(False, 9)
+        await talk.settle()
+        assert "transfer" not in talk.leg.names()
+        talk.slot.deliver(False, 2)
+        assert await talk.end() == Outcome("transferred", "200", gone=True)
+        assert ("transfer", "200", "from-ari-bridge") in talk.leg.did
+
+
+async def test_a_barge_in_cancels_a_tool_that_waits():
+    async with Talk() as talk:
+        talk.engine.say("I connect you", 2000)
+        talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
+        talk.slot.deliver(True, 30)
+        await talk.settle()
+        assert engines.ToolResult("t", ok=False, value="interrupted") in talk.engine.told
+        assert "transfer" not in talk.leg.names()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("transfer", {"extension": "666"}, "not in the agent's transfer.extensions"),
+        ("transfer", {}, "not in the agent's transfer.extensions"),
+        ("dance", {}, "there is no tool 'dance'"),
+    ],
+)
+async def test_a_tool_that_may_not_be(name, arguments, says):
+    async with Talk() as talk:
+        talk.engine.context.emit(engines.ToolCall("t", name, arguments))
+        await talk.settle()
+        result = talk.engine.told[-1]
+        assert (result.id, result.ok) == ("t", False)
+        assert says in result.value
+        assert not talk.task.done()
+
+
+async def test_a_refused_transfer_is_told_and_the_call_goes_on():
+    async with Talk(fail={"transfer": PbxRefused("no extension 200")}) as talk:
+        talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
+        await talk.settle()
+        assert talk.engine.told[-1] == engines.ToolResult("t", ok=False, value="no extension 200")
+        assert not talk.task.done()
+
+
+async def test_hang_up():
+    async with Talk() as talk:
+        talk.engine.context.emit(engines.ToolCall("t", "hang_up"))
+        assert (await talk.end()).result == "done"
+        assert "hang_up" in talk.leg.names()
+
+
+async def test_a_digit_cuts_the_agent_and_reaches_the_engine():
+    async with Talk() as talk:
+        talk.engine.say("please enter your number", 2000)
+        talk.slot.deliver(False, 5)
+        talk.leg.events.put_nowait(Dtmf("4", 100))
+        await talk.settle()
+        assert [type(e) for e in talk.engine.told] == [BargeIn, engines.Digit]
+        assert talk.slot.queue == []
+        assert ("dtmf", "4") in talk.store.lines
+
+
+async def test_hold_pauses_the_agent():
+    async with Talk() as talk:
+        talk.engine.say("x", 1000)
+        talk.leg.events.put_nowait(Hold(True))
+        await talk.settle()
+        assert talk.slot.paused
+        talk.leg.events.put_nowait(Hold(False))
+        await talk.settle()
+        assert not talk.slot.paused
+
+
+@pytest.mark.parametrize("end", ["media", "engine", "shutdown"])
+async def test_the_dialplan_goes_on_when_we_can_not(end):
+    async with Talk() as talk:
+        if end == "media":
+            talk.leg.events.put_nowait(MediaLost())
+        elif end == "engine":
+            talk.engine.context.emit(engines.Failed("the model is gone"))
+        else:
+            talk.call.end(Outcome("shutdown"))
+        outcome = await talk.end()
+        assert outcome.result == ("shutdown" if end == "shutdown" else "failed")
+        assert talk.leg.names()[-2:] == ["leave", "release"]
+
+
+async def test_a_task_of_the_engine_that_breaks_ends_the_call():
+    async with Talk() as talk:
+
+        async def broken():
+            raise RuntimeError("a bug")
+
+        talk.engine.context.tasks.create_task(broken())
+        outcome = await talk.end()
+        assert outcome == Outcome("failed", "a bug")
+        assert "leave" in talk.leg.names()
+
+
+async def test_the_longest_call():
+    talk = Talk()
+    talk.agent = Agent("demo", max_call_s=0)
+    async with talk:
+        assert (await talk.end()).result == "done"
+        assert "leave" in talk.leg.names()
