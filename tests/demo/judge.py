@@ -1,0 +1,221 @@
+"""What the call was like for the caller: every figure of the demo, from the capture alone.
+
+Words used here, all on the capture's clock (`tests.lab.capture`):
+
+- **caller speech** of a turn: from its first to its last speech sample in the packets that the
+  phone sent, in the turn's window (from the moment the script began it to the next turn's).
+- **answer**: the agent's speech in the packets that the phone received, from the caller's last
+  sample to the next turn's first.
+- **voice to voice**: from the caller's last speech sample to the agent's first one. Counted for
+  every spoken turn that was answered, interruptions included. Not counted where keys were pressed:
+  there is no last speech sample, and how long to wait for another digit is the agent's choice.
+  An agent that begins before the caller has finished counts as it is: negative.
+- **barge-in stop**: from the caller's first speech sample to the end of what the agent was saying:
+  all speech that began before the caller had finished, however late it ended.
+- **transfer**: the two seconds of a tone pair with which the lab's human answers. It is no speech.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.demo.script import Script, Turn
+from tests.demo.words import missing
+from tests.lab.capture import RATE, Digit, Pcm, Track
+from tests.lab.speech import FRAME, Region, regions
+
+HUMAN_HZ = (650.0, 1450.0)  # asterisk-config/demo/extensions.conf, extension 200
+TONE_SHARE = 0.8  # of a frame's power at the two frequencies
+TONE_FRAMES = 50  # of 20 ms each: one second
+WORD_PAUSE_S = 0.5  # an agent silent for less is still in its sentence
+
+Hear = Callable[[Pcm], str]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The script began a turn at `at` (epoch seconds)."""
+
+    turn: Turn
+    at: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One turn. Times in epoch seconds, None where it did not happen."""
+
+    turn: Turn
+    caller: tuple[float, float] | None
+    agent: tuple[float, float] | None
+    heard: str
+    missing: tuple[str, ...]
+    voice_to_voice_ms: float | None
+    barge_in_stop_ms: float | None
+    transferred: float | None = None
+
+    @property
+    def right(self) -> bool:
+        """The caller was answered, and with what the script expects."""
+        reached = self.transferred is not None or not self.turn.expect_extension
+        answered = self.agent is not None or self.transferred is not None
+        stopped = not self.turn.interrupt_after_ms or self.barge_in_stop_ms is not None
+        return not self.missing and reached and answered and stopped
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The whole call."""
+
+    greeting: str
+    greeting_missing: tuple[str, ...]
+    greeting_ms: float | None
+    turns: tuple[Judged, ...]
+    sent_speech: tuple[Region, ...]
+    received_speech: tuple[Region, ...]
+    tones: tuple[Region, ...]
+    packet_gap_ms: float
+
+    @property
+    def understood(self) -> int:
+        """Number of turns whose answer was right."""
+        return sum(judged.right for judged in self.turns)
+
+    def voice_to_voice(self) -> dict[str, float] | None:
+        """p50 and p95 in ms over the turns that count, or None."""
+        values = [t.voice_to_voice_ms for t in self.turns if t.voice_to_voice_ms is not None]
+        if not values:
+            return None
+        return {f"p{q}": round(float(np.percentile(values, q)), 1) for q in (50, 95)}
+
+    def barge_in_stop(self) -> float | None:
+        """The slowest stop in ms, or None where nobody interrupted."""
+        values = [t.barge_in_stop_ms for t in self.turns if t.barge_in_stop_ms is not None]
+        return max(values, default=None)
+
+
+def find_tones(pcm: Pcm, frequencies: Sequence[float] = HUMAN_HZ) -> list[Region]:
+    """Where a recording is nothing but the given tones for at least a second."""
+    size = 2 * FRAME
+    frames = pcm[: len(pcm) // size * size].reshape(-1, size).astype(np.float64)
+    power = np.sum(frames**2, axis=1)
+    t = np.arange(size) / RATE
+    part = np.stack([wave(2 * np.pi * f * t) for f in frequencies for wave in (np.sin, np.cos)])
+    basis = np.linalg.qr(part.T)[0]  # orthonormal: a frame's power within their span
+    share = np.sum((frames @ basis) ** 2, axis=1) / np.maximum(power, 1.0)
+    pure = np.flatnonzero((share > TONE_SHARE) & (power > size * 100.0**2))
+    groups = np.split(pure, np.flatnonzero(np.diff(pure) > 2) + 1)
+    return [
+        Region(int(g[0]) * size, (int(g[-1]) + 1) * size) for g in groups if len(g) >= TONE_FRAMES
+    ]
+
+
+def judge(
+    script: Script,
+    marks: Sequence[Mark],
+    sent: Track,
+    received: Track,
+    digits: Sequence[Digit],
+    hear: Hear,
+) -> Verdict:
+    """Judge a call from both directions of its capture; `hear` turns samples into text."""
+    tones = find_tones(received.pcm)
+    voice = received.pcm.copy()
+    for tone in tones:  # a little more on both sides: frames at their edges are half tone
+        voice[max(tone.start - 4 * FRAME, 0) : tone.end + 4 * FRAME] = 0
+    agent = regions(voice)
+    caller = regions(sent.pcm)
+    scene = _Scene(sent, received, voice, caller, agent, tones, hear)
+    spans = [
+        scene.caller_span(mark, marks[n + 1].at if n + 1 < len(marks) else None, digits)
+        for n, mark in enumerate(marks)
+    ]
+    judged = []
+    for n, (mark, span) in enumerate(zip(marks, spans, strict=True)):
+        later = [s[0] for s in spans[n + 1 :] if s]
+        judged.append(scene.judge(mark.turn, span, later[0] if later else None))
+    skipped = [
+        Judged(turn, None, None, "", turn.expect, None, None) for turn in script.turns[len(marks) :]
+    ]
+    first = next((s[0] for s in spans if s), None)
+    greeting, span = scene.answer(-float("inf"), first)
+    began = float(received.at.min()) if len(received.at) else None
+    return Verdict(
+        greeting,
+        tuple(missing(script.greeting, greeting)),
+        (span[0] - began) * 1000 if span and began is not None else None,
+        (*judged, *skipped),
+        tuple(caller),
+        tuple(agent),
+        tuple(tones),
+        received.packet_gap() * 1000,
+    )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    sent: Track
+    received: Track
+    voice: Pcm
+    caller: list[Region]
+    agent: list[Region]
+    tones: list[Region]
+    hear: Hear
+
+    def caller_span(
+        self, mark: Mark, until: float | None, digits: Sequence[Digit]
+    ) -> tuple[float, float] | None:
+        """First and last moment of what the caller did in a turn."""
+        end = until if until is not None else float("inf")
+        if mark.turn.dtmf:
+            own = [d for d in digits if mark.at <= d.start < end]
+            return (own[0].start, own[-1].end) if own else None
+        times = [(self.sent.time(r.start), self.sent.time(r.end - 1)) for r in self.caller]
+        # A packet's samples were spoken before it left: 20 ms and more before the source began.
+        own_speech = [t for t in times if mark.at - 0.1 <= t[0] < end - 0.1]
+        return (own_speech[0][0], own_speech[-1][1]) if own_speech else None
+
+    def agent_times(self) -> list[tuple[float, float]]:
+        """First and last moment of each stretch of the agent's speech, as it could be heard."""
+        heard = self.received.time
+        return [(heard(r.start), heard(r.end - 1)) for r in self.agent]
+
+    def answer(self, after: float, until: float | None) -> tuple[str, tuple[float, float] | None]:
+        """What the agent began to say between two moments: text, first and last moment."""
+        end = until if until is not None else float("inf")
+        times = self.agent_times()
+        first = bisect.bisect_left(times, after, key=lambda t: t[0])
+        own = [(r, t) for r, t in zip(self.agent[first:], times[first:], strict=True) if t[0] < end]
+        if not own:
+            return "", None
+        text = self.hear(self.voice[own[0][0].start : own[-1][0].end])
+        return text, (own[0][1][0], own[-1][1][1])
+
+    def judge(self, turn: Turn, span: tuple[float, float] | None, until: float | None) -> Judged:
+        if span is None:
+            return Judged(turn, None, None, "", turn.expect, None, None)
+        begin, end = span
+        stop = self._stop(begin, end) if turn.interrupt_after_ms else None
+        limit = until if until is not None else float("inf")
+        moments = [self.received.time(tone.start) for tone in self.tones]
+        transfer = next((m for m in moments if end <= m < limit), None)
+        # Without an interruption whatever begins while the caller speaks is an answer too early.
+        after = end if turn.interrupt_after_ms or turn.dtmf else begin
+        text, agent = self.answer(after, transfer or until)
+        delay = (agent[0] - end) * 1000 if agent and not turn.dtmf else None
+        wrong = tuple(missing(turn.expect, text))
+        return Judged(turn, span, agent, text, wrong, delay, stop, transfer)
+
+    def _stop(self, begin: float, end: float) -> float | None:
+        """From the caller's first sample to the end of what the agent said meanwhile, in ms.
+
+        Zero where the agent fell silent in the pause before a next word; None where it was not in
+        the middle of anything: then nothing was interrupted.
+        """
+        meanwhile = [t for t in self.agent_times() if t[0] < end and t[1] > begin - WORD_PAUSE_S]
+        if not meanwhile or meanwhile[0][0] >= begin:
+            return None
+        return max(0.0, (meanwhile[-1][1] - begin) * 1000)

@@ -1,0 +1,95 @@
+"""Whether a transcription says what was expected, for ears that spell as they like.
+
+Speech-to-text writes "9 a.m.", "nine", "good-bye", "four seven one one", "47 11" or "4711" for the
+same sounds. Both sides are therefore brought to one form (lower case, numbers in digits, no
+punctuation), words may differ by a letter or two, and numbers must be exact.
+
+An expectation is a list of phrases that must all be there; `|` separates alternatives in a phrase:
+`["9", "6", "saturday|sunday"]`. A phrase of digits alone also matches digits that were read out one
+by one or in pairs.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+# fmt: off
+_UNITS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+# fmt: on
+_ORDINALS = {"first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9}
+NUMBERS = (
+    {word: value for value, word in enumerate(_UNITS)}
+    | {word: 20 + 10 * k for k, word in enumerate(_TENS)}
+    | {
+        word + "th": value
+        for value, word in enumerate(_UNITS)
+        if value in (4, 6, 7, *range(10, 20))
+    }
+    | {"twelfth": 12}
+    | _ORDINALS
+)
+_ROUND = {str(n) for n in range(20, 100, 10)}
+# What speech-to-text hears in single digits; applied only where a phrase of digits is looked for.
+_SOUND_ALIKE = {"for": "4", "fore": "4", "to": "2", "too": "2", "won": "1", "oh": "0", "o": "0"}
+_SOUND_ALIKE |= {"ate": "8"}
+
+SIMILAR = 0.78  # of difflib's ratio: one wrong letter in five
+
+
+def normal(text: str) -> list[str]:
+    """The words of a text in one form: `Open 9:30, twenty-five` is open 9 30 25."""
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower().replace("'", "").replace("’", ""))
+    text = re.sub(r"\b([ap])\. ?m\b\.?", r"\1m", text)
+    tokens = re.findall(r"\d+|[a-z]+", text)
+    words: list[str] = []
+    for token in tokens:
+        value = NUMBERS.get(token)
+        if value is None:
+            words.append(token)
+        elif 0 < value < 10 and words and words[-1] in _ROUND and words[-1] != "10":
+            words[-1] = str(int(words[-1]) + value)
+        else:
+            words.append(str(value))
+    return words
+
+
+def _digits_in(phrase: str, words: Sequence[str]) -> bool:
+    alike = [_SOUND_ALIKE.get(word, word) for word in words]
+    for begin in range(len(alike)):
+        run = ""
+        for word in alike[begin:]:
+            run += word
+            if run == phrase:
+                return True
+            if not phrase.startswith(run):
+                break
+    return False
+
+
+def _close(phrase: str, words: Sequence[str]) -> bool:
+    wanted = normal(phrase)
+    if "".join(wanted).isdigit():
+        return _digits_in("".join(wanted), words)
+    target = "".join(wanted)
+    for count in {max(len(wanted) - 1, 1), len(wanted), len(wanted) + 1}:
+        for begin in range(len(words) - count + 1):
+            heard = "".join(words[begin : begin + count])
+            same_numbers = re.findall(r"\d+", heard) == re.findall(r"\d+", target)
+            if same_numbers and difflib.SequenceMatcher(None, heard, target).ratio() >= SIMILAR:
+                return True
+    return False
+
+
+def missing(expected: Iterable[str], text: str) -> list[str]:
+    """The phrases of an expectation that a text does not say."""
+    words = normal(text)
+    return [
+        phrase
+        for phrase in expected
+        if not any(_close(choice, words) for choice in phrase.split("|"))
+    ]

@@ -1,0 +1,243 @@
+"""The judge, on calls made of tones whose every edge is known."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from tests.demo.judge import Mark, Verdict, find_tones, judge
+from tests.demo.script import Script, Turn
+from tests.lab.capture import PCMU, RATE, TABLES, Digit, Pcm, RtpPacket, lay_out
+
+START = 5000.0
+WORDS = {300: "open nine to six", 400: "we sell gift cards", 500: "one moment please"}
+EXACT_MS = 3.0
+
+
+def hum(hz: float, ms: float) -> Pcm:
+    t = np.arange(round(ms * 8)) / RATE
+    return (8000 * np.sin(2 * np.pi * hz * t)).astype(np.int16)
+
+
+def hear(pcm: Pcm) -> str:
+    """A speech-to-text for a language of hums."""
+    spectrum = np.abs(np.fft.rfft(pcm.astype(float), RATE))
+    return WORDS.get(int(np.argmax(spectrum)), "?")
+
+
+@dataclass
+class Call:
+    """Both directions, to be filled with hums at given ms."""
+
+    seconds: float = 10.0
+    tracks: dict[bool, Pcm] = field(default_factory=dict)
+    marks: list[Mark] = field(default_factory=list)
+    digits: list[Digit] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tracks = {sent: np.zeros(int(self.seconds * RATE), np.int16) for sent in (True, False)}
+
+    def caller(self, at: float, ms: float, turn: Turn) -> None:
+        self._put(True, at, hum(250, ms))
+        self.marks.append(Mark(turn, START + at / 1000))
+
+    def agent(self, at: float, ms: float, hz: float = 300) -> None:
+        self._put(False, at, hum(hz, ms))
+
+    def human(self, at: float) -> None:
+        self._put(False, at, (hum(650, 2000) + hum(1450, 2000)) // 2)
+
+    def _put(self, sent: bool, at: float, sound: Pcm) -> None:
+        begin = round(at * 8)
+        self.tracks[sent][begin : begin + len(sound)] = sound
+
+    def judge(self, script: Script | None = None, late: dict[int, float] | None = None) -> Verdict:
+        """late: received packet number -> how many seconds late it comes"""
+        turns = tuple(mark.turn for mark in self.marks)
+        tracks = []
+        for sent in (True, False):
+            packets = []
+            for n, frame in enumerate(self.tracks[sent].reshape(-1, 160)):
+                delay = 0.02 if sent else (late or {}).get(n, 0.0)
+                packets.append(
+                    RtpPacket(
+                        *(START + 0.02 * n + delay, 1, sent, PCMU, False, n, 160 * n, 1),
+                        encode(frame),
+                    )
+                )
+            tracks.append(lay_out(packets, sent=sent, start=START, end=START + self.seconds))
+        return judge(script or Script("1", turns), self.marks, *tracks, self.digits, hear)
+
+
+def encode(frame: Pcm) -> bytes:
+    order = np.argsort(TABLES[PCMU], kind="stable")
+    values = TABLES[PCMU][order].astype(int)
+    place = np.clip(np.searchsorted(values, frame), 1, 255)
+    nearer = place - (frame - values[place - 1] < values[place] - frame)
+    return order[nearer].astype(np.uint8).tobytes()
+
+
+HOURS = Turn(say="hours?", expect=("9", "6"))
+CARDS = Turn(say="cards?", expect=("gift cards",), interrupt_after_ms=500)
+NUMBER = Turn(dtmf="47", expect=("gift cards",))
+HUMAN = Turn(say="human!", expect=("moment",), expect_extension="200")
+
+
+def test_voice_to_voice_is_exact() -> None:
+    call = Call()
+    call.agent(300, 1000)
+    call.caller(2001.5, 1000, HOURS)
+    call.agent(3700.25, 1500)
+    [turn] = call.judge().turns
+    assert turn.right
+    assert turn.heard == "open nine to six"
+    assert turn.voice_to_voice_ms == pytest.approx(698.75, abs=EXACT_MS)
+    assert turn.barge_in_stop_ms is None
+
+
+def test_a_late_packet_counts_from_when_it_came() -> None:
+    call = Call()
+    call.caller(2000, 1000, HOURS)
+    call.agent(3600, 1500)
+    late = {180: 0.06, 181: 0.04, 182: 0.02}  # the first of the answer, then a burst
+    [turn] = call.judge(late=late).turns
+    assert turn.voice_to_voice_ms == pytest.approx(660, abs=EXACT_MS)
+
+
+def test_greeting() -> None:
+    call = Call()
+    call.agent(300, 1000, hz=400)
+    call.caller(2000, 500, HOURS)
+    call.agent(3000, 500)
+    verdict = call.judge(Script("1", (HOURS,), greeting=("gift cards", "sunday")))
+    assert verdict.greeting == "we sell gift cards"
+    assert verdict.greeting_missing == ("sunday",)
+    assert verdict.greeting_ms == pytest.approx(300, abs=EXACT_MS)
+
+
+def test_a_wrong_answer_is_wrong() -> None:
+    call = Call()
+    call.caller(1000, 500, HOURS)
+    call.agent(2000, 500, hz=400)
+    verdict = call.judge()
+    assert verdict.understood == 0
+    assert verdict.turns[0].missing == ("9", "6")
+
+
+def test_no_answer_is_wrong_and_has_no_latency() -> None:
+    call = Call()
+    call.agent(100, 500)
+    call.caller(1000, 500, HOURS)
+    verdict = call.judge()
+    assert verdict.understood == 0
+    assert verdict.voice_to_voice() is None
+    assert verdict.turns[0].heard == ""
+
+
+def test_a_turn_that_never_came_is_wrong() -> None:
+    call = Call()
+    call.caller(1000, 500, HOURS)
+    call.agent(2000, 500)
+    verdict = call.judge(Script("1", (HOURS, NUMBER)))
+    assert [turn.right for turn in verdict.turns] == [True, False]
+
+
+def test_an_answer_before_the_end_is_negative() -> None:
+    call = Call()
+    call.caller(1000, 1500, HOURS)
+    call.agent(2200, 800)
+    [turn] = call.judge().turns
+    assert turn.voice_to_voice_ms == pytest.approx(-300, abs=EXACT_MS)
+
+
+def interrupted(stop_ms: float) -> Call:
+    call = Call()
+    call.caller(500, 500, HOURS)
+    call.agent(1500, 1500 + stop_ms)
+    call.caller(3000, 1200, CARDS)
+    call.agent(4800, 1000, hz=400)
+    return call
+
+
+def test_barge_in_is_exact_and_the_answer_is_its_own() -> None:
+    verdict = interrupted(310).judge()
+    assert verdict.barge_in_stop() == pytest.approx(310, abs=EXACT_MS)
+    assert verdict.turns[1].heard == "we sell gift cards"
+    assert verdict.turns[1].voice_to_voice_ms == pytest.approx(600, abs=EXACT_MS)
+    assert verdict.understood == 2
+
+
+def test_barge_in_counts_all_that_the_agent_says_meanwhile() -> None:
+    call = interrupted(200)
+    call.agent(3500, 400)  # after 300 ms it goes on
+    assert call.judge().barge_in_stop() == pytest.approx(900, abs=EXACT_MS)
+
+
+def test_an_agent_that_never_stops() -> None:
+    call = interrupted(1500)
+    verdict = call.judge()
+    assert verdict.barge_in_stop() == pytest.approx(1500, abs=EXACT_MS)
+
+
+def test_falling_silent_between_two_words_is_a_stop_at_once() -> None:
+    assert interrupted(-150).judge().barge_in_stop() == 0
+
+
+def test_nothing_to_interrupt_is_no_stop() -> None:
+    verdict = interrupted(-1200).judge()
+    assert verdict.barge_in_stop() is None
+    assert not verdict.turns[1].right
+
+
+def test_keys_have_no_latency() -> None:
+    call = Call()
+    call.marks.append(Mark(NUMBER, START + 1))
+    call.digits = [Digit("4", START + 1.1, START + 1.2), Digit("7", START + 1.3, START + 1.4)]
+    call.agent(2500, 800, hz=400)
+    [turn] = call.judge().turns
+    assert turn.right
+    assert turn.voice_to_voice_ms is None
+    assert turn.caller == (START + 1.1, START + 1.4)
+
+
+def test_transfer_is_heard() -> None:
+    call = Call()
+    call.caller(1000, 800, HUMAN)
+    call.agent(2400, 800, hz=500)
+    call.human(4000)
+    call.agent(6500, 500, hz=300)  # the human says hello
+    [turn] = call.judge().turns
+    assert turn.transferred == pytest.approx(START + 4.0, abs=0.02)
+    assert turn.heard == "one moment please"
+    assert turn.voice_to_voice_ms == pytest.approx(600, abs=EXACT_MS)
+    assert turn.right
+
+
+def test_no_transfer_is_wrong() -> None:
+    call = Call()
+    call.caller(1000, 800, HUMAN)
+    call.agent(2400, 800, hz=500)
+    [turn] = call.judge().turns
+    assert turn.transferred is None
+    assert not turn.right
+
+
+def test_tones_are_told_from_voices() -> None:
+    both = (hum(650, 1500) + hum(1450, 1500)) // 2
+    silence = np.zeros(RATE, np.int16)
+    [found] = find_tones(np.concatenate([silence, both, silence]))
+    assert found.start / RATE == pytest.approx(1.0, abs=0.021)
+    assert found.end / RATE == pytest.approx(2.5, abs=0.021)
+    assert find_tones(np.concatenate([silence, hum(300, 2000), silence])) == []
+    assert find_tones(np.concatenate([silence, both[: RATE // 2], silence])) == []
+
+
+def test_percentiles() -> None:
+    call = Call(seconds=20)
+    for n, delay in enumerate((500, 700, 900)):
+        call.caller(1000 + 5000 * n, 1000, HOURS)
+        call.agent(2000 + 5000 * n + delay, 1000)
+    values = call.judge().voice_to_voice()
+    assert values is not None
+    assert values["p50"] == pytest.approx(700, abs=EXACT_MS)
+    assert values["p95"] == pytest.approx(880, abs=EXACT_MS)
