@@ -14,8 +14,9 @@ emits `CallerText`, then `Text` and `Audio` of one or more items, each closed by
 committed turn may still be withdrawn, as long as nothing of its answer was played; it is committed
 again then.
 
-`BargeIn`: stop, say no `ReplyDone` for it, and use new items from here on; what was given for older
-ones is dropped, and a `Heard` with `cut` follows for each that wasn't over. `Heard` of the others comes as each one ends.
+`BargeIn`: stop, say no `ReplyDone` for it, and use new items from here on; what was given for
+older ones is dropped, and a `Heard` with `cut` follows for each that wasn't over. `Heard` of the
+others comes as each one ends.
 
 A tool call runs when the audio emitted before it has been heard; a barge-in before that cancels
 it, and the engine is told so by `ToolResult(ok=False, value="interrupted")`. Nothing that has an

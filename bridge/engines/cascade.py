@@ -1,0 +1,302 @@
+"""A cascade: speech to text, a brain, text to speech, one sentence after the other.
+
+Theory of operation. Whatever is to be answered (a turn, a number that was keyed in, silence, a
+tool that failed) becomes a `_Reply`, of which there is at most one: a new one cancels the one
+before. Its task runs the parts one after the other and gives what they make to `_Reply.give`,
+which passes it on to the call if the reply is *open*, and else keeps it.
+
+    TurnEager       a closed reply: transcribed, thought about, first sentence rendered; kept
+    TurnCommitted   it is opened: what was kept goes out at once. (No eager one: a new one, open)
+    TurnWithdrawn   it is cancelled, and what it had changed (memory, history) is as before
+    BargeIn         it is cancelled; what was heard of it comes in as `Heard`
+
+A closed reply stops before its second sentence, so that a pause in the caller's sentence costs one
+transcription and one sentence at most. No tool is called before a reply is open, because a call is
+given like everything else.
+
+Each sentence is an item of its own, so that what was heard is exact at every sentence's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from bridge.engines.base import (
+    Audio,
+    BargeIn,
+    CallerText,
+    CallEvent,
+    Context,
+    Digit,
+    EngineEvent,
+    Entry,
+    Failed,
+    Heard,
+    ItemDone,
+    NoInput,
+    Pcm,
+    ReplyDone,
+    Text,
+    ToolCall,
+    ToolResult,
+    TurnCommitted,
+    TurnEager,
+    TurnWithdrawn,
+)
+from bridge.engines.hearing import Hearing
+from bridge.engines.parts import Brain, Do, Remember, Said, Say, Step, Stt, Tts
+from bridge.engines.sentences import sentences
+from bridge.errors import EngineError
+
+MAX_TURN_MS = 30_000
+"""Of a longer turn only the end is transcribed."""
+
+PRE_ROLL_MS, POST_ROLL_MS = 240, 120
+"""Audio around a turn that goes with it: the detector is late at soft beginnings and ends."""
+
+MAX_DIGITS = 32
+MAX_HISTORY = 200
+
+
+@dataclass(frozen=True)
+class CascadeSettings:
+    """How a cascade deals with keys and sentences."""
+
+    inter_digit_ms: int = 3000
+    """Silence after a key that ends a number."""
+    sentence_gap_ms: int = 180
+    """Pause between two sentences of one answer."""
+
+
+class _Reply:
+    """One answer in the making."""
+
+    def __init__(self, emit: Callable[[EngineEvent], None], event: TurnEager | None) -> None:
+        self.event = event
+        self.opened = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._emit = emit
+        self._kept: list[EngineEvent | Callable[[], None]] = []
+
+    def give(self, what: EngineEvent | Callable[[], None]) -> None:
+        """An event for the call, or an effect on the cascade: now if open, else later."""
+        if not self.opened.is_set():
+            self._kept.append(what)
+        elif callable(what):
+            what()
+        else:
+            self._emit(what)
+
+    def open(self) -> None:
+        """The turn stands: let go of what was kept."""
+        self.opened.set()
+        for what in self._kept:
+            self.give(what)
+        self._kept.clear()
+
+
+class Cascade:
+    """One call's cascade; see the theory above."""
+
+    turns: Literal["bridge", "engine"] = "bridge"
+
+    def __init__(self, stt: Stt, brain: Brain, tts: Tts, settings: CascadeSettings) -> None:
+        if stt.rate != tts.rate:
+            raise EngineError(f"STT at {stt.rate} Hz and TTS at {tts.rate} Hz don't go together")
+        self.rate = stt.rate
+        self._stt, self._brain, self._tts = stt, brain, tts
+        self._settings = settings
+        self._hearing = Hearing(self.rate, MAX_TURN_MS + PRE_ROLL_MS + POST_ROLL_MS)
+        self._context: Context | None = None
+        self._reply: _Reply | None = None
+        self._before: tuple[Any, list[Entry]] | None = None  # to go back to on withdrawal
+        self._memory: Any = None
+        self._history: list[Entry] = []
+        self._digits = ""
+        self._digit_ms = 0
+        self._tool_names: dict[str, str] = {}
+        self._tool_ids = itertools.count(1)
+
+    # The port -------------------------------------------------------------------------------------
+
+    async def start(self, context: Context) -> None:
+        """Greet, unless the conversation goes on where another process left it."""
+        self._context = context
+        self._history = list(context.history)
+        if context.history:
+            await self._recall()
+        elif context.agent.greeting:
+            self._begin(Say(context.agent.greeting))
+
+    def hear(self, at_ms: int, pcm: Pcm) -> None:
+        """Keep the caller's audio; it is the clock of the digits as well."""
+        self._hearing.put(at_ms, pcm)
+        waited = self._hearing.end_ms - self._digit_ms
+        if self._digits and waited >= self._settings.inter_digit_ms:
+            self._number()
+
+    def notify(self, event: CallEvent) -> None:
+        """React to what happened on the line."""
+        match event:
+            case TurnEager():
+                self._begin(event)
+            case TurnCommitted():
+                self._commit(event)
+            case TurnWithdrawn():
+                self._withdraw()
+            case BargeIn():
+                self._cancel()
+            case Digit():
+                self._digit(event.digit)
+            case Heard(text=text) if text:
+                self._remember_line(Entry("agent", text))
+            case NoInput():
+                self._begin(Said("silence", count=event.count))
+            case ToolResult():
+                self._tool_result(event)
+            case _:
+                pass
+
+    async def close(self) -> None:
+        """Stop whatever is in the making."""
+        self._cancel()
+        self._context = None
+
+    # Replies --------------------------------------------------------------------------------------
+
+    def _begin(self, what: Said | Say | TurnEager | TurnCommitted) -> None:
+        self._cancel()
+        if self._context is None:
+            return
+        turn = what if isinstance(what, TurnEager | TurnCommitted) else None
+        eager = TurnEager(turn.turn, turn.start_ms, turn.end_ms) if turn else None
+        reply = self._reply = _Reply(self._context.emit, eager)
+        self._before = (self._memory, list(self._history)) if eager else None
+        if not isinstance(what, TurnEager):
+            reply.opened.set()
+        said = what if isinstance(what, Said | Say) else None
+        reply.task = self._context.tasks.create_task(self._answer(self._context, reply, said))
+
+    def _commit(self, event: TurnCommitted) -> None:
+        reply = self._reply
+        eager = TurnEager(event.turn, event.start_ms, event.end_ms)
+        if reply and reply.event == eager and not reply.opened.is_set():
+            reply.open()
+        else:
+            self._begin(event)
+
+    def _withdraw(self) -> None:
+        self._cancel()
+        if self._before:
+            self._memory, before = self._before
+            # What the agent was heard to say has been said, whoever takes back what.
+            since = [e for e in self._history[len(before) :] if e.role == "agent"]
+            self._history = before + since
+            self._before = None
+
+    def _cancel(self) -> None:
+        if self._reply and self._reply.task:
+            self._reply.task.cancel()
+        self._reply = None
+
+    async def _answer(self, context: Context, reply: _Reply, what: Said | Say | None) -> None:
+        try:
+            if what is None:
+                assert reply.event
+                what = await self._listen(reply, reply.event)
+            if what is not None:
+                await self._speak(context, reply, what)
+            reply.give(ReplyDone())
+        except EngineError as error:
+            reply.give(Failed(str(error)))
+
+    async def _listen(self, reply: _Reply, turn: TurnEager) -> Said | None:
+        audio = self._hearing.cut(turn.start_ms - PRE_ROLL_MS, turn.end_ms + POST_ROLL_MS)
+        text = await self._stt.transcribe(audio)
+        reply.give(CallerText(text, True, turn.turn))
+        return Said("words", text) if text else None
+
+    async def _speak(self, context: Context, reply: _Reply, what: Said | Say) -> None:
+        spoken = 0
+        async for step in self._steps(reply, what):
+            match step:
+                case Say():
+                    for sentence in sentences(step.text):
+                        if spoken:
+                            await reply.opened.wait()
+                        await self._say(context, reply, sentence, spoken)
+                        spoken += 1
+                case Do():
+                    self._do(reply, step)
+                case Remember():
+                    reply.give(partial(self._keep_memory, step.memory))
+
+    async def _steps(self, reply: _Reply, what: Said | Say) -> AsyncIterator[Step]:
+        if isinstance(what, Say):
+            yield what
+            return
+        history = tuple(self._history)
+        if what.kind in ("words", "digits"):
+            role: Literal["caller", "dtmf"] = "caller" if what.kind == "words" else "dtmf"
+            reply.give(lambda: self._remember_line(Entry(role, what.text)))
+        async for step in self._brain.think(what, self._memory, history):
+            yield step
+
+    async def _say(self, context: Context, reply: _Reply, sentence: str, spoken: int) -> None:
+        item = context.new_item()
+        reply.give(Text(item, sentence))
+        if spoken:
+            gap = self.rate * self._settings.sentence_gap_ms // 1000
+            reply.give(Audio(item, np.zeros(gap, np.int16)))
+        async for pcm in self._tts.say(sentence, first=not spoken):
+            if reply.opened.is_set():
+                await context.room()
+            reply.give(Audio(item, pcm))
+        reply.give(ItemDone(item))
+
+    def _do(self, reply: _Reply, step: Do) -> None:
+        call = ToolCall(f"tool-{next(self._tool_ids)}", step.name, step.arguments)
+        self._tool_names[call.id] = step.name
+        reply.give(call)
+
+    # What stays -----------------------------------------------------------------------------------
+
+    def _keep_memory(self, memory: Any) -> None:
+        self._memory = memory
+
+    def _remember_line(self, entry: Entry) -> None:
+        self._history.append(entry)
+        del self._history[:-MAX_HISTORY]
+
+    async def _recall(self) -> None:
+        """Think the caller's lines through again, for the memory that comes of it."""
+        for n, entry in enumerate(self._history):
+            if entry.role in ("caller", "dtmf"):
+                said = Said("words" if entry.role == "caller" else "digits", entry.text)
+                async for step in self._brain.think(said, self._memory, self._history[:n]):
+                    if isinstance(step, Remember):
+                        self._memory = step.memory
+
+    def _digit(self, digit: str) -> None:
+        self._digit_ms = self._hearing.end_ms
+        if digit == "#":
+            if self._digits:
+                self._number()
+        elif len(self._digits) < MAX_DIGITS:
+            self._digits += digit
+
+    def _number(self) -> None:
+        digits, self._digits = self._digits, ""
+        self._begin(Said("digits", digits))
+
+    def _tool_result(self, event: ToolResult) -> None:
+        name = self._tool_names.pop(event.id, None)
+        if name and not event.ok and event.value != "interrupted":
+            self._begin(Said("failed", name))

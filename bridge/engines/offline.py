@@ -1,0 +1,76 @@
+"""The embedded agent: moonshine, rules and piper in a cascade; no key, no network. English only.
+
+The table `[offline]` of an agent file names the parts and holds what the rules brain knows; the
+demo agent's file describes it for operators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge.agent import Agent
+from bridge.engines.base import Engine, Shared
+from bridge.engines.cascade import Cascade, CascadeSettings
+from bridge.engines.rules import Intent, Rules, RulesBrain
+from bridge.engines.sentences import sentences
+from bridge.engines.stt_moonshine import Moonshine, moonshine
+from bridge.engines.tts_piper import Piper, piper
+from bridge.errors import ConfigError
+from bridge.settings import build
+
+RATE = 16000
+"""What moonshine wants; above the telephone band, so that nothing is lost on the way either."""
+
+
+@dataclass(frozen=True)
+class OfflineSettings:
+    """The table `[offline]`."""
+
+    voice: str = "joe"
+    """A packaged voice's name, or the path of a piper voice (.onnx, its .json beside it)."""
+    inter_digit_ms: int = CascadeSettings.inter_digit_ms
+    """Silence after a key that ends a number."""
+    sentence_gap_ms: int = CascadeSettings.sentence_gap_ms
+    """Pause between two sentences."""
+    facts: dict[str, str] = field(default_factory=dict)
+    intents: tuple[Intent, ...] = ()
+    replies: Rules = field(default_factory=Rules)
+
+
+class OfflineProvider:
+    """What the calls of one agent share."""
+
+    def __init__(self, agent: Agent, shared: Shared) -> None:
+        """Raises `ConfigError` for a table that can't be understood."""
+        where = f"agents/{agent.name}.toml: [offline]"
+        self._settings = build(OfflineSettings, agent.options, where)
+        if agent.language != "en":
+            raise ConfigError(f"{where}: the offline engine speaks only English, language = 'en'")
+        settings = self._settings
+        self._brain = RulesBrain(settings.intents, settings.facts, settings.replies, where)
+        self._agent = agent
+        self._shared = shared
+        self._stt: Moonshine | None = None
+        self._tts: Piper | None = None
+
+    async def prepare(self) -> None:
+        """Load the models and render the greeting; the other fixed sentences follow."""
+        self._stt = await moonshine(self._shared)
+        self._tts = await piper(self._shared, self._settings.voice, RATE)
+        texts = [self._agent.greeting, *self._brain.fixed()]
+        await self._tts.prepare([s for text in texts for s in sentences(text)])
+
+    def create(self) -> Engine:
+        """A cascade for one call."""
+        assert self._stt is not None, "prepared before"
+        assert self._tts is not None, "prepared before"
+        settings = CascadeSettings(self._settings.inter_digit_ms, self._settings.sentence_gap_ms)
+        return Cascade(self._stt, self._brain, self._tts, settings)
+
+    async def close(self) -> None:
+        """Nothing of its own to let go of: the worker ends what is shared."""
+
+
+def provider(agent: Agent, shared: Shared) -> OfflineProvider:
+    """The registry's entrance."""
+    return OfflineProvider(agent, shared)

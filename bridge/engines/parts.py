@@ -1,0 +1,96 @@
+"""The parts of a cascade, and what passes between them.
+
+    caller audio ─▶ Stt ─ text ─▶ Brain ─ steps ─▶ Tts ─ audio ─▶ caller
+
+Parts are chosen by name in the agent file; what they share between calls (a model, a process) they
+share by themselves. A brain has no state of its own: what it has to remember of a call it gives
+back as `Remember`, which the cascade keeps once the turn is committed and hands in again at the
+next one. So a brain may think about a turn that the caller then takes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from bridge.engines.base import Entry, Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a brain is to answer.
+
+    words    the caller's turn, transcribed in `text`
+    digits   keys that the caller pressed, in `text`, without the terminator
+    silence  the caller said nothing, for the `count`-th time in a row
+    failed   the tool named `text` could not be carried out
+    """
+
+    kind: Literal["words", "digits", "silence", "failed"]
+    text: str = ""
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Speak this: one or more whole sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Call a tool, once all that was said before it has been heard."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """The brain's memory from here on, if the turn stands."""
+
+    memory: Any
+
+
+Step = Say | Do | Remember
+
+
+class Stt(Protocol):
+    """Speech to text, a whole utterance at a time."""
+
+    rate: int
+    """Sample rate that it wants, Hz."""
+
+    async def transcribe(self, pcm: Pcm) -> str:
+        """The words of int16 (n,); "" if there are none. Raises `EngineError`."""
+
+
+class Brain(Protocol):
+    """What to answer."""
+
+    def think(self, said: Said, memory: Any, history: Sequence[Entry]) -> AsyncIterator[Step]:
+        """The steps of an answer. `memory` is what it gave last, None at first.
+
+        `history` ends before what was said now. Raises `EngineError`.
+        """
+
+    def fixed(self) -> Sequence[str]:
+        """Texts that it is sure to say again and again, the most urgent first."""
+
+
+class Tts(Protocol):
+    """Text to speech, a sentence at a time."""
+
+    rate: int
+    """Sample rate of its audio, Hz."""
+
+    def say(self, text: str, first: bool) -> AsyncIterator[Pcm]:
+        """Audio of one sentence, int16 (n,) pieces. `first`: a caller waits in silence for it.
+
+        Raises `EngineError`.
+        """
+
+    async def prepare(self, texts: Sequence[str]) -> None:
+        """Have these ready, so that `say` gives them at once; returns when the first one is."""

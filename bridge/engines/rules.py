@@ -1,0 +1,265 @@
+"""The offline brain: intents, facts and fixed replies, so that what it says is always true.
+
+Nothing is made up: every sentence stands in the agent file, with facts of the same file filled in.
+An utterance that clearly means an intent is answered; one that may mean it is asked back ("Do you
+want to know about our opening hours?"); anything else gets a fallback that says what can be asked.
+
+    said                                      answer
+    ----------------------------------------  -----------------------------------------------------
+    yes or no, after asking back              the intent's reply, or "all right"
+    a number (keyed in, or three digits and   looked up in the table of the intent that was asking,
+    more spoken) that an intent looks up      or of the only one that looks numbers up
+    score >= SURE                             the intent's reply, and its tool
+    score >= MAYBE                            asking back
+    anything else                             the next fallback
+
+It is pure: `decide` is a function of what was said and of its memory, which the cascade keeps.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from bridge.engines.base import Entry
+from bridge.engines.english import number, spell, stem, words, yes_or_no
+from bridge.engines.matching import Matcher
+from bridge.engines.parts import Do, Remember, Said, Say, Step
+from bridge.errors import ConfigError
+
+SURE = 0.6
+"""From this score on an intent is answered."""
+
+MAYBE = 0.46
+"""From this score on it is asked back. Both are set by the paraphrases in the tests."""
+
+REPEAT = "repeat"
+_REPEAT_EXAMPLES = (
+    "can you repeat that",
+    "say that again",
+    "repeat please",
+    "pardon",
+    "what did you say",
+    "i did not hear you",
+    "i did not catch that",
+    "could you say it once more",
+)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What an intent does with a number."""
+
+    table: dict[str, str]
+    """What to say of each number, as {value}."""
+    found: str = "{digits}: {value}"
+    missing: str = "I can't find {digits}."
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Something that a caller may want."""
+
+    name: str
+    examples: tuple[str, ...]
+    reply: str = ""
+    """The answer; with `lookup`, how to ask for the number."""
+    about: str = ""
+    """What follows "Do you want to" when asking back; without it there is no asking back."""
+    instead: dict[str, str] = field(default_factory=dict)
+    """Another reply where the caller's words hold this one."""
+    lookup: Lookup | None = None
+    tool: Literal["", "transfer", "hang_up"] = ""
+    """What to do once the reply was heard."""
+    extension: str = ""
+    """For `transfer`: where to."""
+    failed: str = ""
+    """What to say when the tool failed."""
+
+    def __post_init__(self) -> None:
+        if not self.examples:
+            raise ValueError(f"intent '{self.name}' has no examples")
+        if not self.reply:
+            raise ValueError(f"intent '{self.name}' has no reply")
+        if self.tool == "transfer" and not self.extension:
+            raise ValueError(f"intent '{self.name}' transfers, but has no extension")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is said when no intent answers."""
+
+    ask_back: str = "Do you want to {about}?"
+    declined: str = "All right. What can I do for you?"
+    fallback: tuple[str, ...] = ("I'm sorry, I didn't understand that.",)
+    """Taken in turn, the last one for ever."""
+    no_input: tuple[str, ...] = ("Are you still there?",)
+    """Taken in turn; after the last one comes `no_input_end`, and the call ends."""
+    no_input_end: str = "I can't hear you. Goodbye."
+    failed: str = "I'm sorry, that didn't work."
+    nothing_to_repeat: str = "I haven't said anything yet."
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the brain knows of a call."""
+
+    asked_back: str = ""
+    """The intent that a yes would mean."""
+    number_for: str = ""
+    """The intent that waits for a number."""
+    misses: int = 0
+    last: str = ""
+    """What it said last."""
+
+
+class RulesBrain:
+    """Answers from an agent file. One serves all calls of an agent."""
+
+    def __init__(
+        self, intents: Sequence[Intent], facts: Mapping[str, str], replies: Rules, where: str
+    ) -> None:
+        """Check and compile.
+
+        Raises:
+            ConfigError: a text with a fact that isn't there, or two intents of one name.
+        """
+        self._replies = replies
+        self._facts = facts
+        self._intents = {intent.name: intent for intent in intents}
+        if len(self._intents) < len(intents):
+            raise ConfigError(f"{where}: two intents have the same name")
+        self._check(where)
+        examples = {intent.name: intent.examples for intent in intents}
+        self._matcher = Matcher({REPEAT: _REPEAT_EXAMPLES, **examples})
+
+    async def think(self, said: Said, memory: Any, history: Sequence[Entry]) -> AsyncIterator[Step]:
+        """The steps of an answer."""
+        for step in self.decide(said, memory or Memory()):
+            yield step
+
+    def fixed(self) -> list[str]:
+        """Every text that holds nothing of the caller's."""
+        texts = [i.reply for i in self._intents.values()]
+        texts += [t for i in self._intents.values() for t in i.instead.values()]
+        texts += [*self._replies.fallback, *self._replies.no_input, self._replies.no_input_end]
+        texts += [self._replies.declined, self._replies.failed]
+        texts += [self._ask_back(i) for i in self._intents.values() if i.about]
+        texts += [i.failed for i in self._intents.values() if i.failed]
+        return [self._fill(text) for text in texts]
+
+    def decide(self, said: Said, memory: Memory) -> list[Step]:
+        """The steps of an answer, and what to remember of it."""
+        if said.kind == "silence":
+            return self._silence(said.count, memory)
+        if said.kind == "failed":
+            return self._failed(said.text, memory)
+        digits = said.text if said.kind == "digits" else number(said.text)
+        if digits and (intent := self._wants_number(said, memory)):
+            return self._look_up(intent, digits, memory)
+        if said.kind == "digits":
+            return self._miss(memory)
+        if memory.asked_back and (answer := yes_or_no(said.text)) is not None:
+            if answer:
+                return self._answer(self._intents[memory.asked_back], said.text, memory)
+            return self._say(self._replies.declined, replace(memory, asked_back=""))
+        return self._words(said.text, memory)
+
+    # Kinds of answers -----------------------------------------------------------------------------
+
+    def _words(self, text: str, memory: Memory) -> list[Step]:
+        best = self._matcher.match(text)[0]
+        if best.score >= SURE and best.intent in self._intents:
+            return self._answer(self._intents[best.intent], text, memory)
+        if best.score >= SURE:  # nobody's but ours
+            return self._say(memory.last or self._replies.nothing_to_repeat, memory)
+        if best.score >= MAYBE and best.intent in self._intents:
+            intent = self._intents[best.intent]
+            if intent.about and memory.asked_back != intent.name:
+                return self._say(self._ask_back(intent), replace(memory, asked_back=intent.name))
+        return self._miss(memory)
+
+    def _answer(self, intent: Intent, text: str, memory: Memory) -> list[Step]:
+        heard = {stem(w) for w in words(text)}
+        reply = next((r for word, r in intent.instead.items() if stem(word) in heard), intent.reply)
+        number_for = intent.name if intent.lookup else ""
+        steps = self._say(reply, Memory(number_for=number_for, last=memory.last))
+        if intent.tool:
+            arguments = {"extension": intent.extension} if intent.tool == "transfer" else {}
+            steps.append(Do(intent.tool, arguments))
+        return steps
+
+    def _wants_number(self, said: Said, memory: Memory) -> Intent | None:
+        if memory.number_for:
+            return self._intents[memory.number_for]
+        able = [i for i in self._intents.values() if i.lookup]
+        if said.kind == "digits":
+            return able[0] if len(able) == 1 else None
+        best = self._matcher.match(said.text)[0]
+        return next((i for i in able if i.name == best.intent and best.score >= MAYBE), None)
+
+    def _look_up(self, intent: Intent, digits: str, memory: Memory) -> list[Step]:
+        assert intent.lookup
+        value = intent.lookup.table.get(digits)
+        text = intent.lookup.missing if value is None else intent.lookup.found
+        # One that isn't there was misheard or mistyped: the next number is for the same intent.
+        number_for = intent.name if value is None else ""
+        after = Memory(number_for=number_for, last=memory.last)
+        return self._say(text, after, digits=spell(digits), value=value or "")
+
+    def _miss(self, memory: Memory) -> list[Step]:
+        texts = self._replies.fallback
+        text = texts[min(memory.misses, len(texts) - 1)]
+        return self._say(text, replace(memory, asked_back="", misses=memory.misses + 1))
+
+    def _silence(self, count: int, memory: Memory) -> list[Step]:
+        if count <= len(self._replies.no_input):
+            # Not worth repeating, and it leaves a question that was asked open.
+            return [Say(self._fill(self._replies.no_input[count - 1])), Remember(memory)]
+        return [Say(self._fill(self._replies.no_input_end)), Do("hang_up")]
+
+    def _failed(self, tool: str, memory: Memory) -> list[Step]:
+        intent = next((i for i in self._intents.values() if i.tool == tool and i.failed), None)
+        return self._say(intent.failed if intent else self._replies.failed, memory)
+
+    # Texts ----------------------------------------------------------------------------------------
+
+    def _say(self, text: str, memory: Memory, **values: str) -> list[Step]:
+        spoken = self._fill(text, **values)
+        return [Say(spoken), Remember(replace(memory, last=spoken))]
+
+    def _ask_back(self, intent: Intent) -> str:
+        return self._replies.ask_back.replace("{about}", intent.about)
+
+    def _fill(self, text: str, **values: str) -> str:
+        return text.format_map({**self._facts, **values})
+
+    def _check(self, where: str) -> None:
+        for intent in self._intents.values():
+            name = f"{where}: intent '{intent.name}'"
+            for text in (intent.reply, intent.about, intent.failed, *intent.instead.values()):
+                self._check_text(text, (), name)
+            if intent.lookup:
+                for text in (intent.lookup.found, intent.lookup.missing):
+                    self._check_text(text, ("digits", "value"), name)
+        replies = self._replies
+        for text in (*replies.fallback, *replies.no_input, replies.no_input_end, replies.declined):
+            self._check_text(text, (), f"{where}: replies")
+        self._check_text(replies.ask_back, ("about",), f"{where}: replies")
+        if not replies.fallback:
+            raise ConfigError(f"{where}: replies: 'fallback' needs at least one text")
+
+    def _check_text(self, text: str, more: Sequence[str], where: str) -> None:
+        try:
+            used = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        except ValueError as error:
+            raise ConfigError(f"{where}: {text!r}: {error}") from error
+        known = [*self._facts, *more]
+        for name in used:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                cure = f"did you mean '{near[0]}'?" if near else f"facts: {', '.join(known)}"
+                raise ConfigError(f"{where}: no fact '{name}' for {text!r}; {cure}")
