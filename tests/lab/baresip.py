@@ -60,7 +60,6 @@ class Baresip:
     codec: a key of `CODECS`, the only one that it offers
     srtp: offer SRTP only (SDES keys, RFC 4568)
     ca: the certificate authority that Asterisk's TLS certificate must come from
-    ptime: milliseconds of audio a packet
     register: register with Asterisk, so that it can be called
     """
 
@@ -71,7 +70,6 @@ class Baresip:
     codec: str = "pcmu"
     srtp: bool = False
     ca: Path | None = None
-    ptime: int = 20
     register: bool = False
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -208,7 +206,7 @@ class Baresip:
             "audio_source aufile,silence.wav",
             "audio_alert aubridge,nil",
             "audio_buffer 20-160",
-            "net_interface lo",
+            "net_interface 127.0.0.1",
             f"rtp_ports {self.rtp_ports.start}-{self.rtp_ports.stop - 1}",
             f"module_path {system('usr/lib/baresip/modules')}",
             *(f"module {name}.so" for name in modules),
@@ -224,7 +222,6 @@ class Baresip:
         parameters = [
             f"auth_pass={self.password}",
             f"audio_codecs={codec.name}",
-            f"ptime={self.ptime}",
             f"regint={60 if self.register else 0}",
             "dtmfmode=rtpevent",
             *(["mediaenc=srtp-mand"] if self.srtp else []),

@@ -1,0 +1,94 @@
+"""The bridge itself as a user runs it: `ari-bridge run` with a configuration file of its own."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import socket
+import sys
+import time
+from collections.abc import Mapping
+
+from tests.lab.asterisk import Asterisk
+from tests.lab.redis import Redis
+from tests.lab.root import REPOSITORY, LabError, free_port
+from tests.lab.server import Server
+
+_START_S = 60.0  # speech models are loaded before the first call is taken
+STASIS_APP = "ari-bridge"
+
+Settings = Mapping[str, Mapping[str, object]]
+
+
+class Bridge(Server):
+    """`with Bridge(pbx, redis) as bridge:` gives a bridge that takes that Asterisk's calls.
+
+    Args:
+        settings: tables and keys of bridge.toml that differ from what the lab gives by itself.
+    """
+
+    def __init__(self, pbx: Asterisk, redis: Redis, *, settings: Settings | None = None) -> None:
+        super().__init__("bridge")
+        self._pbx, self._redis = pbx, redis
+        self._settings = settings or {}
+        self.media_port = free_port(socket.SOCK_DGRAM)
+
+    def start(self) -> None:
+        """Start it and wait until Asterisk would hand it a call."""
+        if self._make_directory():
+            (self.directory / "bridge.toml").write_text(to_toml(self._config()))
+        command = [sys.executable, "-m", "bridge", "run"]
+        process = self._launch([*command, "--config", self.directory / "bridge.toml"])
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and process.poll() is None:
+            if self._takes_calls():
+                return
+            time.sleep(0.1)
+        said = self.log().strip().splitlines()
+        self.close()
+        raise LabError(f"the bridge did not start: {said[-1] if said else 'it said nothing'}")
+
+    def log(self) -> str:
+        """What it has said on the terminal so far."""
+        return (self.directory / "console").read_text(errors="replace")
+
+    def _config(self) -> dict[str, dict[str, object]]:
+        tables: dict[str, dict[str, object]] = {
+            "asterisk": {
+                "url": self._pbx.ari_url,
+                "username": self._pbx.ari_username,
+                "password": self._pbx.ari_password,
+            },
+            "media": {
+                "address": "127.0.0.1",
+                "port": self.media_port,
+                "runtime_dir": str(self.directory / "run"),
+            },
+            "redis": {"url": self._redis.url},
+            "agents": {"folder": str(REPOSITORY / "agents")},
+        }
+        for name, keys in self._settings.items():
+            tables.setdefault(name, {}).update(keys)
+        return tables
+
+    def _takes_calls(self) -> bool:
+        """Whether Asterisk knows a Stasis application of that name with somebody connected."""
+        login = f"{self._pbx.ari_username}:{self._pbx.ari_password}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+        connection = http.client.HTTPConnection(self._pbx.bind, self._pbx.ari_port, timeout=5)
+        try:
+            connection.request("GET", f"/ari/applications/{STASIS_APP}", headers=headers)
+            return connection.getresponse().status == 200
+        except OSError as error:
+            raise LabError(f"Asterisk's ARI is gone: {error}") from error
+        finally:
+            connection.close()
+
+
+def to_toml(tables: Settings) -> str:
+    """Tables of texts, numbers, booleans and lists of them; JSON writes those as TOML does."""
+    lines: list[str] = []
+    for name, keys in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""Everything that a call needs, of the lab's own: Asterisk, Redis and the bridge.
+
+    with Stack() as stack:
+        async with stack.phone() as phone:
+            await phone.dial("700")
+
+Starts them in turn and stops them in turn, whatever happens meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.lab.asterisk import Asterisk
+from tests.lab.baresip import Baresip
+from tests.lab.bridge import Bridge, Settings
+from tests.lab.capture import Capture, RtpPacket
+from tests.lab.redis import Redis
+from tests.lab.root import program
+
+AGENT_EXTENSION = "700"
+ECHO_EXTENSION = "701"
+HUMAN_EXTENSION = "200"
+
+
+class Stack:
+    """Args:
+    settings: of bridge.toml, beyond what the lab gives by itself.
+    with_bridge: False for Asterisk and Redis alone.
+    say: told in a line what is being started.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        with_bridge: bool = True,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.redis = Redis()
+        self.pbx = Asterisk()
+        self.bridge = Bridge(self.pbx, self.redis, settings=settings)
+        self._with_bridge = with_bridge
+        self._say = say
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as started:
+            self._say("starting Redis")
+            started.enter_context(self.redis)
+            self._say("starting Asterisk")
+            started.enter_context(self.pbx)
+            if self._with_bridge:
+                self._say("starting the bridge (it loads its speech models)")
+                started.enter_context(self.bridge)
+            self._started = started.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._started.close()
+
+    def phone(self, *, secure: bool = False, **options: Any) -> Baresip:
+        """A phone on this Asterisk: plain SIP and RTP, or `secure`, TLS and SRTP."""
+        if not secure:
+            return Baresip("caller", "", self.pbx.sip_port, **options)
+        return Baresip(
+            *("secure", self.pbx.phone_password, self.pbx.tls_port),
+            transport="tls",
+            srtp=True,
+            ca=self.pbx.certificate,
+            **options,
+        )
+
+    def place(self, phone: Baresip) -> tuple[str, str] | None:
+        """Context and extension where that phone's call is in the dialplan now."""
+        for line in self.pbx.cli("core show channels concise").splitlines():
+            fields = line.split("!")
+            if len(fields) > 2 and fields[0].startswith(f"PJSIP/{phone.user}-"):
+                return fields[1], fields[2]
+        return None
+
+
+def capture(
+    phone: Baresip, path: Path, listener: Callable[[RtpPacket], None] | None = None
+) -> Capture:
+    """A capture of that phone's RTP into `path`: `with capture(phone, path) as packets:`."""
+    return Capture(path, phone.rtp_ports, program=str(program("tcpdump")), listener=listener)
