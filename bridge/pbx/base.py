@@ -32,6 +32,9 @@ class Incoming:
     language: str
     codec: Codec
     """The caller's own codec where external media can carry it both ways, else PCMU."""
+    resumed: bool = False
+    """The call was found in the PBX, under way and with no owner (we were away or are new), rather
+    than handed to us a moment ago: the caller may have heard some of an agent already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class HungUp:
-    """The call left us: hung up, or taken away by somebody else. The last event of a leg."""
+    """The call left us. The last event of a leg, and always comes, once."""
 
-    cause: str
+    cause: Literal["hangup", "left", "lost", "taken"]
+    """Hung up by either side; went on elsewhere in the PBX (our own transfer or leave, or somebody
+    else's); ended while we had no connection to the PBX; another program took all our calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +76,39 @@ class Leg(Protocol):
     events: asyncio.Queue[PbxEvent]
 
     async def answer(self) -> None:
-        """Answer the caller."""
+        """Answer the caller. Does nothing to a call that is answered."""
 
     async def open_media(self, to: Address, codec: Codec) -> Address:
         """Make a mixing bridge and an external-media channel that sends to `to`.
+
+        May be called again after `MediaLost`: the mixing bridge stays, the channel is a new one.
 
         Returns:
             The address that its RTP will come from, the only one that may speak for the call.
         """
 
     async def join(self) -> None:
-        """Put the caller and the external media into the mixing bridge: audio flows."""
+        """Put the caller and the external media into the mixing bridge: audio flows.
+
+        Raises:
+            PbxRefused: the external media ended or didn't come up, though the caller is there.
+        """
 
     async def extension_exists(self, extension: str, context: str) -> bool:
         """Whether the dialplan has it."""
 
     async def transfer(self, extension: str, context: str) -> None:
-        """Hand the caller to an extension. Raises `PbxRefused` if there is none of that name."""
+        """Hand the caller to an extension. `HungUp("left")` follows.
+
+        Raises:
+            PbxRefused: there is no such extension; the call goes on with us.
+        """
 
     async def leave(self, variables: Mapping[str, str]) -> None:
-        """Set channel variables, and let the dialplan go on after Stasis()."""
+        """Set channel variables, and let the dialplan go on after Stasis(). `HungUp` follows."""
 
     async def hang_up(self) -> None:
-        """End the call."""
+        """End the call. Nothing happens if it has ended."""
 
     async def get_variable(self, name: str) -> str | None:
         """A channel variable or dialplan function's value; None if it has none."""
@@ -105,7 +120,13 @@ class Leg(Protocol):
         """RTP statistics of the caller's own leg, in the PBX's names; empty if it has none."""
 
     async def release(self) -> None:
-        """Take away what we made for the call: external media and mixing bridge. Idempotent."""
+        """Take away what we made for the call: external media and mixing bridge.
+
+        A caller who is still with us goes on in the dialplan, rather than wait in silence for
+        nobody. May be called at any time, also while another method of the leg runs (which then
+        raises `PbxGone`), and more than once. Goes on trying for a bounded time while the PBX does
+        not answer. If it is cancelled, its work still gets done.
+        """
 
 
 class Pbx(Protocol):
@@ -118,12 +139,16 @@ class Pbx(Protocol):
         """Reach the PBX once and check rights and version. Raises `PbxError` with the cure."""
 
     async def run(self, on_call: Callable[[Leg], None], on_up: Callable[[bool], None]) -> None:
-        """Serve until cancelled: reconnects for ever, reconciles after each reconnect.
+        """Serve until cancelled: connects, reconnects for ever, reconciles after each reconnect.
 
         Args:
-            on_call: told of each new call, on the event loop; must not block.
-            on_up: told whenever the PBX comes (True) or goes (False).
+            on_call: told of each new call, on the event loop; must not block. One whose caller
+                hung up within the first milliseconds is not told of at all.
+            on_up: told whenever the PBX comes (True) or goes (False). Calls go on meanwhile.
+
+        Raises:
+            PbxRefused: another program has taken our place; every leg was told `HungUp("taken")`.
         """
 
     async def close(self) -> None:
-        """Close connections; leaves calls as they are."""
+        """End what `release` has still to do (bounded), then connections. Calls stay."""

@@ -1,0 +1,126 @@
+"""ARI's events, as far as a call cares for them: JSON text in, one small dataclass out.
+
+Asterisk knows dozens of event types and gets more with every release; what is not in `_PARSERS` is
+no error, it is None. Asterisk is asked to send only what we know (`TYPES`), because each call of
+ours would else bring some twenty ChannelVarset, Dial and bridge events for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.pbx.base import Dtmf, Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel, as Asterisk describes it in events and listings."""
+
+    id: str
+    name: str
+    caller_number: str
+    caller_name: str
+    dialed: str
+    language: str
+    application: str
+    """The dialplan application that it runs now, such as `Stasis` or `Dial`."""
+    application_data: str
+    """That application's arguments: `ari-bridge,receptionist`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A channel entered our Stasis application: a caller's, or our own external media."""
+
+    channel: Channel
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A channel left our Stasis application, whatever the way."""
+
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HangupRequested:
+    """A channel will be hung up; `Ended` follows."""
+
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """A channel is no more."""
+
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something that a leg's owner wants to know of the caller's channel."""
+
+    channel_id: str
+    what: Dtmf | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another WebSocket took our application's name: we get no events any more."""
+
+
+AriEvent = Started | Ended | HangupRequested | Destroyed | Told | Replaced
+
+
+def parse(text: str) -> AriEvent | None:
+    """What an event's text says; None for a type that we don't know.
+
+    Raises:
+        ValueError: it is no JSON, or lacks what an event of its type must have.
+    """
+    message = json.loads(text)
+    try:
+        parser = _PARSERS.get(message["type"])
+        return None if parser is None else parser(message)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an event of ARI's: {error!r}") from error
+
+
+def channel(table: dict[str, Any]) -> Channel:
+    """A `Channel` of Asterisk's JSON.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it has no id, or is no channel at all.
+    """
+    caller = table.get("caller", {})
+    dialplan = table.get("dialplan", {})
+    return Channel(
+        id=table["id"],
+        name=table.get("name", ""),
+        caller_number=caller.get("number", ""),
+        caller_name=caller.get("name", ""),
+        dialed=dialplan.get("exten", ""),
+        language=table.get("language", ""),
+        application=dialplan.get("app_name", ""),
+        application_data=dialplan.get("app_data", ""),
+    )
+
+
+_PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent]] = {
+    "StasisStart": lambda m: Started(channel(m["channel"]), tuple(m.get("args", ()))),
+    "StasisEnd": lambda m: Ended(m["channel"]["id"]),
+    "ChannelHangupRequest": lambda m: HangupRequested(m["channel"]["id"]),
+    "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"]),
+    "ChannelDtmfReceived": lambda m: Told(
+        m["channel"]["id"], Dtmf(m["digit"], int(m["duration_ms"]))
+    ),
+    "ChannelHold": lambda m: Told(m["channel"]["id"], Hold(on=True)),
+    "ChannelUnhold": lambda m: Told(m["channel"]["id"], Hold(on=False)),
+    "ApplicationReplaced": lambda m: Replaced(),
+}
+TYPES: tuple[str, ...] = tuple(_PARSERS)
+"""The event types that we ask Asterisk for."""

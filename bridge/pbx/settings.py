@@ -1,0 +1,54 @@
+"""What an operator says of his Asterisk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class AsteriskSettings:
+    """One Asterisk, and how patient to be with it."""
+
+    url: str = "http://127.0.0.1:8088"
+    """Of its HTTP server, without `/ari` (http.conf: bindaddr, bindport, prefix)."""
+    username: str = "ari-bridge"
+    """The section of ari.conf."""
+    password: str = field(default="", repr=False)
+    app: str = "ari-bridge"
+    """The Stasis application that the dialplan names."""
+    rtp_address: str = ""
+    """Where Asterisk's RTP comes from, where it is not the address that Asterisk announces (NAT,
+    containers); empty: what it announces."""
+    request_timeout_s: float = 8.0
+    ping_s: float = 5.0
+    """Between pings on the events WebSocket; half of it without an answer, and it is given up."""
+    reconnect_first_s: float = 0.1
+    reconnect_most_s: float = 2.0
+    media_timeout_s: float = 5.0
+    """How long an external-media channel may take to come up (usual: 3 ms)."""
+    release_timeout_s: float = 30.0
+    """How long to go on trying to take away a call's things while Asterisk does not answer."""
+    orphan_grace_s: float = 15.0
+    """How long a thing of ours that belongs to no call is left alone."""
+    sweep_s: float = 60.0
+    """Between looks for such things."""
+    max_call_s: int = 7200
+    """The net when all of us are dead: Asterisk itself ends a call after this long."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without asking.
+
+        Raises:
+            ValueError: with the cure.
+        """
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"'url' is '{self.url}'; it takes something like http://HOST:8088")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("'url' takes scheme, host and port only; see 'username', 'password'")
+        if not self.app or any(c in self.app for c in ", \t"):
+            raise ValueError(f"'app' is '{self.app}'; it takes a name without comma and space")
+        for name, value in vars(self).items():
+            if name.endswith("_s") and value <= 0:
+                raise ValueError(f"'{name}' is {value}; it takes a number above 0")
