@@ -102,6 +102,8 @@ def parse(table: dict[str, Any], name: str, where: str) -> Agent:
         if key in rest:
             raise ConfigError(f"{where}: unknown key '{key}'; the agent's name is its file's")
     own = table.get(engine, {}) if isinstance(engine, str) else {}
+    if not isinstance(own, dict):
+        raise ConfigError(f"{where}: '{engine}' is {own!r}; it takes a table")
     return build(Agent, {**rest, "name": name, "options": own}, where)
 
 

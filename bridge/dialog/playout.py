@@ -31,6 +31,9 @@ MAX_ITEMS = 256
 MAX_TEXT = 20_000
 """Characters of text that one item may hold."""
 
+SLACK = 0.25
+"""A word counts as heard when no more than this of a syllable is missing: the estimate's own grain."""
+
 MS_PER_SYLLABLE = 180.0
 """Of unhurried English, pauses not counted."""
 
@@ -195,10 +198,12 @@ def cut_text(text: str, share: float) -> str:
     if share >= 1:
         return text
     total = syllables(text)
+    if last := _WORD.findall(text)[-1:]:
+        total -= _weight(last[0]) - _spoken(last[0])  # no audio holds the pause behind it
     passed, end = 0.0, 0
     for match in _WORD.finditer(text):
         # A word is heard when its own syllables are over; the pause behind it need not be.
-        if passed + _spoken(match.group()) > share * total:
+        if passed + _spoken(match.group()) > share * total + SLACK:
             break
         passed += _weight(match.group())
         end = match.end()

@@ -61,6 +61,9 @@ MAX_TURN_MS = 30_000
 PRE_ROLL_MS, POST_ROLL_MS = 240, 120
 """Audio around a turn that goes with it: the detector is late at soft beginnings and ends."""
 
+AHEAD_MS = 1000
+"""Audio that a closed reply may hold; the rest comes when there is room for it."""
+
 MAX_DIGITS = 32
 MAX_HISTORY = 200
 
@@ -255,10 +258,14 @@ class Cascade:
         if spoken:
             gap = self.rate * self._settings.sentence_gap_ms // 1000
             reply.give(Audio(item, np.zeros(gap, np.int16)))
+        ahead = 0
         async for pcm in self._tts.say(sentence, first=not spoken):
+            if ahead * 1000 >= AHEAD_MS * self.rate:
+                await reply.opened.wait()
             if reply.opened.is_set():
                 await context.room()
             reply.give(Audio(item, pcm))
+            ahead += len(pcm)
         reply.give(ItemDone(item))
 
     def _do(self, reply: _Reply, step: Do) -> None:

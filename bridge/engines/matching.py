@@ -9,8 +9,9 @@ example,
     recall     which share of the example's weight is found in the utterance
     precision  which share of the utterance's weight is found in any example of the intent
 
-and the score is their harmonic mean, less where hardly anything but function words was found. A word that no example has ("taxi", "weather") weighs as much
-as the rarest, which is what turns away questions that only sound like one of ours.
+and the score is their harmonic mean, less where hardly anything but function words was found. A word
+that no example has ("taxi", "weather") weighs as much as the rarest, which is what turns away
+questions that only sound like one of ours.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ QUESTION_WEIGHT = 0.35
 """Of a question word ("where"), likewise."""
 
 EVIDENCE = 0.45
-"""An example counts in full from this much weight found, likewise: "how are you" has no more in common
-with "where are you" than any two questions have."""
+"""An example counts in full from this much weight found, likewise: "how are you" has no more in
+common with "where are you" than any two questions have."""
 
 NEAR = 0.75
 """Spelling that is at least so alike (0 to 1) may be meant."""

@@ -1,7 +1,7 @@
 """A telephone line for engines under test: dialog and engine wired as a call wires them, no PBX.
 
-Time is the audio's. `real_time=False` runs as fast as the engine lets it: after each frame every task
-that can go on does so. With a real engine, `real_time=True` paces frames by the clock.
+Time is the audio's. `real_time=False` runs as fast as the engine lets it: after each frame every
+task that can go on does so. With a real engine, `real_time=True` paces frames by the clock.
 """
 
 import asyncio
@@ -202,7 +202,7 @@ class Line:
     @property
     def lines(self):
         """What was heard of the agent, item by item."""
-        return [h.text for h in self.heard]
+        return [h.text for h in self.heard if h.text]
 
     def quiet(self):
         """The agent has said all that it has to say."""

@@ -1,0 +1,377 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.agent import TurnSettings
+from bridge.dialog.turns import (
+    BargeIn,
+    NoInput,
+    SpeechStarted,
+    State,
+    TurnCommitted,
+    TurnEager,
+    Turns,
+    TurnWithdrawn,
+)
+
+SETTINGS = TurnSettings(
+    min_speech_ms=100,
+    min_speech_while_speaking_ms=240,
+    eager_silence_ms=200,
+    end_silence_ms=600,
+    no_input_ms=8000,
+)
+
+
+class Floor:
+    """Drives `Turns` by the audio clock and gathers actions."""
+
+    def __init__(self, owner="bridge", **changes):
+        settings = TurnSettings(**{**SETTINGS.__dict__, **changes})
+        self.turns = Turns(settings, owner)
+        self.at_ms = 0
+
+    def speech(self, ms):
+        return self._frames(ms, True)
+
+    def silence(self, ms):
+        return self._frames(ms, False)
+
+    def _frames(self, ms, speech):
+        actions = []
+        for _ in range(ms // 20):
+            actions += self.turns.frame(self.at_ms, speech)
+            self.at_ms += 20
+        return actions
+
+    @property
+    def state(self):
+        return self.turns.state
+
+    def agent(self, *what):
+        """The agent's side: "started", "finished", "done"."""
+        for word in what:
+            if word == "started":
+                self.turns.agent_started()
+            elif word == "finished":
+                self.turns.agent_finished(self.at_ms)
+            else:
+                self.turns.reply_done(self.at_ms)
+
+
+def in_state(state, **changes):
+    """A floor in that state."""
+    floor = Floor(**changes)
+    if state is not State.LISTENING:
+        floor.speech(400)
+        floor.silence(600)
+    if state in (State.SPEAKING, State.INTERRUPTED):
+        floor.agent("started")
+    if state is State.INTERRUPTED:
+        floor.speech(240)
+    assert floor.state is state
+    return floor
+
+
+# The table, cell by cell -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "kinds", "after"),
+    [
+        (State.LISTENING, [SpeechStarted], State.LISTENING),
+        (State.THINKING, [SpeechStarted, TurnWithdrawn], State.LISTENING),
+        (State.SPEAKING, [SpeechStarted], State.SPEAKING),
+        (State.INTERRUPTED, [], State.INTERRUPTED),
+    ],
+)
+def test_caller_begins(state, kinds, after):
+    floor = in_state(state)
+    assert [type(a) for a in floor.speech(100)] == kinds
+    assert floor.state is after
+
+
+def test_caller_has_spoken_long_enough_against_the_agent():
+    floor = in_state(State.SPEAKING)
+    began = floor.at_ms
+    assert floor.speech(220) == [SpeechStarted(began)]
+    assert floor.speech(20) == [BargeIn(began, began + 240)]
+    assert floor.state is State.INTERRUPTED
+
+
+@pytest.mark.parametrize("state", [State.LISTENING, State.INTERRUPTED])
+def test_silences_of_a_turn(state):
+    floor = in_state(state)
+    floor.speech(300)
+    end, turn = floor.at_ms, floor.turns.turn
+    start = end - (540 if state is State.INTERRUPTED else 300)
+    assert floor.silence(200) == [TurnEager(turn, start, end)]
+    assert floor.speech(60) == [TurnWithdrawn(turn)]
+    assert floor.silence(200) == [TurnEager(turn, start, end + 260)]
+    assert floor.silence(400) == [TurnCommitted(turn, start, end + 260)]
+    assert floor.state is State.THINKING
+
+
+def test_final_silence_after_a_short_word_against_the_agent_is_forgotten():
+    floor = in_state(State.SPEAKING)
+    floor.speech(160)
+    assert floor.silence(3000) == []
+    assert (floor.state, floor.turns.turn) == (State.SPEAKING, 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [
+        (State.LISTENING, State.SPEAKING),
+        (State.THINKING, State.SPEAKING),
+        (State.SPEAKING, State.SPEAKING),
+        (State.INTERRUPTED, State.SPEAKING),
+    ],
+)
+def test_agent_audio(state, after):
+    floor = in_state(state)
+    floor.agent("started")
+    assert floor.state is after
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "after"),
+    [
+        (State.LISTENING, ["finished"], State.LISTENING),
+        (State.THINKING, ["finished"], State.THINKING),
+        (State.SPEAKING, ["finished"], State.THINKING),
+        (State.SPEAKING, ["finished", "done"], State.LISTENING),
+        (State.SPEAKING, ["done"], State.SPEAKING),
+        (State.SPEAKING, ["done", "finished"], State.LISTENING),
+        (State.INTERRUPTED, ["finished"], State.INTERRUPTED),
+        (State.LISTENING, ["done"], State.LISTENING),
+        (State.THINKING, ["done"], State.LISTENING),
+        (State.INTERRUPTED, ["done"], State.INTERRUPTED),
+        # A greeting, and a second sentence that comes late.
+        (State.LISTENING, ["started", "finished", "started", "done", "finished"], State.LISTENING),
+    ],
+)
+def test_agent_finished_and_reply_done(state, words, after):
+    floor = in_state(state)
+    floor.agent(*words)
+    assert floor.state is after
+
+
+@pytest.mark.parametrize(
+    ("state", "kinds", "after"),
+    [
+        (State.LISTENING, [], State.LISTENING),
+        (State.THINKING, [], State.THINKING),
+        (State.SPEAKING, [BargeIn], State.LISTENING),
+        (State.INTERRUPTED, [], State.INTERRUPTED),
+    ],
+)
+def test_digit(state, kinds, after):
+    floor = in_state(state)
+    assert [type(a) for a in floor.turns.digit(floor.at_ms)] == kinds
+    assert floor.state is after
+
+
+@pytest.mark.parametrize(
+    ("state", "count"),
+    [
+        (State.LISTENING, 2),
+        (State.THINKING, 0),
+        (State.SPEAKING, 0),
+    ],
+)
+def test_long_silence(state, count):
+    floor = in_state(state)
+    assert floor.silence(16_000) == [NoInput(n + 1) for n in range(count)]
+
+
+# What the table's notes say ----------------------------------------------------------------------
+
+
+def test_a_pause_of_the_caller_joins_the_turn():
+    floor = Floor()
+    floor.speech(400)
+    assert floor.silence(600)[-1] == TurnCommitted(1, 0, 400)
+    assert floor.speech(300) == [SpeechStarted(1000), TurnWithdrawn(1)]
+    assert floor.silence(600) == [TurnEager(1, 0, 1300), TurnCommitted(1, 0, 1300)]
+
+
+def test_a_gap_of_the_agent_can_be_interrupted():
+    floor = in_state(State.SPEAKING)
+    floor.agent("finished")
+    assert floor.state is State.THINKING
+    began = floor.at_ms
+    assert floor.speech(100) == [SpeechStarted(began), BargeIn(began, began + 100)]
+    assert floor.state is State.INTERRUPTED
+    assert floor.silence(600)[-1] == TurnCommitted(2, began, began + 100)
+
+
+def test_a_late_reply_done_of_a_dropped_reply_changes_nothing():
+    floor = in_state(State.INTERRUPTED)
+    floor.agent("done", "finished")
+    assert floor.state is State.INTERRUPTED
+    assert isinstance(floor.silence(600)[-1], TurnCommitted)
+
+
+def test_speech_that_outlasts_the_agent_is_a_turn():
+    floor = in_state(State.SPEAKING, barge_in="off")
+    began = floor.at_ms
+    floor.speech(300)
+    floor.agent("done", "finished")
+    floor.speech(300)
+    assert floor.silence(600)[-1] == TurnCommitted(2, began, began + 600)
+
+
+def test_the_agent_that_falls_into_speech_is_interrupted_by_going_on():
+    floor = Floor()
+    floor.speech(500)
+    floor.agent("started")
+    assert floor.speech(220) == []
+    assert floor.speech(20) == [BargeIn(0, 740)]
+    assert floor.silence(600)[-1] == TurnCommitted(1, 0, 740)
+
+
+def test_the_agent_that_falls_into_the_end_of_a_turn_takes_it_back():
+    floor = Floor()
+    floor.speech(500)
+    assert floor.silence(200) == [TurnEager(1, 0, 500)]
+    floor.agent("started")
+    assert floor.silence(400) == [TurnWithdrawn(1)]
+    assert floor.state is State.SPEAKING
+
+
+@pytest.mark.parametrize("mode", ["off", "engine"])
+def test_without_automatic_barge_in_speech_never_interrupts(mode):
+    floor = in_state(State.SPEAKING, barge_in=mode)
+    assert [type(a) for a in floor.speech(2000)] == [SpeechStarted]
+    assert floor.silence(1000) == []
+    assert floor.state is State.SPEAKING
+
+
+def test_a_digit_does_not_interrupt_where_barge_in_is_off():
+    floor = in_state(State.SPEAKING, barge_in="off")
+    assert floor.turns.digit(floor.at_ms) == []
+    assert floor.state is State.SPEAKING
+
+
+def test_an_engine_that_interrupts_itself_leaves_the_turn_to_the_caller():
+    floor = in_state(State.SPEAKING, barge_in="engine")
+    began = floor.at_ms
+    floor.speech(160)
+    floor.turns.interrupted()
+    assert floor.state is State.INTERRUPTED
+    assert floor.silence(600)[-1] == TurnCommitted(2, began, began + 160)
+
+
+def test_an_engine_that_owns_turns_is_told_none():
+    floor = Floor(owner="engine")
+    assert floor.speech(400) == [SpeechStarted(0)]
+    assert floor.silence(1000) == []
+    floor.agent("started")
+    began = floor.at_ms
+    assert floor.speech(400) == [SpeechStarted(began), BargeIn(began, began + 240)]
+    assert floor.silence(1000) == []
+    assert floor.state is State.LISTENING
+
+
+def test_eager_can_be_switched_off():
+    floor = Floor(eager_silence_ms=0)
+    floor.speech(300)
+    assert floor.silence(600) == [TurnCommitted(1, 0, 300)]
+
+
+def test_no_input_counts_from_the_end_of_the_agents_speech_and_starts_anew():
+    floor = Floor()
+    floor.silence(5000)
+    floor.agent("started")
+    floor.silence(5000)
+    floor.agent("done", "finished")
+    assert floor.silence(7980) == []
+    assert floor.silence(20) == [NoInput(1)]
+    floor.agent("started", "done", "finished")
+    assert floor.silence(8000) == [NoInput(2)]
+    floor.turns.digit(floor.at_ms)
+    assert floor.silence(8000) == [NoInput(1)]
+    floor.speech(300)
+    floor.silence(600)
+    floor.agent("done")
+    assert floor.silence(8000) == [NoInput(1)]
+
+
+def test_nothing_counts_on_hold():
+    floor = in_state(State.INTERRUPTED)
+    assert floor.silence(200) != []
+    assert floor.turns.hold(True) == [TurnWithdrawn(2)]
+    assert floor.speech(3000) == []  # music
+    assert floor.silence(20_000) == []
+    assert floor.turns.hold(False) == []
+    assert floor.state is State.LISTENING
+    assert floor.silence(7980) == []
+    assert floor.silence(20) == [NoInput(1)]
+
+
+# Whatever happens --------------------------------------------------------------------------
+
+INPUTS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["speech", "silence"]), st.integers(1, 60)),
+        st.tuples(
+            st.sampled_from(["started", "finished", "done", "digit", "interrupted", "hold"]),
+            st.just(0),
+        ),
+    ),
+    max_size=60,
+)
+
+
+class Checker:
+    """Holds what must be true of any sequence of actions."""
+
+    def __init__(self, mode, owner):
+        self.floor, self.mode, self.owner = Floor(owner, barge_in=mode), mode, owner
+        self.held, self.eager, self.committed, self.last = False, None, None, 0
+
+    def give(self, name, frames):
+        if frames:
+            return getattr(self.floor, name)(frames * 20)
+        if name == "digit":
+            return self.floor.turns.digit(self.floor.at_ms)
+        if name == "hold":
+            self.held = not self.held
+            return self.floor.turns.hold(self.held)
+        if name == "interrupted":
+            self.floor.turns.interrupted()
+        else:
+            self.floor.agent(name)
+        return []
+
+    def check(self, action, before):
+        match action:
+            case TurnEager():
+                assert self.owner == "bridge"
+                assert self.eager is None
+                assert action.turn >= self.last
+                self.eager, self.last = action, action.turn
+            case TurnWithdrawn(turn=turn):
+                assert turn in (self.eager and self.eager.turn, self.committed)
+                self.eager = self.committed = None
+            case TurnCommitted(turn=turn, start_ms=start_ms, end_ms=end_ms):
+                assert self.owner == "bridge"
+                assert 0 <= start_ms < end_ms <= self.floor.at_ms
+                assert self.eager in (None, TurnEager(turn, start_ms, end_ms))
+                assert turn >= self.last
+                self.eager, self.committed, self.last = None, turn, turn
+            case BargeIn(start_ms=start_ms, at_ms=at_ms):
+                assert self.mode == "auto" or (self.mode == "engine" and before is State.SPEAKING)
+                assert start_ms <= at_ms <= self.floor.at_ms
+
+
+@given(INPUTS, st.sampled_from(["auto", "engine", "off"]), st.sampled_from(["bridge", "engine"]))
+def test_turns_are_well_formed_whatever_happens(inputs, mode, owner):
+    checker = Checker(mode, owner)
+    for name, frames in inputs:
+        before = checker.floor.state
+        for action in checker.give(name, frames):
+            checker.check(action, before)
+        if checker.floor.state is State.INTERRUPTED:
+            assert checker.floor.turns.caller_speaks

@@ -1,0 +1,61 @@
+"""Parts of a cascade for tests: what they hear, think and say is set by the test."""
+
+import asyncio
+
+import numpy as np
+
+from bridge.engines.parts import Remember, Say
+
+
+class FakeStt:
+    """Gives the texts it was given, one an utterance; `gate` holds it up."""
+
+    rate = 16000
+
+    def __init__(self, *texts):
+        self.texts = list(texts)
+        self.got = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def transcribe(self, pcm):
+        self.got.append(pcm)
+        await self.gate.wait()
+        return self.texts.pop(0) if self.texts else ""
+
+
+class FakeBrain:
+    """Answers with the steps that the test wrote for a text; it remembers what it was asked."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.asked = []
+
+    async def think(self, said, memory, history):
+        self.asked.append((said, memory, tuple(history)))
+        yield Remember([*(memory or []), said.text or said.kind])
+        for step in self.answers.get(said.text or said.kind, [Say(f"You said {said.text}.")]):
+            yield step
+
+    def fixed(self):
+        return []
+
+
+class FakeTts:
+    """A tone of 200 ms a word; `gate` holds it up, `asked` is what it had to say."""
+
+    rate = 16000
+
+    def __init__(self):
+        self.asked = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def say(self, text, first):
+        self.asked.append((text, first))
+        await self.gate.wait()
+        for _ in text.split():
+            yield np.full(3200, 3000, np.int16)
+
+    async def prepare(self, texts):
+        pass

@@ -1,0 +1,258 @@
+import numpy as np
+import pytest
+
+from bridge.agent import Agent
+from bridge.dialog.playout import Heard
+from bridge.dialog.turns import State, TurnCommitted, TurnEager, TurnWithdrawn
+from bridge.engines.base import CallerText, Entry, Failed, ReplyDone, Text, ToolCall, ToolResult
+from bridge.engines.cascade import PRE_ROLL_MS, Cascade, CascadeSettings
+from bridge.engines.parts import Do, Said, Say
+from bridge.errors import EngineError
+from tests.unit.engines.line import Line
+from tests.unit.engines.parts import FakeBrain, FakeStt, FakeTts
+
+AGENT = Agent("test", greeting="Hello there.")
+LONG = "One two three four five six. Seven eight nine ten eleven twelve."
+
+
+def parts(*texts, **answers):
+    return FakeStt(*texts), FakeBrain(**answers), FakeTts()
+
+
+def line(stt, brain, tts, **more):
+    settings = CascadeSettings(inter_digit_ms=1000, sentence_gap_ms=100)
+    return Line(Cascade(stt, brain, tts, settings), more.pop("agent", Agent("test")), **more)
+
+
+async def test_it_greets_and_the_greeting_is_heard():
+    async with line(*parts(), agent=AGENT) as call:
+        await call.until(lambda: call.heard)
+        await call.silence(100)
+    assert call.heard == [Heard(1, 400, "Hello there.", False)]
+    assert call.turns.state is State.LISTENING
+
+
+async def test_it_does_not_greet_again_on_resume_and_remembers_what_was_said():
+    stt, brain, tts = parts("again")
+    history = [Entry("agent", "Hello there."), Entry("caller", "one"), Entry("dtmf", "12")]
+    async with line(stt, brain, tts, agent=AGENT, history=history) as call:
+        await call.silence(500)
+        assert call.heard == []
+        await call.tone(300)
+        await call.until(lambda: call.heard)
+    said, memory, before = brain.asked[-1]
+    assert said == Said("words", "again")
+    assert memory == ["one", "12"]
+    assert list(before) == history
+
+
+async def test_a_turn_is_answered_sentence_by_sentence():
+    stt, brain, tts = parts("hours", hours=[Say("We are open. On Sunday we are not.")])
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.until(lambda: len(call.heard) == 2)
+    assert call.lines == ["We are open.", "On Sunday we are not."]
+    assert call.of(CallerText) == [CallerText("hours", True, 1)]
+    assert [h.heard_ms for h in call.heard] == [600, 1100]  # the second begins with the gap
+    assert tts.asked == [("We are open.", True), ("On Sunday we are not.", False)]
+    assert len(call.of(ReplyDone)) == 1
+
+
+async def test_it_is_ready_when_the_turn_is_committed():
+    stt, brain, tts = parts("hours")
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.silence(220)
+        assert call.of(TurnEager)
+        assert tts.asked == [("You said hours.", True)]
+        assert not call.of(Text)
+        assert not call.of(CallerText)
+        await call.until(lambda: call.of(Text))
+    committed = next(at for at, what in call.log if isinstance(what, TurnCommitted))
+    assert ("agent audio" in [what for at, what in call.log if at == committed]) is True
+    assert len(stt.got) == 1
+
+
+async def test_it_hears_the_turn_and_a_little_around_it():
+    stt, brain, tts = parts("hours")
+    async with line(stt, brain, tts) as call:
+        await call.silence(1000)
+        await call.tone(400)
+        await call.until(lambda: call.heard)
+    [audio] = stt.got
+    assert len(audio) == (PRE_ROLL_MS + 400 + 120) * 16
+    assert np.flatnonzero(audio)[0] == PRE_ROLL_MS * 16
+
+
+async def test_what_was_prepared_is_forgotten_when_the_caller_goes_on():
+    stt, brain, tts = parts("I would like", "I would like to know")
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.silence(300)
+        await call.tone(400)
+        await call.until(lambda: call.heard)
+    assert call.of(TurnWithdrawn)
+    assert call.of(CallerText) == [CallerText("I would like to know", True, 1)]
+    assert call.lines == ["You said I would like to know."]
+    assert brain.asked[-1][1] is None  # no memory of what was taken back
+
+
+async def test_a_committed_turn_that_goes_on_is_answered_once():
+    stt, brain, tts = parts("Where can I", "Where can I park", "thanks")
+    tts.gate.clear()
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.silence(700)
+        assert call.of(CallerText) == [CallerText("Where can I", True, 1)]
+        assert call.turns.state is State.THINKING
+        await call.tone(300)
+        tts.gate.set()
+        await call.until(lambda: call.lines)
+        assert call.lines == ["You said Where can I park."]
+        assert call.of(CallerText)[1:] == [CallerText("Where can I park", True, 1)]
+        await call.tone(400)
+        await call.until(lambda: len(call.lines) == 2)
+    _, memory, history = brain.asked[-1]
+    assert memory == ["Where can I park"]
+    assert [e.text for e in history] == ["Where can I park", "You said Where can I park."]
+
+
+async def test_an_interruption_stops_the_reply_and_history_holds_what_was_heard():
+    stt, brain, tts = parts("events", "stop", events=[Say(LONG)])
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.until(lambda: call.turns.state is State.SPEAKING)
+        await call.silence(500)
+        await call.tone(400)
+        await call.until(lambda: "You said stop." in call.lines)
+    cut = [h for h in call.heard if h.cut]
+    assert cut[0].text == "One two three"
+    assert "Seven" not in " ".join(call.lines)
+    _, _, history = brain.asked[-1]
+    assert [e.text for e in history] == ["events", "One two three"]
+
+
+async def test_a_prepared_reply_makes_one_sentence_and_calls_no_tool():
+    stt, brain, tts = parts("events", events=[Say("First. Second."), Do("transfer")])
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.silence(500)
+        assert [text for text, _ in tts.asked] == ["First."]
+        assert not call.of(ToolCall)
+        await call.until(lambda: call.of(ToolCall))
+    assert [text for text, _ in tts.asked] == ["First.", "Second."]
+
+
+async def test_a_noise_is_answered_with_nothing():
+    async with line(*parts("")) as call:
+        await call.tone(200)
+        await call.silence(700)
+    assert call.of(CallerText) == [CallerText("", True, 1)]
+    assert not call.of(Text)
+    assert call.turns.state is State.LISTENING
+
+
+@pytest.mark.parametrize("keys", ["4217#", "4217"])
+async def test_keys_make_a_number(keys):
+    stt, brain, tts = parts()
+    async with line(stt, brain, tts) as call:
+        await call.press(keys)
+        pressed = call.at_ms
+        await call.until(lambda: call.heard)
+    assert brain.asked == [(Said("digits", "4217"), None, ())]
+    [at] = call.when(Text)
+    assert (at < pressed) == ("#" in keys)
+    if "#" not in keys:
+        assert at == pressed - 200 + 1000  # after the last key
+
+
+async def test_a_lonely_terminator_is_no_number():
+    stt, brain, tts = parts()
+    async with line(stt, brain, tts) as call:
+        await call.press("#")
+        await call.silence(2000)
+    assert brain.asked == []
+
+
+async def test_a_key_cuts_the_agent_short():
+    stt, brain, tts = parts("order", order=[Say(LONG)])
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.until(lambda: call.turns.state is State.SPEAKING)
+        await call.press("1#")
+        await call.until(lambda: "You said 1." in call.lines)
+    assert "Seven" not in " ".join(call.lines)
+
+
+async def test_silence_is_asked_about():
+    stt, brain, tts = parts(silence=[Say("Still there?")])
+    async with line(stt, brain, tts) as call:
+        await call.silence(9000)
+    assert brain.asked[0][0] == Said("silence", count=1)
+    assert call.lines == ["Still there?"]
+
+
+@pytest.mark.parametrize(
+    ("value", "asked"), [("busy", [Said("failed", "transfer")]), ("interrupted", [])]
+)
+async def test_a_tool_that_failed_is_told_to_the_brain_unless_the_caller_wanted_it(value, asked):
+    stt, brain, tts = parts("human", human=[Say("One moment."), Do("transfer", {"extension": "1"})])
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.until(lambda: call.of(ToolCall))
+        await call.until(call.quiet)
+        [tool] = call.of(ToolCall)
+        assert (tool.name, tool.arguments) == ("transfer", {"extension": "1"})
+        call.engine.notify(ToolResult(tool.id, False, value))
+        call.engine.notify(ToolResult(tool.id, False, value))  # told once
+        await call.silence(500)
+    assert [said for said, _, _ in brain.asked[1:]] == asked
+
+
+async def test_a_part_that_fails_fails_the_call_with_its_reason():
+    class BrokenTts(FakeTts):
+        async def say(self, text, first):
+            raise EngineError("no voice today")
+            yield
+
+    stt, brain, _ = parts("hours")
+    async with line(stt, brain, BrokenTts()) as call:
+        await call.tone(400)
+        await call.silence(400)
+        assert not call.of(Failed)  # prepared only: nobody asked for it yet
+        await call.silence(400)
+    assert call.of(Failed) == [Failed("no voice today")]
+
+
+async def test_a_long_answer_waits_for_room():
+    words = " ".join(["word"] * 60) + "."
+    stt, brain, tts = parts("long", long=[Say(words)])
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        most = 0
+        for _ in range(700):
+            await call.silence(20)
+            most = max(most, call.playout.waiting_ms)
+    assert call.heard[0].heard_ms == 12_000
+    assert most <= 2400
+
+
+async def test_after_close_nothing_more_comes():
+    stt, brain, tts = parts("hours")
+    tts.gate.clear()
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.silence(700)
+        await call.engine.close()
+        await call.engine.close()
+        tts.gate.set()
+        await call.tone(400)
+        await call.silence(700)
+    assert not call.of(ReplyDone)
+
+
+def test_parts_of_different_rates_are_refused():
+    stt, brain, tts = parts()
+    tts.rate = 8000
+    with pytest.raises(EngineError, match="16000 Hz and TTS at 8000"):
+        Cascade(stt, brain, tts, CascadeSettings())
