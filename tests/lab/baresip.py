@@ -136,6 +136,16 @@ class Baresip:
             await self._command("hangup")
             await asyncio.wait_for(self.closed.wait(), 5)
 
+    async def hold(self) -> None:
+        """Hold the call."""
+        await self._command("hold")
+
+    async def resume(self) -> None:
+        """Take a held call back."""
+        # baresip 1.0 first holds another call, and says EINVAL when there is none; it does resume.
+        with contextlib.suppress(PhoneError):
+            await self._command("resume")
+
     async def registered(self) -> None:
         """Return when Asterisk has accepted the registration."""
         await asyncio.wait_for(self._registered.wait(), START_S)
