@@ -44,6 +44,25 @@ def operator_fragments() -> list[Path]:
     return sorted(CONFIG.glob("ari-bridge-*.conf"))
 
 
+def directory_lines(base: Path) -> str:
+    """What asterisk.conf's [directories] holds for an Asterisk that writes only below `base`."""
+    places = {
+        "astetcdir": base / "etc",
+        "astvarlibdir": base / "lib",
+        "astdbdir": base / "lib",
+        "astkeydir": base / "lib",
+        "astagidir": base / "lib",
+        "astspooldir": base / "spool",
+        "astrundir": base / "run",
+        "astlogdir": base / "log",
+    }
+    if is_private(program("asterisk")):  # the host's own knows where its own are
+        libraries = system("../lib").resolve()  # such as usr/lib/x86_64-linux-gnu
+        places["astmoddir"] = libraries / "asterisk" / "modules"
+        places["astdatadir"] = system("usr/share/asterisk").resolve()
+    return "\n".join(f"{key} = {path}" for key, path in places.items())
+
+
 class Asterisk(Server):
     """`with Asterisk() as pbx: pbx.ari_url` gives a PBX of your own, ready for calls.
 
@@ -226,22 +245,10 @@ class Asterisk(Server):
 
     def _values(self) -> dict[str, str]:
         base = self.directory
-        places = {
-            "astetcdir": base / "etc",
-            "astvarlibdir": base / "lib",
-            "astdbdir": base / "lib",
-            "astkeydir": base / "lib",
-            "astagidir": base / "lib",
-            "astspooldir": base / "spool",
-            "astrundir": base / "run",
-            "astlogdir": base / "log",
-        }
-        if is_private(program("asterisk")):  # the host's own knows where its own are
-            places["astmoddir"] = system("usr/lib").resolve() / self._triplet() / "asterisk/modules"
-            places["astdatadir"] = system("usr/share/asterisk").resolve()
         return {
-            "DIRECTORIES": "\n".join(f"{key} = {path}" for key, path in places.items()),
+            "DIRECTORIES": directory_lines(base),
             "BIND": self.bind,
+            "ADVERTISED_ADDRESS": self.bind,
             "ARI_PORT": str(self.ari_port),
             "ARI_PASSWORD": self.ari_password,
             "SIP_PORT": str(self.sip_port),
@@ -252,11 +259,6 @@ class Asterisk(Server):
             "CERTIFICATE": str(self.certificate),
             "KEY": str(base / "keys" / "pbx.key"),
         }
-
-    @staticmethod
-    def _triplet() -> str:
-        """The root's multiarch directory, such as `x86_64-linux-gnu`."""
-        return system("../lib").resolve().name
 
     def _make_certificate(self) -> None:
         subprocess.run(
