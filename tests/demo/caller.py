@@ -26,14 +26,14 @@ LAST_WORDS_S = 3.0  # what the human who takes the call says and tones
 
 @dataclass
 class Caller:
-    """Holds one conversation. `say` is told in a line what happens, for people who watch."""
+    """Holds one conversation. `say` is told what it does, for people who watch."""
 
     phone: Baresip
     ear: Ear
     script: Script
     clips: dict[str, Clip]
     reached: Callable[[str], bool] = lambda extension: False
-    say: Callable[[str], None] = print
+    say: Callable[[str, str], None] = print
     marks: list[Mark] = field(default_factory=list)
     reached_at: float | None = None
 
@@ -47,7 +47,7 @@ class Caller:
             else:
                 await self._answered(since, within)
             if self.phone.closed.is_set():
-                self.say("the call has ended before the script")
+                self.say("hears", "the call has ended before the script")
                 return
             self.marks.append(Mark(turn, time.time()))
             since = await self._take(turn)
@@ -61,6 +61,8 @@ class Caller:
 
     async def _take(self, turn: Turn) -> float:
         """Do the turn; returns when it was done (epoch seconds)."""
+        how = "interrupts" if turn.interrupt_after_ms else "says"
+        self.say("presses" if turn.dtmf else how, turn.dtmf or turn.say)
         if turn.dtmf:
             await self.phone.dtmf(turn.dtmf)
         else:

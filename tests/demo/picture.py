@@ -1,7 +1,7 @@
 """timeline.png: the whole call at a glance.
 
-One row holds a few turns: the caller's sound above the line, the agent's below, with what each said,
-the time from one to the other, and marks where the caller interrupted, pressed keys or was
+One row holds a few turns: the caller's sound above the line, the agent's below, with what each
+said, the time from one to the other, and marks where the caller interrupted, pressed keys or was
 transferred. All rows have the same scale; a row ends where a turn of the caller's begins.
 """
 
@@ -156,14 +156,17 @@ class _Row:
     def _x(self, when: float) -> float:
         return when - self.scene.zero
 
-    def _wave(self, track: Track, lane: int, color: str) -> None:
-        first = track.index(self.scene.zero + self.begin)
-        pcm = track.pcm[first : track.index(self.scene.zero + self.end)]
+    def _wave(
+        self, track: Track, lane: int, color: str, span: tuple[float, float] | None = None
+    ) -> None:
+        begin, end = span or (self.begin, self.end)
+        first = track.index(self.scene.zero + begin)
+        pcm = track.pcm[first : track.index(self.scene.zero + end)]
         pcm = pcm[: len(pcm) // ENVELOPE * ENVELOPE].reshape(-1, ENVELOPE)
         if not len(pcm):
             return
         # The square root lifts the quiet sounds, which the eye would lose.
-        loud = np.sqrt(np.abs(pcm.astype(np.float64)).max(axis=1) / 32768) * LANE * 0.55
+        loud = np.sqrt(np.abs(pcm.astype(np.float64)).max(axis=1) / 32768) * LANE * 0.7
         x = track.start - self.scene.zero + (first + (np.arange(len(pcm)) + 0.5) * ENVELOPE) / RATE
         middle = 0.5 * lane * LANE
         self.axes.fill_between(x, middle - loud, middle + loud, color=color, lw=0, alpha=0.9)
@@ -172,11 +175,11 @@ class _Row:
         if turn.caller is None or not self._has(turn.caller[0]):
             return
         begin, end = (self._x(t) for t in turn.caller)
-        name = f"{n + 1} · {turn.turn.label or turn.turn.text[:24]}"
-        mark = "✓" if turn.right else "✗"
+        name = f"{n + 1} · {turn.turn.label or turn.turn.text[:24]}  "
+        wrong = ", ".join(turn.missing) or turn.turn.expect_extension or "an answer"
         self.axes.axvline(begin, color="#cccccc", lw=0.8, ls=(0, (2, 2)), zorder=0)
         self.axes.text(
-            *(begin, REACH, f"{name}  {mark}"),
+            *(begin, REACH, name + ("✓" if turn.right else f"✗ lacks: {wrong}")),
             ha="left",
             va="top",
             fontsize=9.5,
@@ -212,14 +215,14 @@ class _Row:
         self.axes.annotate(
             *("", (end, 0), (start, 0)), arrowprops={"arrowstyle": "<->", "color": DELAY, "lw": 1.2}
         )
+        # In the caller's lane, which is silent now.
         self.axes.text(
-            *((end + start) / 2, 0.08, f"{turn.voice_to_voice_ms:.0f} ms"),
-            ha="center",
-            va="bottom",
-            fontsize=9,
+            *(max(end, start - 0.5) + 0.12, 0.5 * LANE, f"{turn.voice_to_voice_ms:.0f} ms"),
+            ha="left",
+            va="center",
+            fontsize=10,
             weight="bold",
             color=DELAY,
-            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
         )
 
     def _barge_in(self, begin: float, stop_ms: float) -> None:
@@ -229,13 +232,12 @@ class _Row:
         )
         self.axes.plot([begin, begin], [-LANE, LANE], color=CUT, lw=1.4)
         self.axes.text(
-            *(stop + 0.08, -0.93 * LANE, f"interrupted: silent after {stop_ms:.0f} ms"),
+            *(begin, -LANE - 0.12, f"interrupted: the agent\nis silent after {stop_ms:.0f} ms"),
             ha="left",
-            va="bottom",
+            va="top",
             fontsize=9,
             weight="bold",
             color=CUT,
-            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
         )
 
     def _greeting(self) -> None:
@@ -265,9 +267,8 @@ class _Row:
             begin = self._x(self.scene.received.time(tone.start))
             end = self._x(self.scene.received.time(tone.end - 1))
             if self.begin <= begin < self.end:
-                self.axes.axvspan(
-                    begin, end, 0.5 - 0.5 * LANE / REACH, 0.5, color=HUMAN, alpha=0.3, lw=0
-                )
+                self._wave(self.scene.received, -1, "white", (begin, end))
+                self._wave(self.scene.received, -1, HUMAN, (begin, end))
                 self.axes.text(
                     *(begin, -LANE - 0.12, "transferred: a human answers"),
                     ha="left",
@@ -284,10 +285,10 @@ class _Row:
                     *((self._x(digit.start) + self._x(digit.end)) / 2, 0.5 * LANE, digit.digit),
                     ha="center",
                     va="center",
-                    fontsize=11,
+                    fontsize=10,
                     weight="bold",
                     color="white",
-                    bbox={"boxstyle": "round,pad=0.3", "fc": KEYS, "ec": "none"},
+                    bbox={"boxstyle": "round,pad=0.22", "fc": KEYS, "ec": "none"},
                 )
 
 

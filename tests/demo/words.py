@@ -33,10 +33,7 @@ NUMBERS = (
     | {"twelfth": 12}
     | _ORDINALS
 )
-_ROUND = {str(n) for n in range(20, 100, 10)}
-# What speech-to-text hears in single digits; applied only where a phrase of digits is looked for.
-_SOUND_ALIKE = {"for": "4", "fore": "4", "to": "2", "too": "2", "won": "1", "oh": "0", "o": "0"}
-_SOUND_ALIKE |= {"ate": "8"}
+_TIMES = {"hundred": 100, "thousand": 1000}
 
 SIMILAR = 0.78  # of difflib's ratio: one wrong letter in five
 
@@ -47,19 +44,34 @@ def normal(text: str) -> list[str]:
     text = re.sub(r"\b([ap])\. ?m\b\.?", r"\1m", text)
     tokens = re.findall(r"\d+|[a-z]+", text)
     words: list[str] = []
+    spelt = False  # whether the last word is a number that was written in words
     for token in tokens:
         value = NUMBERS.get(token)
-        if value is None:
-            words.append(token)
-        elif 0 < value < 10 and words and words[-1] in _ROUND and words[-1] != "10":
-            words[-1] = str(int(words[-1]) + value)
+        last = int(words[-1]) if spelt else 0
+        if token in _TIMES and 0 < last < _TIMES[token]:
+            words[-1] = str(last * _TIMES[token])
+        elif value is not None and _continues(last, value):
+            words[-1] = str(last + value)
         else:
-            words.append(str(value))
+            words.append(token if value is None else str(value))
+            spelt = value is not None
     return words
 
 
+def _continues(last: int, value: int) -> bool:
+    """Whether a number word goes on with the last: twenty-five, a hundred (and) five."""
+    if last % 100 == 0:
+        return 0 < value < 100 <= last
+    return last % 10 == 0 and last % 100 >= 20 and 0 < value < 10
+
+
+# What speech-to-text hears where digits are read out; looked for only in longer numbers.
+_SOUND_ALIKE = {"for": "4", "fore": "4", "to": "2", "too": "2", "won": "1", "oh": "0", "o": "0"}
+_SOUND_ALIKE |= {"ate": "8"}
+
+
 def _digits_in(phrase: str, words: Sequence[str]) -> bool:
-    alike = [_SOUND_ALIKE.get(word, word) for word in words]
+    alike = [_SOUND_ALIKE.get(word, word) if len(phrase) > 2 else word for word in words]
     for begin in range(len(alike)):
         run = ""
         for word in alike[begin:]:

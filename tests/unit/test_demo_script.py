@@ -17,6 +17,12 @@ from tests.demo.words import missing, normal
         ("ten five", "10 5"),
         ("It's 4,711 on the fourth, o'clock", "its 4711 on the 4 oclock"),
         ("forty seven eleven", "47 11"),
+        ("ten to one hundred dollars", "10 to 100 dollars"),
+        ("two thousand twenty six", "2026"),
+        ("one hundred five", "105"),
+        ("5 hundred", "5 hundred"),
+        ("four two one seven", "4 2 1 7"),
+        ("a hundred", "a hundred"),
     ],
 )
 def test_normal_form(text: str, words: str) -> None:
@@ -68,6 +74,7 @@ def test_words_may_be_a_little_off(expected: str, text: str) -> None:
         ("9", "nineteen"),
         ("9", "at 90"),
         ("6", "sixty"),
+        ("2", "nine to six"),
     ],
 )
 def test_other_words_are_wrong(expected: str, text: str) -> None:

@@ -1,0 +1,275 @@
+"""`python -m tests.demo`: place a real call, show it as it happens, and judge it.
+
+    --script FILE   what the caller does (tests/demo/script.toml tells the form)
+    --phone         stay up instead, for a softphone of yours
+    --out FOLDER    where the results go (out/demo)
+
+Exit status: 0 when every goal is met, 1 when one is missed, 2 when the demo could not be held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tests.demo.caller import Caller
+from tests.demo.follow import follow, read_back
+from tests.demo.hear import Listener
+from tests.demo.judge import judge
+from tests.demo.picture import Scene, draw
+from tests.demo.report import (
+    Line,
+    clock,
+    each_turn,
+    goals,
+    live_line,
+    missing_lines,
+    save_stereo,
+    table,
+    transcript,
+)
+from tests.demo.script import SHIPPED, Script, ScriptError, load
+from tests.demo.voice import clip
+from tests.lab.baresip import PhoneError
+from tests.lab.capture import RtpPacket, digits, lay_out
+from tests.lab.root import REPOSITORY, LabError
+from tests.lab.speech import Ear
+from tests.lab.stack import AGENT_EXTENSION, ECHO_EXTENSION, HUMAN_EXTENSION, Stack, capture
+
+BEGAN = time.monotonic()
+
+
+def say(line: str = "") -> None:
+    """A line for the person who watches, at once."""
+    print(line, flush=True)
+
+
+@contextlib.contextmanager
+def step(text: str) -> Iterator[None]:
+    """Say what takes a while, and how long it took."""
+    began = time.monotonic()
+    say(f"demo: {text} ...")
+    yield
+    say(f"demo: {text}: done in {time.monotonic() - began:.1f} s")
+
+
+@dataclass
+class Held:
+    """What is left of a call that was held."""
+
+    caller: Caller
+    packets: list[RtpPacket]
+    zero: float
+    answered: float
+    ended: float
+    setup_s: float
+    record: dict[str, str]
+    lines: list[Line]
+    leftover: list[str]
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
+    parser.add_argument("--script", type=Path, default=SHIPPED, metavar="FILE")
+    parser.add_argument("--phone", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="FOLDER")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)  # ends as Ctrl-C does: everything is stopped in turn
+    try:
+        if options.phone:
+            return stay_up()
+        return run(load(options.script), options.script, options.out)
+    except (LabError, PhoneError, ScriptError) as error:
+        say(f"demo: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("demo: stopped")
+        return 130
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+# ---- a softphone of the user's -------------------------------------------------------------------
+
+
+def stay_up() -> int:
+    """Keep everything up for a softphone, and show every call, until Ctrl-C."""
+    with Stack(say=_progress) as stack:
+        pbx = stack.pbx
+        say()
+        say("Register a softphone on this machine:")
+        say(f"  server    {pbx.bind}:{pbx.sip_port} (UDP)")
+        say("  user      phone")
+        say(f"  password  {pbx.phone_password}")
+        say(f"or, with TLS and SRTP: server {pbx.bind}:{pbx.tls_port} (TLS), user secure, the same")
+        say(f"password; the certificate to trust is {pbx.certificate}")
+        say()
+        say(f"Then dial  {AGENT_EXTENSION}  the agent (agents/demo.toml)")
+        say(f"           {ECHO_EXTENSION}  the bridge's echo")
+        say(f"           {HUMAN_EXTENSION}  the human that the agent transfers to")
+        say()
+        say("Ctrl-C ends it.")
+        asyncio.run(_show_calls(stack.redis.url, time.time()))
+    return 0
+
+
+async def _show_calls(url: str, zero: float) -> None:
+    async for line in follow(url):
+        say(live_line(line, zero))
+
+
+def _progress(line: str) -> None:
+    say(f"demo: {line} ...")
+
+
+# ---- the scripted call ---------------------------------------------------------------------------
+
+
+def run(script: Script, path: Path, out: Path) -> int:
+    """Hold the call of a script and judge it."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    with step("synthesising the caller's voice"):
+        clips = {turn.say: clip(turn.say) for turn in script.turns if turn.say}
+    with Stack(say=_progress) as stack:
+        try:
+            held = asyncio.run(hold(stack, script, clips, out))
+            versions = {"asterisk_version": stack.pbx.version, "redis_version": stack.redis.version}
+        finally:
+            (out / "bridge.log").write_text(stack.bridge.log())
+    return conclude(held, script, path, out, versions)
+
+
+async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -> Held:
+    """Place the call and talk; returns when it is over and its traces are read."""
+    ear = Ear()
+    async with stack.phone() as phone:
+        with capture(phone, out / "call.pcap", ear.feed) as recording:
+            zero = time.time()
+            setup_s = _make_setup_s() + time.monotonic() - BEGAN
+            say(f"demo: dialling {script.dial}")
+            say()
+            say(
+                "   time  who     what   ([..]: the caller; else: as the bridge stores it in Redis)"
+            )
+            watching = asyncio.create_task(_show_calls(stack.redis.url, zero))
+            try:
+                await phone.dial(script.dial)
+                answered = time.time()
+                caller = Caller(
+                    phone,
+                    ear,
+                    script,
+                    clips,
+                    reached=lambda extension: (stack.place(phone) or ("", ""))[1] == extension,
+                    say=lambda what, text: say(f"{clock(time.time() - zero):>7}  [{what}] {text}"),
+                )
+                await caller.talk()
+                await phone.hangup()
+                ended = time.time()
+                record, lines = await read_back(stack.redis.url)
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+    say()
+    leftover = await asyncio.to_thread(stack.pbx.wait_idle)
+    return Held(
+        *(caller, recording.packets, zero, answered, ended, setup_s, record, lines, leftover)
+    )
+
+
+def _make_setup_s() -> float:
+    """How long `make setup` took just before, as it wrote down."""
+    noted = REPOSITORY / ".venv" / ".setup_s"
+    return float(noted.read_text()) if noted.exists() else 0.0
+
+
+def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[str, str]) -> int:
+    """Judge the call, write everything down and say how it was."""
+    end = max([held.ended, *(p.at for p in held.packets)])
+    sent = lay_out(held.packets, sent=True, start=held.zero, end=end)
+    received = lay_out(held.packets, sent=False, start=held.zero, end=end)
+    pressed = digits(held.packets)
+    with step("transcribing what the caller received"):
+        listener = Listener()
+        verdict = judge(script, held.caller.marks, sent, received, pressed, listener.text)
+        listener.close()
+    lacks = missing_lines(script, held.lines)
+    heard_human = any(turn.transferred is not None for turn in verdict.turns)
+    stop = verdict.barge_in_stop()
+    summary: dict[str, Any] = {
+        "turns": len(verdict.turns),
+        "agent_understood": verdict.understood,
+        "barge_in_stop_ms": None if stop is None else round(stop, 1),
+        "voice_to_voice_ms": verdict.voice_to_voice(),
+        "transfer_reached": heard_human and held.caller.reached_at is not None,
+        "transcript_in_redis": not lacks and held.record.get("state") == "ended",
+        "leftover_channels": len(held.leftover),
+        **versions,
+        "setup_s": round(held.setup_s, 1),
+        "call_s": round(held.ended - held.answered, 1),
+        "greeting_ms": None if verdict.greeting_ms is None else round(verdict.greeting_ms, 1),
+        "packet_gap_ms": round(verdict.packet_gap_ms, 1),
+        "result": held.record.get("result", ""),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+        "script": str(path),
+        "each_turn": each_turn(verdict),
+    }
+    wanted = goals(summary, script, shipped=path.resolve() == SHIPPED)
+    summary["missed"] = [goal.key for goal in wanted if not goal.met]
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (out / "transcript.txt").write_text(transcript(verdict, held.lines, held.zero))
+    save_stereo(out / "conversation.wav", sent, received)
+    with step("drawing the timeline"):
+        title = f"A call to {script.dial}, at the caller's end"
+        scene = Scene(title, _in_short(summary), verdict, sent, received, pressed, held.zero)
+        draw(scene, out / "timeline.png")
+    say()
+    say(table(verdict, summary, wanted))
+    say()
+    if verdict.greeting_missing:
+        say(f"the greeting lacks: {', '.join(verdict.greeting_missing)}")
+    for lack in lacks:
+        say(f"the transcript in Redis lacks something: {lack}")
+    for thing in held.leftover:
+        say(f"left over in Asterisk: {thing}")
+    for name in sorted(p.name for p in out.iterdir()):
+        say(f"  {out / name}")
+    missed = summary["missed"]
+    say(f"demo: MISSED: {', '.join(missed)}" if missed else "demo: every goal is met")
+    return 1 if missed else 0
+
+
+def _in_short(summary: dict[str, Any]) -> str:
+    delay, stop = summary["voice_to_voice_ms"], summary["barge_in_stop_ms"]
+    parts = [f"{summary['agent_understood']} of {summary['turns']} turns answered right"]
+    if delay:
+        parts.append(f"voice to voice p50 {delay['p50']:.0f} ms, p95 {delay['p95']:.0f} ms")
+    if stop is not None:
+        parts.append(f"silent {stop:.0f} ms after an interruption")
+    parts.append(f"longest time without a packet {summary['packet_gap_ms']:.0f} ms")
+    parts.append(f"Asterisk {summary['asterisk_version'].split('+')[0]}")
+    return "   ·   ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
