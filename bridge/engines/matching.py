@@ -9,8 +9,8 @@ example,
     recall     which share of the example's weight is found in the utterance
     precision  which share of the utterance's weight is found in any example of the intent
 
-and the score is their harmonic mean, less where hardly anything but function words was found. A word
-that no example has ("taxi", "weather") weighs as much as the rarest, which is what turns away
+and the score is their harmonic mean, less where hardly anything but function words was found. A
+word that no example has ("taxi", "weather") weighs as much as the rarest, which is what turns away
 questions that only sound like one of ours.
 """
 
@@ -30,12 +30,12 @@ FUNCTION_WEIGHT = 0.15
 QUESTION_WEIGHT = 0.35
 """Of a question word ("where"), likewise."""
 
-EVIDENCE = 0.45
+EVIDENCE = 0.6
 """An example counts in full from this much weight found, likewise: "how are you" has no more in
 common with "where are you" than any two questions have."""
 
-NEAR = 0.75
-"""Spelling that is at least so alike (0 to 1) may be meant."""
+NEAR, NEAR_ELSE = 0.75, 0.85
+"""Spelling that is so alike (0 to 1) may be meant; more alike, where the first letter differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class Matcher:
             if token not in self._weights and len(token) >= 4 and not _is_function(token):
                 for near in difflib.get_close_matches(token, self._known, n=3, cutoff=NEAR):
                     alike = difflib.SequenceMatcher(None, near, token).ratio()
-                    reading[near] = 2 * alike - 1
+                    if alike >= (NEAR if near[0] == token[0] else NEAR_ELSE):
+                        reading[near] = 2 * alike - 1
             readings.append(reading)
         return readings
 

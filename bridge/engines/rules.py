@@ -30,7 +30,7 @@ from bridge.engines.matching import Matcher
 from bridge.engines.parts import Do, Remember, Said, Say, Step
 from bridge.errors import ConfigError
 
-SURE = 0.6
+SURE = 0.615
 """From this score on an intent is answered."""
 
 MAYBE = 0.46
