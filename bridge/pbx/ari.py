@@ -318,7 +318,10 @@ class _Transport:
                 f"nobody listens at {url}: start Asterisk, and set enabled=yes, bindaddr and "
                 "bindport in its http.conf (or set url to what stands there)"
             )
-        return PbxUnreachable(f"Asterisk at {url}: {type(error).__name__}")
+        return PbxUnreachable(
+            f"what listens at {url} does not answer as Asterisk's HTTP server does "
+            f"({type(error).__name__}): set url to the address in its http.conf"
+        )
 
 
 def _message(text: str) -> str:

@@ -72,9 +72,12 @@ class Controller:
         assert await asyncio.wait_for(self.ups.get(), TIMEOUT_S) is up
 
     @asynccontextmanager
-    async def run(self) -> AsyncIterator[Controller]:
+    async def run(self, up: bool = True) -> AsyncIterator[Controller]:
+        """Have it run; `up`: begin when it is."""
         self.running = asyncio.create_task(self.pbx.run(self.legs.put_nowait, self.ups.put_nowait))
         try:
+            if up:
+                await self.is_up()
             yield self
         finally:
             self.running.cancel()
@@ -85,7 +88,6 @@ class Controller:
 @pytest.fixture
 async def controller(callers: Callers, settings: AsteriskSettings) -> AsyncIterator[Controller]:
     async with Controller(settings).run() as controller:
-        await controller.is_up()
         yield controller
 
 
@@ -93,8 +95,8 @@ async def controller(callers: Callers, settings: AsteriskSettings) -> AsyncItera
 def with_settings(settings: AsteriskSettings):
     """A controller with other settings: `async with with_settings(url=…) as controller:`."""
 
-    def make(**changes: object):
-        return Controller(replace(settings, **changes)).run()
+    def make(up: bool = True, **changes: object):
+        return Controller(replace(settings, **changes)).run(up)
 
     return make
 

@@ -15,7 +15,7 @@ class Proxy:
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.connections = 0
+        self._refusing = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -35,6 +35,12 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def refuse(self, refusing: bool) -> None:
+        """Cut, and cut whoever comes, until told otherwise."""
+        self._refusing = refusing
+        if refusing:
+            self.cut()
+
     def freeze(self) -> None:
         """Carry nothing, but keep connections and take new ones: a host that hangs."""
         self._flowing.clear()
@@ -44,9 +50,10 @@ class Proxy:
         self._flowing.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         self._writers.add(writer)
         try:
+            if self._refusing:
+                raise ConnectionRefusedError
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
         except OSError:
             writer.transport.abort()

@@ -205,12 +205,15 @@ async def test_lost_media_is_told_and_can_be_opened_again(controller, callers, e
 
 
 async def test_the_net_is_under_both_channels(callers, ear, with_settings, asterisk):
-    for priority, what in enumerate(
-        ("Set(TIMEOUT(absolute)=500)", "Stasis(ari-bridge,demo)", "Wait(30)"), start=1
-    ):
-        asterisk.cli(f"dialplan add extension 800,{priority},{what} into limited")
+    steps = ("Stasis(ari-bridge,one)", "Stasis(ari-bridge,two)", "Wait(30)")
+    for priority, step in enumerate(steps, start=1):
+        asterisk.cli(f"dialplan add extension 800,{priority},{step} into twice")
     async with with_settings(max_call_s=50) as controller:
-        caller = await callers.dial("800", "limited")
+        caller = await callers.dial("800", "twice")
+        first = await controller.call()
+        await first.set_variable("TIMEOUT(absolute)", "500")  # as the dialplan could have done
+        await first.leave({})
+        assert await over(first) == "left"
         leg = await controller.call()
         await set_up(leg, ear)
         media = next(i for i in await callers.ids() if (n := parse_name(i)) and n.n)
@@ -219,7 +222,8 @@ async def test_the_net_is_under_both_channels(callers, ear, with_settings, aster
                 "GET", f"/channels/{channel}/variable", variable="TIMEOUT(absolute)"
             )
             assert 40 < float(answer["value"]) <= 50, channel
-        await leg.leave({})  # the dialplan had set its own before: it gets that back
+        assert leg.incoming.args == ("two",)
+        await leg.leave({})  # the dialplan gets its own limit back
         assert 490 < float(await caller.variable("TIMEOUT(absolute)")) < 500
         await leg.release()
         await caller.hang_up()
