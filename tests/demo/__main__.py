@@ -126,7 +126,8 @@ def stay_up() -> int:
         say(f"           {HUMAN_EXTENSION}  the human that the agent transfers to")
         say()
         say("Ctrl-C ends it.")
-        asyncio.run(_show_calls(stack.redis.url, time.time()))
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_show_calls(stack.redis.url, time.time()))
     return 0
 
 

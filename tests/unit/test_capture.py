@@ -15,6 +15,7 @@ from tests.lab.capture import (
     Digit,
     RtpPacket,
     digits,
+    entropy,
     lay_out,
     read_pcap,
 )
@@ -205,3 +206,11 @@ def test_digits_are_told_apart_by_their_timestamps() -> None:
         Digit("#", 1.6, 1.6),
     ]
     assert digits(packets, sent=False) == []
+
+
+def test_entropy_tells_noise_from_silence() -> None:
+    rng = np.random.default_rng(5)
+    noise = [packet(n, 1.0, payload=rng.bytes(160)) for n in range(200)]
+    assert entropy(noise, sent=False) > 7.98
+    assert entropy([packet(1, 1.0)], sent=False) == 0
+    assert entropy(noise, sent=True) == 0
