@@ -1,7 +1,8 @@
 """How well the demo agent understands sentences that its file doesn't hold, and what it refuses.
 
 They stand as a caller says them, or as a recogniser writes them ("Where can I part my car?"). The
-brain's thresholds were set by these; HELD_OUT was written afterwards and has set nothing.
+brain's thresholds were set by these; HELD_OUT was written afterwards
+and has set none of them.
 """
 
 from pathlib import Path
