@@ -77,7 +77,6 @@ class Baresip:
         self.rtp_ports = range(first := free_udp_range(8), first + 8)
         self.closed = asyncio.Event()  # the call ended, whoever hung up
         self._established = asyncio.Event()
-        self._registered = asyncio.Event()
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._clips = 0
         self._directory = Path(tempfile.mkdtemp(prefix="ari-bridge-phone-"))
@@ -148,7 +147,10 @@ class Baresip:
 
     async def registered(self) -> None:
         """Return when Asterisk has accepted the registration."""
-        await asyncio.wait_for(self._registered.wait(), START_S)
+        async with asyncio.timeout(START_S):
+            # Asked, not waited for: it may have registered before we listened for its events.
+            while "OK" not in await self._command("reginfo"):
+                await asyncio.sleep(0.05)
 
     # ---- the process
 
@@ -283,5 +285,3 @@ class Baresip:
                 self._established.set()
             case "CALL_CLOSED":
                 self.closed.set()
-            case "REGISTER_OK":
-                self._registered.set()
