@@ -1,0 +1,1 @@
+"""The media process, and a worker's handle on it."""

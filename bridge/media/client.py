@@ -1,0 +1,317 @@
+"""A worker's handle on the media process: slots, and the audio in them.
+
+Only opening and closing a slot goes over the control socket. Audio goes through the shared map:
+media raises one eventfd a tick when any of our slots has new frames, and all of them are read,
+resampled and handed out in one go, a few numpy operations for any number of calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.resample import RATES, ResamplerBank
+from bridge.errors import MediaError, MediaFull, MediaUnreachable
+from bridge.media import control
+from bridge.media.base import Up
+from bridge.media.player import Player
+from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, SPEECH, SlotMap
+
+_ANSWER_S = 5.0
+_KEEP_FRAMES = 4
+"""Frames at a ring's end that media may be writing while we read."""
+
+
+class Slot:
+    """One call's audio; see `bridge.media.base.Slot`."""
+
+    def __init__(
+        self, client: MediaClient, call_id: str, index: int, generation: int, ring: int, rate: int
+    ) -> None:
+        """Use `MediaClient.open` or `attach`."""
+        self.call_id, self.index, self.rate = call_id, index, rate
+        self.on_frames: Callable[[Up], None] | None = None
+        self.generation = generation
+        self._client = client
+        self._columns = client.slots.columns
+        self._player = Player(client.slots, index, ring, rate)
+        self.play, self.done = self._player.play, self._player.done
+        self.pause, self.resume = self._player.pause, self._player.resume
+        self.clear = self._player.clear
+        self.heard, self.heard_items = self._player.heard, self._player.heard_items
+
+    @property
+    def cleared(self) -> bool:
+        """Whether the last `clear` was carried out: what was heard is final."""
+        return self._player.cleared
+
+    @property
+    def playing(self) -> bool:
+        """Whether the next packet carries agent audio."""
+        return self._player.playing
+
+    @property
+    def queued_ms(self) -> int:
+        """Agent audio that waits to be played."""
+        return self._player.queued_ms
+
+    def stats(self) -> dict[str, float]:
+        """Counters of the call so far: packets by what became of them, ms concealed, queue."""
+        c, i = self._columns, self.index
+        counters = {name[2:]: float(c[name][i]) for name in c if name.startswith("n_")}
+        counters["gap_wait_ms"] = float(c["d_wait_ms"][i])
+        counters["queued_ms"] = self.queued_ms
+        return counters
+
+    async def close(self) -> None:
+        """Give the slot back; idempotent."""
+        await self._client.release(self)
+
+
+class MediaClient:
+    """The connection to the media process. Make one with `connect`."""
+
+    def __init__(self, sock: socket.socket, wake: int, slots: SlotMap) -> None:
+        """Use `connect`."""
+        self.slots = slots
+        self.address: tuple[str, int] = ("", 0)
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sock, self._wake = sock, wake
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._open: dict[int, Slot] = {}
+        self._closed = False
+        self._upward = {
+            (line, rate): ResamplerBank(line * 1000, rate, slots.calls)
+            for line in slots.up
+            for rate in RATES
+            if rate != line * 1000
+        }
+        self._index: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._cursor = np.zeros(slots.calls, np.int64)
+        self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
+
+    @classmethod
+    async def connect(cls, runtime_dir: Path, worker: str) -> MediaClient:
+        """Connect under a worker's name.
+
+        Raises:
+            MediaUnreachable: no media process serves this directory.
+            MediaError: it is of another version.
+        """
+        path = control.socket_path(runtime_dir)
+        sock = control.new_socket()
+        wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            sock.connect(str(path))
+            slots = SlotMap.attach(runtime_dir / control.SLOTS)
+        except OSError as error:
+            sock.close()
+            os.close(wake)
+            raise MediaUnreachable(
+                f"no media process at {path}: start `ari-bridge media`, "
+                "with the same [media] runtime_dir as the worker"
+            ) from error
+        except MediaError:
+            sock.close()
+            os.close(wake)
+            raise
+        client = cls(sock, wake, slots)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sock, client._read_answers)
+        loop.add_reader(wake, client._read_frames)
+        try:
+            answer = await client._ask(
+                {"op": "hello", "worker": worker, "version": control.VERSION}, [wake]
+            )
+        except MediaError:
+            await client.close()
+            raise
+        client.address = (str(answer["address"][0]), int(answer["address"][1]))
+        return client
+
+    async def open(self, call_id: str, remote: tuple[str, int], codec: str, rate: int) -> Slot:
+        """A slot for a call; see `bridge.media.base.Media`."""
+        request = {"op": "open", "call_id": call_id, "remote": list(remote), "codec": codec}
+        return self._take(call_id, await self._ask(request), rate, from_start=True)
+
+    async def attach(self, call_id: str, rate: int) -> Slot:
+        """Take over the slot of a call whose worker is gone, or is to be.
+
+        What that worker had queued plays to its end first, unless it is cleared. Raises
+        `MediaError` if there is no such slot.
+        """
+        answer = await self._ask({"op": "attach", "call_id": call_id})
+        return self._take(call_id, answer, rate, from_start=False)
+
+    async def counters(self) -> dict[str, int]:
+        """What became of datagrams that belong to no call, by cause."""
+        answer: dict[str, int] = (await self._ask({"op": "list"}))["counters"]
+        return answer
+
+    async def release(self, slot: Slot) -> None:
+        """Close one slot."""
+        if self._open.pop(slot.index, None) is not slot:
+            return
+        slot.on_frames = None
+        self._regroup()
+        if not self.lost.done() and not self._closed:
+            await self._ask({"op": "close", "index": slot.index, "generation": slot.generation})
+
+    async def close(self) -> None:
+        """End the connection; slots left open live on for their grace."""
+        if not self._closed:
+            self._closed = True
+            self._drop(None)
+
+    # Frames ---------------------------------------------------------------------------------------
+
+    def _take(self, call_id: str, answer: dict[str, Any], rate: int, *, from_start: bool) -> Slot:
+        slot = Slot(self, call_id, answer["index"], answer["generation"], answer["ring"], rate)
+        line = int(self.slots.columns["t_rate"][slot.index])
+        head = int(self.slots.columns["t_head"][slot.index]) // (line * FRAME_MS)
+        self._cursor[slot.index] = 0 if from_start else head
+        if (line, rate) in self._upward:
+            self._upward[line, rate].reset(slot.index)
+        self._open[slot.index] = slot
+        self._regroup()
+        return slot
+
+    def _regroup(self) -> None:
+        groups: dict[tuple[int, int], list[int]] = {}
+        for slot in self._open.values():
+            line = int(self.slots.columns["t_rate"][slot.index])
+            groups.setdefault((line, slot.rate), []).append(slot.index)
+        self._groups = [(*kind, np.array(rows, np.intp)) for kind, rows in groups.items()]
+
+    def _read_frames(self) -> None:
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return
+        for line, rate, rows in self._groups:
+            head = self.slots.columns["t_head"][rows] // (line * FRAME_MS)
+            ring = self.slots.up[line].shape[1]
+            oldest = head - (ring - _KEEP_FRAMES)
+            cursor = np.maximum(self._cursor[rows], oldest)
+            fresh = head - cursor
+            for count in np.unique(fresh[fresh > 0]):
+                some = fresh == count
+                self._hand_up(line, rate, rows[some], cursor[some], int(count))
+
+    def _hand_up(
+        self, line: int, rate: int, rows: NDArray[np.intp], cursor: NDArray[np.int64], count: int
+    ) -> None:
+        """Read `count` frames of each slot of `rows`, and call their listeners."""
+        heard = [self._open[int(row)].on_frames is not None for row in rows]
+        if not all(heard):  # frames wait in the ring until somebody listens
+            rows, cursor = rows[heard], cursor[heard]
+            if not len(rows):
+                return
+        frames = self.slots.up[line]
+        at = (cursor[:, None] + np.arange(count)) % frames.shape[1]
+        pcm = frames[rows[:, None], at].reshape(len(rows), -1)
+        flags = self.slots.columns["up_flags"][rows[:, None], at]
+        self._cursor[rows] = cursor + count
+        if rate != line * 1000:
+            pcm = self._upward[line, rate].process(rows, pcm)
+        pcm = pcm.reshape(len(rows), count, -1)
+        speech, concealed = flags & SPEECH != 0, flags & CONCEALED != 0
+        dropped = flags & DROPPED != 0
+        some_dropped = bool(dropped.any())
+        at_ms = (cursor * FRAME_MS).tolist()
+        for i, row in enumerate(rows.tolist()):
+            slot = self._open.get(row)
+            if slot is None or slot.on_frames is None:
+                continue  # closed by a listener before it in this very round
+            if some_dropped and dropped[i].any():
+                self._hand_up_kept(slot, at_ms[i], pcm[i], speech[i], concealed[i], dropped[i])
+                continue
+            _tell(slot.on_frames, Up(at_ms[i], pcm[i], speech[i], concealed[i]))
+
+    def _hand_up_kept(
+        self,
+        slot: Slot,
+        at_ms: int,
+        pcm: NDArray[np.int16],
+        speech: NDArray[np.bool_],
+        concealed: NDArray[np.bool_],
+        dropped: NDArray[np.bool_],
+    ) -> None:
+        for i in np.flatnonzero(~dropped).tolist():
+            if slot.on_frames is not None:
+                one = slice(i, i + 1)
+                _tell(
+                    slot.on_frames,
+                    Up(at_ms + i * FRAME_MS, pcm[one], speech[one], concealed[one]),
+                )
+
+    # Control --------------------------------------------------------------------------------------
+
+    async def _ask(self, request: dict[str, Any], fds: list[int] | None = None) -> dict[str, Any]:
+        if self.lost.done() or self._closed:
+            raise MediaUnreachable("the media process is gone; start `ari-bridge media` again")
+        number = next(self._ids)
+        answer = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            data = control.encode({**request, "id": number})
+            socket.send_fds(self._sock, [data], fds or [])
+            reply: dict[str, Any] = await asyncio.wait_for(answer, _ANSWER_S)
+        except (OSError, TimeoutError) as error:
+            raise MediaUnreachable(
+                f"the media process doesn't answer ({error or 'timeout'}); see its log"
+            ) from error
+        finally:
+            self._answers.pop(number, None)
+        if "error" in reply:
+            kind = MediaFull if reply["error"] == "full" else MediaError
+            raise kind(str(reply["message"]))
+        return reply
+
+    def _read_answers(self) -> None:
+        while True:
+            try:
+                data = self._sock.recv(control.MOST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._drop(MediaUnreachable("the media process ended"))
+                return
+            reply = control.decode(data)
+            answer = self._answers.get(int(reply.get("id", 0)))
+            if answer is not None and not answer.done():
+                answer.set_result(reply)
+
+    def _drop(self, error: MediaUnreachable | None) -> None:
+        if self._sock.fileno() < 0:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        loop.remove_reader(self._wake)
+        self._sock.close()
+        os.close(self._wake)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(error or MediaUnreachable("the connection was closed"))
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+def _tell(listener: Callable[[Up], None], up: Up) -> None:
+    try:
+        listener(up)
+    except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a call's listener failed", "exception": error}
+        )

@@ -1,0 +1,108 @@
+"""The tick: receive, supply, send, for all calls of the host at once.
+
+Time is an argument. `tick(now)` does what is due: what has come goes up, calls that nothing came
+from get a frame from the clock, and those whose phase it is send a packet. The 20 ms of sending are
+split into four phases, so that a thousand packets don't leave in one burst and receiving is looked
+after every 5 ms. A tick that comes late sends what it missed, up to three packets a call; beyond
+that time is passed over, so that nobody's jitter buffer overflows.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.codecs import CODECS
+from bridge.media.clock import Grid
+from bridge.media.downlink import Downlink
+from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
+from bridge.media.udp import Link, Portable, key
+from bridge.media.uplink import Uplink
+
+PHASES = 4
+PERIOD_MS = 5.0
+_CATCH_UP = 3
+
+
+class Plane:
+    """Both halves and the grid that drives them."""
+
+    def __init__(self, slots: SlotMap, link: Link | Portable, now: float) -> None:
+        """Work on `slots` through `link`, from `now` on."""
+        self.slots, self.link = slots, link
+        self.up, self.down = Uplink(slots, link), Downlink(slots, link)
+        self.grid = Grid(now, PERIOD_MS)
+        self._c = slots.columns
+        self._phases: list[NDArray[np.intp]] = [np.zeros(0, np.intp)] * PHASES
+        self.open_calls = 0
+        for index in np.flatnonzero(self._c["state"] != FREE):  # a map that we took over
+            link.set_remote(
+                int(index), int(self._c["remote_ip"][index]), int(self._c["remote_port"][index])
+            )
+        self.refresh()
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now`; harmless at any time."""
+        self.up.receive(now)
+        self.up.supply(now)
+        ticks = self.grid.due(now)
+        oldest = len(ticks) - _CATCH_UP * PHASES
+        for number, tick in enumerate(ticks):
+            calls = self._phases[tick % PHASES]
+            if number < oldest:
+                self.down.skip(calls)
+            else:
+                self.down.send(calls)
+
+    def open(self, now: float, call_id: str, remote: tuple[int, int], codec: str) -> int | None:
+        """Take a slot; its first packet, of silence, leaves at once.
+
+        Returns:
+            The slot's index; None if there is none left.
+        """
+        c = self._c
+        free = np.flatnonzero(c["state"] == FREE)
+        if not len(free):
+            return None
+        index = int(free[0])
+        self.slots.reset(index)
+        row = CODECS[codec]
+        c["call_id"][index] = call_id.encode()
+        c["codec"][index] = row.number
+        c["remote_ip"][index], c["remote_port"][index] = remote
+        c["phase"][index] = np.argmin([len(calls) for calls in self._phases])
+        c["state"][index] = OPEN
+        self.up.timeline.begin(now, index, row.sample_rate // 1000, row.clock_rate // 1000)
+        self.down.packetizer.begin(
+            index, secrets.randbits(32), secrets.randbits(16), secrets.randbits(32)
+        )
+        self.link.set_remote(index, *remote)
+        self.refresh()
+        self.down.send(np.array([index]))
+        return index
+
+    def close(self, index: int) -> None:
+        """Give a slot back."""
+        self._c["state"][index] = FREE
+        self.up.timeline.end(index)
+        self.up.jitter.forget(index)
+        self.up.conceal.stop(index)
+        self.up.fresh[index] = False
+        self.refresh()
+
+    def overdue(self, now: float, grace_ms: float) -> NDArray[np.intp]:
+        """Slots whose worker has been gone for longer than the grace."""
+        c = self._c
+        return np.flatnonzero((c["state"] == ORPHAN) & (c["orphan_ms"] + grace_ms <= now))
+
+    def refresh(self) -> None:
+        """Look at the slots anew: who may speak, who sends when."""
+        c = self._c
+        taken = np.flatnonzero(c["state"] != FREE)
+        self.open_calls = len(taken)
+        keys = key(c["remote_ip"][taken], c["remote_port"][taken])
+        order = np.argsort(keys)
+        self.up.listen(keys[order], taken[order])
+        self._phases = [taken[c["phase"][taken] == phase] for phase in range(PHASES)]

@@ -1,0 +1,223 @@
+"""A worker's side of a slot's playout ring: items in, samples heard out.
+
+Audio comes in pieces of any size at the engine's rate. It is resampled to the line's, cut into
+frames of 20 ms and published frame by frame; what is less than a frame stays here until more comes
+or the item is done. Positions count samples of the line since the ring began. An item was heard as
+far as media's read position has got in it, less what a clear dropped: media notes each cut as
+(where it stopped, where it went on).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.resample import DELAY_MS, ResamplerBank
+from bridge.media.slots import CUTS, FRAME_MS, ITEMS, SlotMap
+
+
+@dataclass(slots=True)
+class _Item:
+    item: int
+    start: int
+    """Line position of its first sample."""
+    taken: int = 0
+    """Samples at the engine's rate."""
+    length: int = 0
+    """Samples at the line's rate, in the ring or about to be."""
+    done: bool = False
+    heard: int = 0
+    """As told last, at the engine's rate."""
+    final: bool = False
+
+
+class Player:
+    """Writes one ring of one slot."""
+
+    def __init__(self, slots: SlotMap, index: int, ring: int, rate: int) -> None:
+        """Play at `rate` Hz into `ring` of slot `index`."""
+        c = slots.columns
+        self._line = int(c["t_rate"][index]) * 1000
+        self._rate = rate
+        self._frame = self._line * FRAME_MS // 1000
+        self._ring = slots.play[self._line // 1000][index, ring]
+        here = (index, ring)
+        self._write, self._read = c["play_write"][here[0]], c["play_read"][here[0]]
+        self._clear, self._done = c["play_clear"][here[0]], c["play_done"][here[0]]
+        self._pause, self._drop = c["play_pause"][here[0]], c["play_drop"][here[0]]
+        self._cuts, self._cut_count = c["play_cuts"][here], c["play_cut_count"][here[0]]
+        self._table = c["play_items"][here]
+        self._n = ring
+        self._resampler = ResamplerBank(rate, self._line, 1) if rate != self._line else None
+        self._lane = np.zeros(1, np.intp)
+        self._raw: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._items: deque[_Item] = deque()
+        self._seen_cuts = int(self._cut_count[ring])
+        self._target = 0  # frames: up to where the last clear drops
+        self._settled: dict[int, int] = {}
+        self._settled_since: dict[int, int] = {}
+
+    def play(self, item: int, pcm: NDArray[np.int16]) -> int:
+        """Queue audio of an item; returns how many samples were taken."""
+        current = self._items[-1] if self._items else None
+        if current is None or current.item != item or current.done:
+            if current is not None:
+                self.done(current.item)
+            current = _Item(item, self._position())
+            self._items.append(current)
+            self._note(current)
+        room = len(self._ring) - (int(self._write[self._n]) - int(self._read[self._n])) - 2
+        most = max(0, room * FRAME_MS * self._rate // 1000)
+        pcm = np.asarray(pcm, np.int16)[:most]
+        if len(pcm):
+            current.taken += len(pcm)
+            self._put(current, self._resample(pcm))
+        return len(pcm)
+
+    def done(self, item: int) -> None:
+        """The item is complete: publish its last, partial frame, padded with silence."""
+        current = self._items[-1] if self._items else None
+        if current is None or current.item != item or current.done:
+            return
+        current.done = True
+        if self._resampler is not None and current.taken:
+            # The filter still holds the item's last samples.
+            block = self._resampler.block
+            tail = int(DELAY_MS * self._rate / 1000)
+            tail += -(len(self._raw) + tail) % block
+            self._put(current, self._resample(np.zeros(tail, np.int16)))
+        if len(self._rest):
+            padded = np.zeros(self._frame, np.int16)
+            padded[: len(self._rest)] = self._rest
+            self._rest = self._rest[:0]
+            self._publish(padded)
+        self._done[self._n] = self._write[self._n]
+
+    def pause(self) -> None:
+        """Hold what is queued."""
+        self._pause[self._n] = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._pause[self._n] = False
+
+    def clear(self) -> None:
+        """Drop what is not played yet."""
+        self._settle()
+        if self._items:
+            self._items[-1].done = True
+        self._raw, self._rest = self._raw[:0], self._rest[:0]
+        if self._resampler is not None:
+            self._resampler.reset(0)
+        self._target = int(self._write[self._n])
+        self._done[self._n] = self._clear[self._n] = self._target
+        self._drop[self._n] = True
+        self._pause[self._n] = False
+
+    @property
+    def cleared(self) -> bool:
+        """Whether the last `clear` was carried out."""
+        return bool(self._read[self._n] >= self._target)
+
+    @property
+    def queued_ms(self) -> int:
+        """Audio that waits to be played."""
+        return int(self._write[self._n] - max(self._read[self._n], self._clear[self._n])) * FRAME_MS
+
+    @property
+    def playing(self) -> bool:
+        """Whether the next frame is audio."""
+        return self.queued_ms > 0 and not self._pause[self._n]
+
+    def heard(self, item: int) -> int:
+        """Samples of an item that went out; of an item already settled, what was told last."""
+        self._settle()
+        for one in self._items:
+            if one.item == item:
+                return self._heard(one)
+        return self._settled.get(item, 0)
+
+    def heard_items(self) -> dict[int, int]:
+        """Samples that went out, of every item for which that has changed since the last time."""
+        self._settle()
+        told = dict(self._settled_since)
+        self._settled_since.clear()
+        for one in self._items:
+            heard = self._heard(one)
+            if heard > one.heard:
+                one.heard = told[one.item] = heard
+            if heard < one.taken:
+                break
+        return told
+
+    def _position(self) -> int:
+        return int(self._write[self._n]) * self._frame + len(self._rest)
+
+    def _resample(self, pcm: NDArray[np.int16]) -> NDArray[np.int16]:
+        if self._resampler is None:
+            return pcm
+        raw = np.concatenate((self._raw, pcm)) if len(self._raw) else pcm
+        whole = len(raw) // self._resampler.block * self._resampler.block
+        self._raw = raw[whole:].copy()
+        if not whole:
+            return raw[:0]
+        line: NDArray[np.int16] = self._resampler.process(self._lane, raw[None, :whole])[0]
+        return line
+
+    def _put(self, current: _Item, line: NDArray[np.int16]) -> None:
+        current.length += len(line)
+        joined = np.concatenate((self._rest, line)) if len(self._rest) else line
+        whole = len(joined) // self._frame * self._frame
+        self._rest = joined[whole:].copy()
+        if whole:
+            self._publish(joined[:whole])
+
+    def _publish(self, samples: NDArray[np.int16]) -> None:
+        frames = samples.reshape(-1, self._frame)
+        write = int(self._write[self._n])
+        at = (write + np.arange(len(frames))) % len(self._ring)
+        self._ring[at] = frames
+        self._write[self._n] = write + len(frames)
+
+    def _note(self, item: _Item) -> None:
+        """Leave the item's place in the map, for whoever takes the slot over."""
+        self._table[item.item % ITEMS] = (item.item, item.start, self._rate)
+
+    def _settle(self) -> None:
+        """Take note of cuts, and let go of items whose heard samples are final."""
+        count = int(self._cut_count[self._n])
+        while self._seen_cuts < count:
+            stop, go_on = (int(v) * self._frame for v in self._cuts[self._seen_cuts % CUTS])
+            self._seen_cuts += 1
+            for one in self._items:
+                if not one.final and one.start < go_on and stop < one.start + one.length:
+                    one.length = max(0, stop - one.start)
+                    one.taken = self._engine(one.length)
+                    one.done = one.final = True
+        while self._items:
+            one = self._items[0]
+            over = self._at() >= one.start + one.length
+            if not (one.done and (one.final or over)):
+                return
+            self._settled[one.item] = self._settled_since[one.item] = one.taken
+            if len(self._settled) > ITEMS:
+                del self._settled[next(iter(self._settled))]
+            self._items.popleft()
+
+    def _at(self) -> int:
+        return int(self._read[self._n]) * self._frame
+
+    def _heard(self, one: _Item) -> int:
+        if self._at() >= one.start + one.length and one.done:
+            return one.taken
+        return min(one.taken, self._engine(self._at() - one.start))
+
+    def _engine(self, line: int) -> int:
+        """Samples at the engine's rate that so many of the line's stand for."""
+        if self._resampler is not None:
+            line -= int(DELAY_MS * self._line / 1000)
+        return max(0, line * self._rate // self._line)

@@ -1,0 +1,350 @@
+"""The media process: the plane's loop, and the workers' control sockets.
+
+One thread, no event loop: sleep until the next tick in `select` on the control sockets, do what is
+due, answer who asked. With few calls the UDP socket wakes it too, so that a packet goes up at once;
+with many it is polled each tick, which costs less (measured: half of an event-driven C server).
+Nothing that a worker does can hold a tick up: answers that its socket can't take end the
+connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bridge.audio.codecs import CODECS
+from bridge.errors import MediaError
+from bridge.media import control
+from bridge.media.clock import now_ms
+from bridge.media.downlink import ROOM_OUT
+from bridge.media.plane import Plane
+from bridge.media.settings import MediaSettings
+from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
+from bridge.media.udp import ip_number, make_link, open_socket
+
+log = logging.getLogger(__name__)
+
+EVENT_DRIVEN_CALLS = 32
+"""Up to so many calls, each packet wakes the plane."""
+_IDLE_S = 0.5
+_HOUSEKEEPING_MS = 250.0
+
+
+@dataclass(eq=False)
+class _Worker:
+    sock: socket.socket
+    number: int
+    name: str = ""
+    wake: int = -1
+    slots: set[int] = field(default_factory=set)
+
+
+class Server:
+    """The process."""
+
+    def __init__(self, settings: MediaSettings) -> None:
+        """Bind everything.
+
+        Raises:
+            MediaError: a port in use, a directory that can't be written, another media process.
+        """
+        self._settings = settings
+        folder = Path(settings.runtime_dir)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise MediaError(
+                f"can't make {folder}: {error.strerror}; set [media] runtime_dir"
+            ) from error
+        self._path = control.socket_path(folder)
+        self._listener = _listen(self._path)
+        try:
+            self._udp = open_socket(settings.listen_address, settings.port)
+            slots = SlotMap.create(folder / control.SLOTS, settings.max_calls, settings.playout_ms)
+        except MediaError:
+            self._stop_listening()
+            raise
+        self.address = (
+            settings.advertised_address or settings.listen_address,
+            int(self._udp.getsockname()[1]),
+        )
+        link = make_link(self._udp, settings.max_calls, ROOM_OUT)
+        self._plane = Plane(slots, link, now_ms())
+        self._c = slots.columns
+        self._workers: dict[int, _Worker] = {}
+        self._owner = np.full(settings.max_calls, -1, np.int64)
+        self._next_worker = 0
+        self._stopping = False
+        self._nudge, self._nudged = socket.socketpair()
+        for end in (self._nudge, self._nudged):
+            end.setblocking(False)
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        _raise_priority()
+        gc.collect()
+        gc.freeze()
+        log.info("media on %s:%d, control %s", *self.address, self._path)
+        plane, housekeeping = self._plane, now_ms()
+        try:
+            while not self._stopping:
+                waiting: list[Any] = [self._listener, self._nudged]
+                waiting += [worker.sock for worker in self._workers.values()]
+                timeout = _IDLE_S
+                if plane.open_calls:
+                    timeout = max(0.0, (plane.grid.next_ms - now_ms()) / 1000)
+                    if plane.open_calls <= EVENT_DRIVEN_CALLS:
+                        waiting.append(self._udp)
+                ready, _, _ = select.select(waiting, [], [], timeout)
+                now = now_ms()
+                plane.tick(now)
+                self._wake()
+                for sock in ready:
+                    self._serve(sock)
+                if now - housekeeping > _HOUSEKEEPING_MS:
+                    housekeeping = now
+                    for index in plane.overdue(now, self._settings.grace_ms):
+                        log.warning("slot %d: nobody came for it; closed", index)
+                        self._close(int(index))
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """End `run`; may be called by a signal handler."""
+        self._stopping = True
+        with contextlib.suppress(BlockingIOError):
+            self._nudge.send(b"x")
+
+    def close(self) -> None:
+        """Let go of sockets."""
+        for worker in list(self._workers.values()):
+            self._leave(worker)
+        self._stop_listening()
+        for sock in (self._udp, self._nudge, self._nudged):
+            sock.close()
+
+    def _stop_listening(self) -> None:
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _wake(self) -> None:
+        """Raise the eventfd of every worker that has new frames."""
+        fresh = self._plane.up.fresh
+        if not fresh.any():
+            return
+        for number in np.unique(self._owner[fresh]):
+            worker = self._workers.get(int(number))
+            if worker is not None and worker.wake >= 0:
+                with contextlib.suppress(BlockingIOError):  # 2^64 frames unread: it knows
+                    os.eventfd_write(worker.wake, 1)
+        fresh[:] = False
+
+    # Control --------------------------------------------------------------------------------------
+
+    def _serve(self, sock: socket.socket) -> None:
+        if sock is self._udp:
+            return
+        if sock is self._nudged:
+            sock.recv(64)
+            return
+        if sock is self._listener:
+            with contextlib.suppress(BlockingIOError):
+                accepted, _ = sock.accept()
+                accepted.setblocking(False)
+                self._next_worker += 1
+                self._workers[self._next_worker] = _Worker(accepted, self._next_worker)
+            return
+        worker = next(w for w in self._workers.values() if w.sock is sock)
+        try:
+            data, fds, _, _ = socket.recv_fds(sock, control.MOST_BYTES, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._leave(worker)
+            return
+        self._request(worker, data, fds)
+
+    def _request(self, worker: _Worker, data: bytes, fds: list[int]) -> None:
+        try:
+            message = control.decode(data)
+            handler = _HANDLERS.get(str(message.get("op")))
+            if handler is None:
+                raise ValueError("unknown request")
+            answer = handler(self, worker, message, fds)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            answer = {"error": "bad", "message": f"bad request: {error!r}"}
+            message = {}
+            for fd in fds:
+                os.close(fd)
+        if "id" in message:
+            answer["id"] = message["id"]
+        try:
+            worker.sock.send(control.encode(answer))
+        except OSError as error:
+            log.warning("worker %s doesn't read its answers (%s); cut off", worker.name, error)
+            self._leave(worker)
+
+    def _hello(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        if message["version"] != control.VERSION:
+            return {
+                "error": "version",
+                "message": f"media speaks version {control.VERSION}, the worker "
+                f"{message['version']}; run the same version of both",
+            }
+        worker.name = str(message["worker"])
+        worker.wake = fds[0]
+        return {"address": list(self.address)}
+
+    def _open(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        host, port = message["remote"]
+        codec = str(message["codec"])
+        if codec not in CODECS:
+            return {"error": "codec", "message": f"codec {codec} is none of {', '.join(CODECS)}"}
+        try:
+            remote = (ip_number(str(host)), int(port))
+        except OSError:
+            return {"error": "address", "message": f"{host!r} is no IPv4 address"}
+        index = self._plane.open(now_ms(), str(message["call_id"]), remote, codec)
+        if index is None:
+            limit = self._settings.max_calls
+            return {"error": "full", "message": f"all {limit} slots are taken; raise max_calls"}
+        self._own(worker, index)
+        return self._slot(index)
+
+    def _attach(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Take over a slot: a ring of one's own; what is queued in the old one plays to its end."""
+        call_id = str(message["call_id"]).encode()
+        found = np.flatnonzero((self._c["call_id"] == call_id) & (self._c["state"] != FREE))
+        if not len(found):
+            return {"error": "gone", "message": f"no slot of call {message['call_id']}"}
+        index = int(found[0])
+        self._disown(index)
+        self._plane.down.hand_over(index)
+        self._own(worker, index)
+        return self._slot(index)
+
+    def _close_slot(
+        self, worker: _Worker, message: dict[str, Any], fds: list[int]
+    ) -> dict[str, Any]:
+        index = int(message["index"])
+        if index in worker.slots and self._c["generation"][index] == message["generation"]:
+            self._close(index)
+        return {}
+
+    def _list(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        taken = np.flatnonzero(self._c["state"] != FREE)
+        return {
+            "counters": {**self._plane.up.count, "socket_errors": self._plane.link.errors},
+            "calls": [
+                [self._c["call_id"][i].decode(), self._c["owner"][i].decode()] for i in taken[:500]
+            ],
+        }
+
+    def _slot(self, index: int) -> dict[str, Any]:
+        return {
+            "index": index,
+            "generation": int(self._c["generation"][index]),
+            "ring": int(self._plane.down.newest_ring(index)),
+        }
+
+    def _own(self, worker: _Worker, index: int) -> None:
+        worker.slots.add(index)
+        self._owner[index] = worker.number
+        self._c["owner"][index] = worker.name.encode()
+        self._c["state"][index] = OPEN
+        self._c["orphan_ms"][index] = np.inf
+
+    def _disown(self, index: int) -> None:
+        worker = self._workers.get(int(self._owner[index]))
+        if worker is not None:
+            worker.slots.discard(index)
+        self._owner[index] = -1
+
+    def _close(self, index: int) -> None:
+        self._disown(index)
+        self._plane.close(index)
+
+    def _leave(self, worker: _Worker) -> None:
+        """A worker has gone: its slots live on for their grace."""
+        del self._workers[worker.number]
+        for index in worker.slots:
+            self._owner[index] = -1
+            self._c["state"][index] = ORPHAN
+            self._c["orphan_ms"][index] = now_ms()
+        worker.sock.close()
+        if worker.wake >= 0:
+            os.close(worker.wake)
+
+
+_Handler = Callable[[Server, _Worker, dict[str, Any], list[int]], dict[str, Any]]
+_HANDLERS: dict[str, _Handler] = {
+    "hello": Server._hello,
+    "open": Server._open,
+    "attach": Server._attach,
+    "close": Server._close_slot,
+    "list": Server._list,
+}
+
+
+def serve(settings: MediaSettings, ready: Callable[[Server], None] | None = None) -> None:
+    """Be the media process until SIGINT or SIGTERM.
+
+    Args:
+        settings: the operator's.
+        ready: told once everything is bound.
+
+    Raises:
+        MediaError: it can't start; the message names the cure.
+    """
+    server = Server(settings)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop())
+    if ready is not None:
+        ready(server)
+    server.run()
+
+
+def _listen(path: Path) -> socket.socket:
+    probe, listener = control.new_socket(), control.new_socket()
+    try:
+        probe.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        raise MediaError(_another(path)) from None
+    else:
+        raise MediaError(_another(path))
+    finally:
+        probe.close()
+    try:
+        listener.bind(str(path))
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        raise MediaError(
+            f"can't listen on {path}: {error.strerror or error}; set another [media] runtime_dir"
+        ) from error
+    return listener
+
+
+def _another(path: Path) -> str:
+    return f"a media process already serves {path}: stop it, or set another [media] runtime_dir"
+
+
+def _raise_priority() -> None:
+    """Ahead of its neighbours where that is allowed."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -15)

@@ -1,0 +1,201 @@
+"""The shared map: all that is known of every slot, as a struct of arrays in one mapped file.
+
+A file in the runtime directory, mapped by the media process and every worker. It opens with a
+magic, a version and a description of its own layout (JSON: each column's type, shape and place), so
+that another version of the program can find what it knows by name. Everything that a successor of
+the media process needs to go on stands here: who may speak, what is next in sequence both ways,
+where audio time stands, what waits to be played.
+
+Who writes what (nobody else does):
+
+    media    all but the following worker   `play_write`, `play_clear`, `play_pause`, `play_drop`,
+    `play_done`, `play_items` and the samples of its own ring
+
+Rings. `up` holds the caller's frames at the line's rate, for all who care to read; `t_head` counts
+its samples. `play` holds the agent's audio, two rings a slot: each owner of a slot writes a ring of
+its own, and media plays `ring[slot]` only, so a worker that lost a slot can't be heard. Positions
+count frames of 20 ms for ever; a frame's place is its position modulo the ring's frames.
+
+A writer stores samples first and the position after: enough on x86-64, whose stores are seen in
+order; between the two lie thousands of the interpreter's instructions elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio import speech
+from bridge.audio.columns import Column, reset
+from bridge.errors import MediaError
+from bridge.rtp import jitter, packetizer, timeline
+
+VERSION = 1
+_MAGIC = b"ARIBRIDG"
+_HEADER = 1 << 16
+FRAME_MS = 20
+MOST_RATE = 16  # samples a ms
+UP_SAMPLES = 64 * FRAME_MS * MOST_RATE  # 1.28 s at 16 kHz, 2.56 s at 8 kHz
+ITEMS = 16
+CUTS = 8
+UNLIMITED = 2**62
+
+FREE, OPEN, ORPHAN = 0, 1, 2
+
+# Flags of a frame that went up.
+SPEECH, CONCEALED, NOTHING_SENT, DROPPED = 1, 2, 4, 8
+
+SLOT_SPEC = {
+    "state": Column("u1"),
+    "generation": Column("u4"),
+    "call_id": Column("S96"),
+    "owner": Column("S64"),
+    "codec": Column("u1"),
+    "remote_ip": Column("u4"),
+    "remote_port": Column("u2"),
+    "phase": Column("u1"),
+    "orphan_ms": Column("f8", np.inf),
+    "late": Column("u1"),
+    "dtx": Column("?"),
+    # What C's reflex needs: armed by the worker, carried out by media.
+    "reflex": Column("u1"),
+    "reflex_pause": Column("?"),
+    "reflex_ms": Column("f8", -1),
+    "ring": Column("i8"),
+    "ring_next": Column("i8"),
+    "play_write": Column("i8", 0, (2,)),
+    "play_clear": Column("i8", 0, (2,)),
+    "play_pause": Column("?", 0, (2,)),
+    "play_drop": Column("?", 0, (2,)),
+    "play_done": Column("i8", 0, (2,)),
+    "play_items": Column("i8", -1, (2, ITEMS, 3)),
+    "play_read": Column("i8", 0, (2,)),
+    "play_limit": Column("i8", UNLIMITED, (2,)),
+    "play_cuts": Column("i8", 0, (2, CUTS, 2)),
+    "play_cut_count": Column("i8", 0, (2,)),
+    "out_last": Column("i2"),
+    "out_state": Column("u1"),
+    "n_sent": Column("i8"),
+    "n_played": Column("i8"),
+    "n_underflow": Column("i8"),
+    "n_skipped": Column("i8"),
+    "n_concealed_ms": Column("f8"),
+    "n_wrong_type": Column("i8"),
+    "n_bad": Column("i8"),
+    "up_flags": Column("u1", 0, (UP_SAMPLES // (FRAME_MS * 8),)),
+}
+STATE_SPEC = {**SLOT_SPEC, **jitter.SPEC, **packetizer.SPEC, **timeline.SPEC, **speech.SPEC}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+def _layout(calls: int, play_samples: int) -> dict[str, _Place]:
+    columns = {name: (c.dtype, (calls, *c.shape)) for name, c in STATE_SPEC.items()}
+    columns["up"] = ("i2", (calls, UP_SAMPLES))
+    columns["play"] = ("i2", (calls, 2, play_samples))
+    places, offset = {}, _HEADER
+    for name, (dtype, shape) in columns.items():
+        size = int(np.dtype(dtype).itemsize * np.prod(shape))
+        align = mmap.PAGESIZE if size >= mmap.PAGESIZE else 64
+        offset = -(-offset // align) * align
+        places[name] = _Place(dtype, shape, offset)
+        offset += size
+    return places
+
+
+class SlotMap:
+    """The mapped file; `columns` holds its arrays."""
+
+    def __init__(self, memory: mmap.mmap, header: dict[str, Any]) -> None:
+        """Use `create` or `attach`."""
+        self._memory = memory
+        self.calls: int = header["calls"]
+        self.play_samples: int = header["play_samples"]
+        self.columns: dict[str, NDArray[Any]] = {
+            name: np.ndarray(p["shape"], p["dtype"], memory, p["offset"])
+            for name, p in header["columns"].items()
+        }
+        up, play = self.columns["up"], self.columns["play"]
+        rates = (8, MOST_RATE)
+        self.up = {r: up.reshape(self.calls, -1, r * FRAME_MS) for r in rates}
+        """By samples a ms: (calls, frames, samples of a frame)."""
+        self.play = {r: play.reshape(self.calls, 2, -1, r * FRAME_MS) for r in rates}
+        """By samples a ms: (calls, rings, frames, samples of a frame)."""
+
+    @classmethod
+    def create(cls, path: Path, calls: int, playout_ms: int) -> SlotMap:
+        """Make a new file in the place of an older one.
+
+        Raises:
+            MediaError: it can't be written.
+        """
+        play_samples = playout_ms * 8
+        places = _layout(calls, play_samples)
+        last = list(places.values())[-1]
+        size = last.offset + int(np.dtype(last.dtype).itemsize * np.prod(last.shape))
+        header = {
+            "calls": calls,
+            "play_samples": play_samples,
+            "columns": {
+                n: {"dtype": p.dtype, "shape": p.shape, "offset": p.offset}
+                for n, p in places.items()
+            },
+        }
+        text = json.dumps(header).encode()
+        fresh = path.with_suffix(".new")
+        try:
+            with fresh.open("w+b") as file:
+                os.ftruncate(file.fileno(), size)
+                memory = mmap.mmap(file.fileno(), size)
+            memory[: 16 + len(text)] = (
+                _MAGIC + VERSION.to_bytes(4, "little") + len(text).to_bytes(4, "little") + text
+            )
+            made = cls(memory, header)
+            for name, column in STATE_SPEC.items():
+                if column.default:
+                    made.columns[name][:] = column.default
+            fresh.replace(path)
+        except OSError as error:
+            raise MediaError(
+                f"can't make {path}: {error.strerror}; set runtime_dir to a writable directory"
+            ) from error
+        return made
+
+    @classmethod
+    def attach(cls, path: Path) -> SlotMap:
+        """Map a file that the media process made.
+
+        Raises:
+            MediaError: it isn't there, or of a version that we don't know.
+        """
+        try:
+            with path.open("r+b") as file:
+                memory = mmap.mmap(file.fileno(), 0)
+        except (OSError, ValueError) as error:
+            raise MediaError(f"can't map {path}: {error}") from error
+        version = int.from_bytes(memory[8:12], "little")
+        if memory[:8] != _MAGIC or version != VERSION:
+            raise MediaError(
+                f"{path} is of layout {version}, this program knows {VERSION}; "
+                "run the same version of media and workers"
+            )
+        length = int.from_bytes(memory[12:16], "little")
+        return cls(memory, json.loads(memory[16 : 16 + length]))
+
+    def reset(self, index: int) -> None:
+        """Put a slot's row at its defaults, and count its generation up."""
+        generation = self.columns["generation"][index]
+        reset(STATE_SPEC, self.columns, index)
+        self.columns["generation"][index] = generation + 1

@@ -1,0 +1,242 @@
+"""From the network up: datagrams in, 20 ms frames of PCM in the slots' rings.
+
+Per batch: headers, the call by its sender, order (`JitterBank`), audio time (`Timeline`), decoding,
+concealment, speech detection. Each stage is a few numpy operations over all calls of the batch;
+where calls differ (codec, packet size) the batch is split by what they have in common.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.codecs import BY_NUMBER
+from bridge.audio.conceal import HISTORY_MS, ConcealBank
+from bridge.audio.speech import SpeechBank
+from bridge.media.slots import CONCEALED, FRAME_MS, NOTHING_SENT, SPEECH, UP_SAMPLES, SlotMap
+from bridge.media.udp import ROOM, Link, Portable
+from bridge.rtp.header import Cause, parse
+from bridge.rtp.jitter import JitterBank, Packets, Release
+from bridge.rtp.timeline import Timeline
+
+_MOST_BATCHES = 4
+"""Batches read in one tick: a flood never keeps the sender waiting."""
+_TABLE = max(BY_NUMBER) + 1
+
+
+class Uplink:
+    """The receiving half of the plane."""
+
+    def __init__(self, slots: SlotMap, link: Link | Portable) -> None:
+        """Receive from `link` into `slots`."""
+        self._c = slots.columns
+        self._link = link
+        self._up: NDArray[np.int16] = slots.columns["up"]
+        self._frames = slots.up
+        self.jitter = JitterBank(slots.columns, max(256, 4 * slots.calls), ROOM)
+        self.timeline = Timeline(slots.columns)
+        self.conceal = ConcealBank(slots.calls)
+        self._speech = SpeechBank(slots.columns)
+        self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
+        self.fresh = np.zeros(slots.calls, bool)
+        """Calls that have got new frames since somebody looked."""
+        self.count: dict[str, int] = {
+            "unknown_source": 0,
+            **{c.name.lower(): 0 for c in Cause if c},
+        }
+        self._expected = np.zeros(_TABLE, np.uint8)
+        for codec in BY_NUMBER.values():
+            self._expected[codec.number] = codec.payload_type
+
+    def listen(self, keys: NDArray[np.int64], rows: NDArray[np.intp]) -> None:
+        """Who may speak: the sorted source keys, and each one's call."""
+        self._keys, self._rows = keys, rows
+
+    def receive(self, now: float) -> None:
+        """Take what has come, and let go of what has waited long enough."""
+        for _ in range(_MOST_BATCHES):
+            n, length, source = self._link.receive()
+            if n:
+                self._batch(now, length, source)
+            if n < len(self._link.buffer):
+                break
+        if len(self.jitter):
+            for release in self.jitter.expire(now):
+                self._release(now, release)
+
+    def supply(self, now: float) -> None:
+        """Frames from the clock for calls that nothing came from."""
+        while len(calls := self.timeline.supply(now)):
+            rate = self._c["t_rate"][calls]
+            self._fill(calls, FRAME_MS * rate, np.ones(len(calls), bool))
+
+    def _batch(self, now: float, length: NDArray[np.int64], source: NDArray[np.int64]) -> None:
+        n = len(length)
+        if not len(self._keys):
+            self.count["unknown_source"] += n
+            return
+        at = np.minimum(np.searchsorted(self._keys, source), len(self._keys) - 1)
+        known = self._keys[at] == source
+        h = parse(self._link.buffer[:n], length)
+        good = known & (h.cause == Cause.OK)
+        rows = np.flatnonzero(good)
+        call = self._rows[at[rows]]
+        if len(rows) < n:
+            self.count["unknown_source"] += int(n - known.sum())
+            for cause, number in zip(*np.unique(h.cause[known], return_counts=True), strict=True):
+                if cause != Cause.OK:
+                    self.count[Cause(cause).name.lower()] += int(number)
+            np.add.at(self._c["n_bad"], self._rows[at[known & ~good]], 1)
+            if not len(rows):
+                return
+        size = h.size[rows]
+        wrong = h.payload_type[rows] != self._expected[self._c["codec"][call]]
+        if wrong.any():
+            # Telephone events, comfort noise and the like: not audio, yet part of the sequence.
+            np.add.at(self._c["n_wrong_type"], call[wrong], 1)
+            size[wrong] = 0
+        packets = Packets(
+            call=call,
+            ssrc=h.ssrc[rows],
+            seq=h.seq[rows],
+            timestamp=h.timestamp[rows],
+            marker=h.marker[rows],
+            buffer=self._link.buffer,
+            row=rows,
+            offset=h.offset[rows],
+            size=size,
+        )
+        for release in self.jitter.arrive(now, packets):
+            self._release(now, release)
+
+    def _release(self, now: float, release: Release) -> None:
+        p, lost, restart = release.packets, release.lost, release.restart
+        audio = p.size > 0
+        if not audio.all():
+            # A stream that begins with something else begins for us with its first audio.
+            self._c["j_ssrc"][p.call[~audio & restart]] = -1
+            p, lost, restart = p.take(audio), lost[audio], restart[audio]
+        if not len(p.call):
+            return
+        kind = self._c["codec"][p.call]
+        if (kind == kind[0]).all() and (p.size == p.size[0]).all():
+            self._group(now, int(kind[0]), p, lost, restart)
+            return
+        both = kind.astype(np.int64) << 32 | p.size
+        for value in np.unique(both):
+            some = both == value
+            self._group(now, int(value >> 32), p.take(some), lost[some], restart[some])
+
+    def _group(
+        self,
+        now: float,
+        number: int,
+        p: Packets,
+        lost: NDArray[np.int64],
+        restart: NDArray[np.bool_],
+    ) -> None:
+        """Packets of one codec and size."""
+        codec = BY_NUMBER[number]
+        rate = codec.sample_rate // 1000
+        size = int(p.size[0])
+        samples = size * rate // codec.bytes_per_ms
+        if not samples:
+            return
+        place = self.timeline.place(
+            now,
+            p.call,
+            p.timestamp,
+            np.full(len(p.call), samples),
+            lost,
+            restart,
+            p.marker,
+            ~self._c["s_speech"][p.call],
+        )
+        if place.fill.any():
+            some = place.fill > 0
+            hole = some & ~place.lost
+            self._c["n_lost"][p.call[hole]] -= lost[hole]
+            self._fill(p.call[some], place.fill[some], place.lost[some])
+        if not place.take.all():
+            p = p.take(place.take)
+            if not len(p.call):
+                return
+        if (p.offset == p.offset[0]).all():
+            begin = int(p.offset[0])
+            payload = p.buffer[p.row, begin : begin + size]
+        else:
+            payload = p.buffer[p.row[:, None], p.offset[:, None] + np.arange(size)]
+        pcm = codec.decode(payload)
+        broken = self.conceal.run[p.call] > 0
+        if broken.any():
+            pcm[broken] = self.conceal.blend(p.call[broken], pcm[broken], rate)
+        self._write(p.call, pcm, rate, 0)
+
+    def _fill(
+        self, calls: NDArray[np.intp], samples: NDArray[np.int64], lost: NDArray[np.bool_]
+    ) -> None:
+        """Make up samples: concealed where lost, nothing where nothing was sent."""
+        left = samples.copy()
+        while len(calls):
+            rates = self._c["t_rate"][calls]
+            part = np.minimum(left, FRAME_MS * rates)
+            both = part << 8 | rates << 1 | lost
+            for value in np.unique(both):
+                some = both == value
+                n, rate = int(value >> 8), int(value >> 1 & 0x7F)
+                if value & 1:
+                    self._write(calls[some], self._made_up(calls[some], n, rate), rate, CONCEALED)
+                    self._c["n_concealed_ms"][calls[some]] += n / rate
+                else:
+                    nothing = np.zeros((int(some.sum()), n), np.int16)
+                    self._write(calls[some], nothing, rate, NOTHING_SENT)
+            left -= part
+            more = left > 0
+            calls, left, lost = calls[more], left[more], lost[more]
+
+    def _made_up(self, calls: NDArray[np.intp], n: int, rate: int) -> NDArray[np.int16]:
+        running = self.conceal.run[calls] > 0
+        if running.all():
+            return self.conceal.make(calls, None, n, rate)
+        out = np.zeros((len(calls), n), np.int16)
+        if running.any():
+            out[running] = self.conceal.make(calls[running], None, n, rate)
+        begin = calls[~running]
+        span = HISTORY_MS * rate
+        at = (self._c["t_head"][begin, None] - span + np.arange(span)) % UP_SAMPLES
+        out[~running] = self.conceal.make(begin, self._up[begin[:, None], at], n, rate)
+        return out
+
+    def _write(
+        self, calls: NDArray[np.intp], pcm: NDArray[np.int16], rate: int, flags: int
+    ) -> None:
+        """Append samples (k, n) to the calls' streams, judge the frames that are whole, publish."""
+        head: NDArray[Any] = self._c["t_head"]
+        frames, up_flags = self._frames[rate], self._c["up_flags"]
+        begin, n, frame = head[calls], pcm.shape[1], FRAME_MS * rate
+        ring = frames.shape[1]
+        if n == frame and not (begin % frame).any():
+            at = begin // frame % ring
+            frames[calls, at] = pcm
+            speech = self._speech.judge(calls, pcm)
+            up_flags[calls, at] = speech.view(np.uint8) * SPEECH | flags
+        else:
+            self._up[calls[:, None], (begin[:, None] + np.arange(n)) % UP_SAMPLES] = pcm
+            first, last = begin // frame, (begin + n - 1) // frame
+            started = begin % frame == 0
+            up_flags[calls[started], first[started] % ring] = flags
+            up_flags[calls[~started], first[~started] % ring] |= flags
+            for step in range(1, int((last - first).max()) + 1):
+                more = first + step <= last
+                up_flags[calls[more], (first[more] + step) % ring] = flags
+            whole = (begin + n) // frame
+            for step in range(int((whole - first).max())):
+                done = first + step < whole
+                at = (first[done] + step) % ring
+                speech = self._speech.judge(calls[done], frames[calls[done], at])
+                up_flags[calls[done], at] |= speech.view(np.uint8) * SPEECH
+        self.timeline.advance(calls, n)
+        self.fresh[calls] = True

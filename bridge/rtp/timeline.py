@@ -1,0 +1,206 @@
+"""Audio time: where each packet's samples lie in a call's stream of 20 ms frames.
+
+Audio time starts with the slot and goes on for ever, 20 ms every 20 ms, whatever the network does:
+packets carry it forward as they come, and a clock supplies frames where none come. `place` says for
+packets in sequence how many samples are missing before each (and whether they were lost), and which
+packets are too late for the stream; `supply` says which calls need a frame from the clock.
+
+The timestamps decide, as far as they can be believed:
+
+- Samples missing by the timestamps, less those that the clock supplied meanwhile, are filled. They
+  were
+  lost if as many packets are missing as the step explains, or if no number is missing (a
+  transcoded leg hides its losses so); else they are a hole (a talkspurt's gap, a digit of DTMF).
+- A step beyond `PLAUSIBLE_MS` says nothing (channels were swapped, a clock was set): the packet
+  simply
+  follows what came before.
+- Supplied and then it comes after all (the network held it back): up to `AHEAD_MS` of it still go
+  up, because no speech should be lost to a pause of the network; what is older is stale. Only a
+  burst can be stale: a sender whose timestamps stood still while it was silent is believed after 60
+  ms.
+- What the sender's clock gains on ours is taken back a frame at a time, in a pause of speech where
+  there is one; what it loses is made up by a concealed frame. Judged by the least lag of a window,
+  because jitter only ever adds to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.columns import Column, Columns
+from bridge.rtp.sequence import ahead32
+
+FRAME_MS = 20
+HOLD_MS = 100.0
+"""Nothing came for this long after it was due: the clock takes over."""
+PLAUSIBLE_MS = 500
+AHEAD_MS = 200
+BURST_MS = 60.0
+SLIP_MS = 40.0
+FORCE_MS = 150.0
+WINDOW = 50
+
+SPEC = {
+    "t_open_ms": Column("f8"),
+    "t_rate": Column("i8", 8),
+    "t_clock": Column("i8", 8),
+    "t_next": Column("i8"),
+    "t_head": Column("i8"),
+    "t_supplied": Column("i8"),
+    "t_due_ms": Column("f8", np.inf),
+    "t_stale_ms": Column("f8", np.inf),
+    "t_lag_ms": Column("f8", np.inf),
+    "t_window": Column("i4"),
+    "t_slip": Column("i1"),
+    "n_stale": Column("i8"),
+    "n_trimmed": Column("i8"),
+    "n_inserted": Column("i8"),
+    "n_jump": Column("i8"),
+    "n_supplied": Column("i8"),
+}
+
+
+@dataclass(slots=True)
+class Place:
+    """What `place` decided, a row a packet."""
+
+    fill: NDArray[np.int64]
+    """Samples to make up before it."""
+    lost: NDArray[np.bool_]
+    """They were lost; else they were never sent."""
+    take: NDArray[np.bool_]
+    """Whether its samples go up."""
+
+
+class Timeline:
+    """Audio time of all calls."""
+
+    def __init__(self, columns: Columns) -> None:
+        """Keep state in `columns` (see `SPEC`)."""
+        self.open_ms, self.rate, self.clock = (
+            columns["t_open_ms"],
+            columns["t_rate"],
+            columns["t_clock"],
+        )
+        self.next, self.head, self.supplied = (
+            columns["t_next"],
+            columns["t_head"],
+            columns["t_supplied"],
+        )
+        self.due_ms, self.lag_ms = columns["t_due_ms"], columns["t_lag_ms"]
+        self.stale_ms = columns["t_stale_ms"]
+        self.window, self.slip = columns["t_window"], columns["t_slip"]
+        self.count = {name[2:]: columns[name] for name in SPEC if name.startswith("n_")}
+
+    def begin(self, now: float, call: int, rate: int, clock: int) -> None:
+        """Start a call's audio time; `rate` samples and `clock` units of the RTP clock a ms."""
+        self.open_ms[call], self.rate[call], self.clock[call] = now, rate, clock
+        self.due_ms[call] = now + HOLD_MS
+
+    def end(self, call: int) -> None:
+        """No frames any more."""
+        self.due_ms[call] = np.inf
+
+    def place(
+        self,
+        now: float,
+        call: NDArray[np.intp],
+        timestamp: NDArray[np.int64],
+        samples: NDArray[np.int64],
+        lost: NDArray[np.int64],
+        restart: NDArray[np.bool_],
+        marker: NDArray[np.bool_],
+        quiet: NDArray[np.bool_],
+    ) -> Place:
+        """Find the places of packets, at most one a call, that are next in sequence.
+
+        Args:
+            now: ms.
+            call: rows.
+            timestamp: as received.
+            samples: how many each packet holds, at the line's sample rate.
+            lost: packets given up just before it.
+            restart: its timestamp relates to nothing before.
+            marker: as received.
+            quiet: no speech was heard just before.
+        """
+        rate = self.rate[call]
+        step = ahead32(timestamp, self.next[call]) * rate // self.clock[call]
+        supplied = self.supplied[call]
+        fill = step - supplied
+        self.next[call] = timestamp + samples * self.clock[call] // rate
+        take = np.ones(len(call), bool)
+        was_lost = np.zeros(len(call), bool)
+        if fill.any() or restart.any():
+            far = PLAUSIBLE_MS * rate
+            stale = ~restart & (supplied > 0) & (step >= 0) & (fill < -AHEAD_MS * rate)
+            since = np.where(stale, np.minimum(self.stale_ms[call], now), np.inf)
+            self.stale_ms[call] = since
+            # A burst that was held back comes at once; a clock that stood still goes on in its
+            # pace.
+            stale &= now - since <= BURST_MS
+            jump = ~restart & ~stale & (np.abs(fill) > far)
+            self.count["jump"][call[jump]] += 1
+            take &= ~stale
+            self.count["stale"][call[stale]] += 1
+            was_lost = np.where(lost > 0, step == lost * samples, ~marker) & ~restart
+            wall = ((now - self.open_ms[call]) * rate).astype(np.int64)
+            # A stream that begins now ends its first packet now.
+            fill = np.where(restart, wall - self.head[call] - samples, fill)
+            fill = np.where(jump | stale, 0, np.clip(fill, 0, far))
+            # What the clock supplied stands for stale packets, one after the other.
+            self.supplied[call] = np.where(stale, supplied - step - samples, 0)
+        self._correct(now, call, samples, fill, was_lost, take, quiet)
+        return Place(fill, was_lost, take)
+
+    def _correct(
+        self,
+        now: float,
+        call: NDArray[np.intp],
+        samples: NDArray[np.int64],
+        fill: NDArray[np.int64],
+        lost: NDArray[np.bool_],
+        take: NDArray[np.bool_],
+        quiet: NDArray[np.bool_],
+    ) -> None:
+        """Slip a frame where the clocks have drifted apart; set when the next packet is due."""
+        rate = self.rate[call]
+        slip = self.slip[call]
+        if slip.any():
+            trim = take & (slip < 0) & (quiet | (slip < -1))
+            take &= ~trim
+            insert = take & (slip > 0)
+            fill += np.where(insert, FRAME_MS * rate, 0)
+            lost |= insert
+            self.slip[call[trim | insert]] = 0
+            self.count["trimmed"][call[trim]] += 1
+            self.count["inserted"][call[insert]] += 1
+        head_ms = (self.head[call] + fill + np.where(take, samples, 0)) / rate
+        lag = now - self.open_ms[call] - head_ms
+        np.minimum(self.lag_ms[call], lag, out=lag)
+        self.lag_ms[call] = lag
+        self.window[call] += 1
+        full = self.window[call] >= WINDOW
+        if full.any():
+            over, least = call[full], lag[full]
+            self.slip[over] = np.select(
+                [least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0
+            )
+            self.window[over], self.lag_ms[over] = 0, np.inf
+        self.due_ms[call] = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
+
+    def advance(self, call: NDArray[np.intp], samples: NDArray[np.int64] | int) -> None:
+        """Samples have gone up, at most one row a call."""
+        self.head[call] += samples
+
+    def supply(self, now: float) -> NDArray[np.intp]:
+        """Calls that need a frame of 20 ms from the clock; ask again until there is none."""
+        calls = np.flatnonzero(self.due_ms <= now)
+        if len(calls):
+            self.due_ms[calls] += FRAME_MS
+            self.supplied[calls] += FRAME_MS * self.rate[calls]
+            self.count["supplied"][calls] += 1
+        return calls
