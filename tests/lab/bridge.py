@@ -61,7 +61,7 @@ class Bridge(Server):
                 "password": self._pbx.ari_password,
             },
             "media": {
-                "address": "127.0.0.1",
+                "listen_address": "127.0.0.1",
                 "port": self.media_port,
                 "runtime_dir": str(self.directory / "run"),
             },
