@@ -133,7 +133,7 @@ class Ari:
         client = aioari.Client(self._settings.url.rstrip("/") + "/", transport)
         try:
             await client.init()
-        except (PbxGone, SwaggerError, ValueError, KeyError) as error:
+        except (_Refusal, SwaggerError, ValueError, KeyError) as error:
             raise PbxRefused(
                 f"Asterisk at {self._settings.url} does not describe its ARI ({error}): the "
                 "folder rest-api is missing in its data directory, install the package whole"

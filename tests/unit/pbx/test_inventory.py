@@ -1,0 +1,59 @@
+from bridge.pbx.inventory import Inventory, arguments
+
+
+def channel(channel_id, application="Stasis", data="ari-bridge,demo"):
+    return {"id": channel_id, "dialplan": {"app_name": application, "app_data": data}}
+
+
+def inventory(app=(), channels=(), bridges=()):
+    return Inventory.of({"channel_ids": list(app)}, list(channels), [{"id": b} for b in bridges])
+
+
+MEDIA = "ari-bridge-1.1-aaaaaa-1"
+BRIDGE = "ari-bridge-1.1-aaaaaa"
+
+
+def test_callers_are_what_we_did_not_make_and_is_in_stasis():
+    there = inventory(
+        app=["1.1", "2.1", "3.1", MEDIA],
+        # 3.1 is in the application's list and ended before the list of channels was made
+        channels=[channel("1.1"), channel("2.1", "Dial"), channel(MEDIA), channel("4.1")],
+    )
+    assert [c.id for c in there.callers()] == ["1.1"]
+
+
+def test_arguments_as_stasis_start_tells_them():
+    (caller,) = inventory(app=["1"], channels=[channel("1", data="app,demo,two")]).callers()
+    assert arguments(caller) == ("demo", "two")
+    (caller,) = inventory(app=["1"], channels=[channel("1", data="app")]).callers()
+    assert arguments(caller) == ()
+
+
+def test_a_living_legs_things_are_no_orphans():
+    there = inventory(channels=[channel("1.1"), channel(MEDIA)], bridges=[BRIDGE])
+    assert there.orphans({"1.1": "aaaaaa"}) == {}
+
+
+def test_a_predecessors_things_are_orphans():
+    there = inventory(channels=[channel("1.1"), channel(MEDIA)], bridges=[BRIDGE])
+    assert set(there.orphans({"1.1": "bbbbbb"})) == {MEDIA, BRIDGE}
+
+
+def test_things_of_a_caller_who_is_gone_are_orphans():
+    there = inventory(channels=[channel("2.1"), channel(MEDIA)], bridges=[BRIDGE])
+    assert set(there.orphans({})) == {MEDIA, BRIDGE}
+
+
+def test_things_of_a_caller_who_went_on_are_orphans():
+    there = inventory(channels=[channel("1.1", "Dial"), channel(MEDIA)], bridges=[BRIDGE])
+    assert set(there.orphans({})) == {MEDIA, BRIDGE}
+
+
+def test_things_of_a_caller_in_stasis_whom_we_do_not_know_are_anothers():
+    there = inventory(channels=[channel("1.1"), channel(MEDIA)], bridges=[BRIDGE])
+    assert there.orphans({}) == {}
+
+
+def test_what_is_not_ours_is_never_an_orphan():
+    there = inventory(channels=[channel("9.9", "Dial")], bridges=["6f0c9a8e", "ari-bridge-9.9"])
+    assert there.orphans({}) == {}

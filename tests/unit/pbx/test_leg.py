@@ -1,0 +1,167 @@
+"""What a leg does with what it is told; what it does in Asterisk is tested on one (tests/pbx)."""
+
+import asyncio
+
+import pytest
+
+from bridge.errors import PbxGone
+from bridge.pbx.asterisk import AsteriskPbx, AsteriskSettings
+from bridge.pbx.base import Dtmf, HungUp, Incoming, MediaLost
+from bridge.pbx.events import Channel, Destroyed, Ended, HangupRequested, Started, Told
+from bridge.pbx.leg import AsteriskLeg
+
+
+class Ari:
+    """Writes down what it is asked for, and says nothing."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def call(self, name, /, **parameters):
+        self.asked.append((name, parameters))
+
+
+def leg_of(ari=None):
+    incoming = Incoming("1.1", ("demo",), "555", "Ann", "700", "en", "PCMU")
+    return AsteriskLeg(ari or Ari(), AsteriskSettings(), incoming, asyncio.create_task)
+
+
+def drained(leg):
+    events = []
+    while not leg.events.empty():
+        events.append(leg.events.get_nowait())
+    return events
+
+
+def test_the_end_is_told_once_and_last():
+    leg = leg_of()
+    leg.tell(Dtmf("1", 100))
+    leg.end()
+    leg.end("lost")
+    leg.tell(Dtmf("2", 100))
+    assert drained(leg) == [Dtmf("1", 100), HungUp("left")]
+
+
+def test_a_hangup_is_no_leaving():
+    leg = leg_of()
+    leg.hangup_requested()
+    leg.end()
+    assert drained(leg) == [HungUp("hangup")]
+
+
+def test_events_that_nobody_fetches_are_bounded_and_the_end_still_comes(caplog):
+    leg = leg_of()
+    for _ in range(1000):
+        leg.tell(Dtmf("1", 100))
+    leg.end()
+    events = drained(leg)
+    assert len(events) == 257
+    assert events[-1] == HungUp("left")
+    assert "nobody fetches" in caplog.text
+
+
+def test_another_channels_end_is_not_our_medias():
+    leg = leg_of()
+    leg.media_ended(1)
+    assert drained(leg) == []
+    assert leg.media_channel is None
+
+
+async def test_lost_media_is_told_once_and_not_after_release():
+    leg = leg_of()
+    leg._media_n, leg._media = 1, "up"
+    leg.media_ended(2)
+    assert drained(leg) == []
+    leg.media_ended(1)
+    leg.media_ended(1)  # ChannelDestroyed after StasisEnd
+    assert drained(leg) == [MediaLost()]
+    leg._media_n, leg._media = 2, "up"
+    await leg.release()
+    leg.media_ended(2)
+    assert drained(leg) == []
+
+
+async def test_release_asks_once_for_each_thing_that_was_ever_asked_for():
+    ari = Ari()
+    leg = leg_of(ari)
+    leg._media_n, leg._bridge = 2, "tried"
+    leg.end()
+    await asyncio.gather(leg.release(), leg.release())
+    name = f"ari-bridge-1.1-{leg.token}"
+    assert sorted((n, *p.values()) for n, p in ari.asked) == [
+        ("bridges.destroy", (404,), name),
+        ("channels.hangup", (404,), f"{name}-1"),
+        ("channels.hangup", (404,), f"{name}-2"),
+    ]
+
+
+async def test_nothing_can_be_asked_of_a_call_that_has_ended():
+    leg = leg_of()
+    leg.end()
+    for work in (
+        leg.answer(),
+        leg.open_media(("127.0.0.1", 1), "PCMU"),
+        leg.transfer("200", "x"),
+        leg.leave({}),
+        leg.get_variable("X"),
+        leg.set_variable("X", "1"),
+        leg.statistics(),
+    ):
+        with pytest.raises(PbxGone):
+            await work
+    await leg.hang_up()
+    assert leg._ari.asked == []
+
+
+# ---- events reach the leg that they are for
+
+
+def channel(channel_id):
+    return Channel(channel_id, "", "", "", "700", "en", "Stasis", "ari-bridge,demo")
+
+
+async def test_events_are_sorted_by_channel():
+    pbx = AsteriskPbx(AsteriskSettings())
+    one, two = leg_of(), leg_of()
+    pbx._legs = {"1.1": one, "2.1": two}
+    for event in (
+        Told("1.1", Dtmf("1", 100)),
+        Told("3.1", Dtmf("3", 100)),  # nobody's
+        Told("2.1", Dtmf("2", 100)),
+        Told("1.1", Dtmf("4", 100)),
+        HangupRequested("1.1"),
+        Ended("1.1"),
+        Destroyed("1.1"),
+        Ended("3.1"),
+    ):
+        pbx._sort(event)
+    assert drained(one) == [Dtmf("1", 100), Dtmf("4", 100), HungUp("hangup")]
+    assert drained(two) == [Dtmf("2", 100)]
+    assert list(pbx._legs) == ["2.1"]
+
+
+async def test_media_of_another_leg_of_the_same_call_is_not_ours():
+    pbx = AsteriskPbx(AsteriskSettings())
+    leg = leg_of()
+    pbx._legs = {"1.1": leg}
+    leg._media_n, leg._media = 1, "coming"
+    pbx._sort(Started(channel("ari-bridge-1.1-000000-1"), ()))
+    assert leg._media == "coming"
+    pbx._sort(Started(channel(f"ari-bridge-1.1-{leg.token}-1"), ()))
+    assert leg._media == "up"
+    pbx._sort(Ended("ari-bridge-1.1-000000-1"))
+    assert leg._media == "up"
+    pbx._sort(Ended(f"ari-bridge-1.1-{leg.token}-1"))
+    assert drained(leg) == [MediaLost()]
+
+
+async def test_a_start_that_is_told_twice_is_one_call():
+    pbx = AsteriskPbx(AsteriskSettings())
+    told = []
+    pbx._on_call = told.append
+    pbx._sort(Started(channel("1.1"), ("demo",)))
+    first = pbx._legs["1.1"]
+    pbx._sort(Started(channel("1.1"), ("demo",)))
+    assert pbx._legs["1.1"] is first
+    await pbx.close()
+    assert told == [first]

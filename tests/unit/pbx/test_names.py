@@ -1,0 +1,67 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.pbx.names import FORMATS, Name, codec_of, new_token, parse_name
+
+# Asterisk's ids: seconds and a counter, with the system's name before where it has one.
+CALL_IDS = st.one_of(
+    st.from_regex(r"\A[0-9]{10}\.[0-9]{1,5}\Z"),
+    st.from_regex(r"\A[a-z0-9-]{1,20}-[0-9]{10}\.[0-9]{1,5}\Z"),
+    st.sampled_from(["ari-bridge-1-abcdef", "a-b-c", "x-123456-1", "x-1"]),
+)
+TOKENS = st.from_regex(r"\A[0-9a-f]{6}\Z")
+
+
+@given(CALL_IDS, TOKENS, st.none() | st.integers(1, 99))
+def test_a_name_says_whose_it_is(call_id, token, n):
+    name = Name(call_id, token, n)
+    assert parse_name(str(name)) == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1763829542.3",
+        "ari-bridge-",
+        "ari-bridge-1763829542.3",  # no token
+        "ari-bridge-1763829542.3-xyzxyz",
+        "other-1763829542.3-abcdef",
+        "ari-bridge-1763829542.3-abcdef-",
+        "UnicastRTP/127.0.0.1:4000-0x7f",
+    ],
+)
+def test_a_strangers_name_is_none_of_ours(text):
+    assert parse_name(text) is None
+
+
+def test_tokens_differ_and_are_tokens():
+    tokens = {new_token() for _ in range(50)}
+    assert len(tokens) > 45
+    assert all(parse_name(str(Name("1.1", token))) for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("formats", "codec"),
+    [
+        ("(ulaw)", "PCMU"),
+        ("(alaw)", "PCMA"),
+        ("(alaw|ulaw)", "PCMA"),
+        ("(ulaw|alaw)", "PCMU"),
+        ("(g722|alaw)", "PCMA"),
+        ("(g722)", "PCMU"),
+        ("(opus)", "PCMU"),
+        ("(slin192)", "PCMU"),
+        ("alaw", "PCMA"),
+        ("(nothing)", "PCMU"),
+        ("", "PCMU"),
+    ],
+)
+def test_the_callers_codec_where_it_goes_both_ways(formats, codec):
+    assert codec_of(formats) == codec
+
+
+def test_every_codec_has_a_format():
+    assert {codec_of(f) for f in FORMATS.values()} <= set(FORMATS)
+    assert FORMATS == {"PCMU": "ulaw", "PCMA": "alaw", "L16": "slin"}
