@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Collection
 from typing import Any, Self
 
 import aiohttp
@@ -83,9 +84,16 @@ class Callers:
             for thing in await self.ask("GET", f"/{kind}"):
                 await self.ask("DELETE", f"/{kind}/{thing['id']}")
 
-    async def nothing_left(self, *but: Caller, timeout_s: float = 5.0) -> None:
-        """Wait for every channel and mixing bridge to go, but those callers' two channels."""
-        stay = {channel for caller in but for channel in (caller.phone, caller.call_id)}
+    async def nothing_left(
+        self, *but: Caller, stay: Collection[str] = (), timeout_s: float = 5.0
+    ) -> None:
+        """Wait for every channel and mixing bridge to go.
+
+        Args:
+            but: callers whose own two channels may stay.
+            stay: ids that may stay.
+        """
+        stay = {*stay, *(id_ for caller in but for id_ in (caller.phone, caller.call_id))}
         left: set[str] = set()
         try:
             async with asyncio.timeout(timeout_s):

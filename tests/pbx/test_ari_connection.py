@@ -154,8 +154,9 @@ async def test_calls_go_on_when_the_websocket_is_cut(through, callers, ear, prox
 async def test_a_call_that_ended_meanwhile_is_lost(through, callers, ear, proxy):
     caller, staying = [await callers.dial("700") for _ in range(2)]
     legs = {leg.incoming.call_id: leg for leg in [await through.call() for _ in range(2)]}
-    for leg in legs.values():
-        await set_up(leg, ear)
+    await set_up(legs[staying.call_id], ear)
+    stayings = {i for i in await callers.ids() if parse_name(i)}
+    await set_up(legs[caller.call_id], ear)
     proxy.refuse(True)
     await through.is_up(False)
     await caller.hang_up()
@@ -164,8 +165,7 @@ async def test_a_call_that_ended_meanwhile_is_lost(through, callers, ear, proxy)
     assert await over(legs[caller.call_id]) == "lost"
     assert legs[staying.call_id].events.empty()
     await legs[caller.call_id].release()
-    gone = parse_name(legs[caller.call_id]._bridge_id)
-    assert gone.token not in {n.token for i in await callers.ids() if (n := parse_name(i))}
+    await callers.nothing_left(staying, stay=stayings)
     await staying.hang_up()
     await legs[staying.call_id].release()
 

@@ -12,6 +12,13 @@ from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
 from bridge.pbx.ari import Dropped
 from tests.pbx.conftest import over, set_up
 
+
+async def set_up_and_on(leg, ear):
+    await set_up(leg, ear)
+    await over(leg)  # gone after the last step: only what comes then can fail
+    await leg.answer()
+
+
 STEPS = [
     "channels.getChannelVar",  # the codec, before the call is introduced
     "channels.answer",
@@ -60,9 +67,7 @@ async def test_the_caller_hangs_up(callers, ear, with_settings, monkeypatch, ope
         if operation != "channels.getChannelVar" or not controller.legs.empty():
             leg = await controller.call()
             with pytest.raises(PbxGone):
-                await set_up(leg, ear)
-                await over(leg)  # gone after the last step: nothing can fail any more
-                await leg.answer()
+                await set_up_and_on(leg, ear)
             await leg.release()
         assert injection.happened
         await callers.nothing_left(timeout_s=2)
@@ -85,7 +90,8 @@ async def test_set_up_is_cancelled(controller, callers, ear, monkeypatch, operat
     await reached.wait()
     setting_up.cancel()
     releasing = asyncio.create_task(leg.release())
-    await asyncio.sleep(0)
+    done, _ = await asyncio.wait([releasing], timeout=0.3)
+    assert not done  # it waits, though there is nothing in its way but the request
     go_on.set()
     await releasing
     await callers.nothing_left(caller)

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.pbx.backoff import Backoff
@@ -22,6 +22,7 @@ def test_reset_begins_again():
     assert backoff.next_s() == 0.1
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
 def test_never_nothing_and_never_more_than_the_most(draws):
     source = iter(draws)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.pbx.names import FORMATS, Name, codec_of, new_token, parse_name
@@ -13,6 +13,7 @@ CALL_IDS = st.one_of(
 TOKENS = st.from_regex(r"\A[0-9a-f]{6}\Z")
 
 
+@settings(deadline=None)
 @given(CALL_IDS, TOKENS, st.none() | st.integers(1, 99))
 def test_a_name_says_whose_it_is(call_id, token, n):
     name = Name(call_id, token, n)
