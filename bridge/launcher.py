@@ -38,7 +38,8 @@ class _Child:
         while not self.stopped.is_set():
             began = time.monotonic()
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bridge", self.name, *arguments
+                *(sys.executable, "-m", "bridge", self.name, *arguments),
+                process_group=0,  # Ctrl-C at the terminal reaches us alone: we stop them in turn
             )
             status = await self.process.wait()
             if self.stopped.is_set() or status == EXIT_CONFIG:

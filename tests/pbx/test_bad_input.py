@@ -1,4 +1,4 @@
-"""What an operator gets wrong first: one line on the terminal that names the cure, and what it costs.
+"""What an operator gets wrong first: one line on the terminal that names the cure.
 
 The program is run as they run it.
 """
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -70,7 +71,7 @@ class Program:
             assert time.monotonic() < deadline, f"it never said '{text}': {self.said}"
             time.sleep(0.05)
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
