@@ -8,10 +8,10 @@ Wires four parts together by their ports, and owns every task of the call:
     engine   the mind
 
 Theory of operation. The media process delivers the caller's audio every 20 ms, silence included:
-that is the only clock of the conversation. A delivery goes to the engine, then `Playout` learns what
-has gone out since, then the frames go through `Turns`, whose actions are carried out at once and
-told to the engine. What the engine emits is carried out at once as well. None of that waits; what
-takes time (tools, the PBX) runs in the call's task group.
+that is the only clock of the conversation. A delivery goes to the engine, then `Playout` learns
+what has gone out since, then the frames go through `Turns`, whose actions are carried out at once
+and told to the engine. What the engine emits is carried out at once as well. None of that waits;
+what takes time (tools, the PBX) runs in the call's task group.
 
 A call ends exactly once, by whatever sets its `Outcome` first. Unless the caller has gone or was
 handed over, the dialplan then goes on after Stasis() with ARI_BRIDGE_RESULT set: when we fail, a
@@ -29,10 +29,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import bridge.engines.base as engines
 from bridge.agent import Agent
 from bridge.dialog.playout import Heard, Playout
 from bridge.dialog.turns import Action, BargeIn, Turns, TurnWithdrawn
-from bridge.engines import base as engines
 from bridge.engines.base import Engine
 from bridge.errors import BridgeError, ConfigError, PbxGone
 from bridge.media.base import FRAME_MS, Media, Slot, Up

@@ -130,7 +130,7 @@ def test_a_port_in_use(tables, tmp_path):
         with Program("run", tmp_path, to_toml(tables)) as program:
             assert program.ends() == 2
             assert f"{tables['media']['port']}" in program.said
-            assert "media.port" in program.said
+            assert "[media] port" in program.said
             assert "Traceback" not in program.said
 
 
