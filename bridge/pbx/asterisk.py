@@ -229,7 +229,9 @@ class AsteriskPbx:
             if call_id not in there.app_channels:
                 del self._legs[call_id]
                 leg.end("lost")
-            elif expected is not None:
+                continue
+            leg.still_here()
+            if expected is not None:
                 channel_id, n = expected
                 if channel_id in there.app_channels:
                     leg.media_started(n)

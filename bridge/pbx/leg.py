@@ -103,6 +103,12 @@ class AsteriskLeg:
             if self._releasing is None:
                 self.tell(MediaLost())
 
+    def still_here(self) -> None:
+        """Asterisk says that the caller is with us: a release that gave up begins anew."""
+        if self._releasing is not None and self._releasing.done():
+            self._sent_away = False
+            self._releasing = self._spawn(self._release())
+
     @property
     def media_channel(self) -> tuple[str, int] | None:
         """Id and number of the external-media channel that must be there now."""

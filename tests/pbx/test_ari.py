@@ -144,6 +144,16 @@ async def test_the_dialplan_goes_on_with_our_variables(controller, callers, ear)
     await caller.hang_up()
 
 
+async def test_an_unanswered_call_may_leave(controller, callers):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await leg.leave({"ARI_BRIDGE_RESULT": "unknown-agent"})
+    assert await over(leg) == "left"
+    assert await caller.variable("ARI_BRIDGE_RESULT") == "unknown-agent"
+    await leg.release()
+    await caller.hang_up()
+
+
 async def test_variables(controller, callers):
     caller = await callers.dial("700", variables={"__ORDER": "42"})
     leg = await controller.call()

@@ -133,6 +133,27 @@ async def test_no_secret_is_logged(settings, controller, callers, ear, caplog):
     assert settings.password not in repr(settings)
 
 
+async def test_the_websocket_outlives_the_request_timeout(with_settings, callers):
+    async with with_settings(request_timeout_s=0.3, ping_s=30.0) as controller:
+        await asyncio.sleep(1)
+        caller = await callers.dial("700")
+        leg = await controller.call()
+        assert controller.ups.empty()
+        await caller.hang_up()
+        await leg.release()
+
+
+async def test_its_opening_does_not(with_settings, proxy):
+    url = f"http://127.0.0.1:{proxy.port}"
+    async with with_settings(url=url, request_timeout_s=0.3, ping_s=0.2) as controller:
+        proxy.freeze()
+        await controller.is_up(False)
+        await asyncio.sleep(1)  # it tries in vain meanwhile
+        proxy.cut()
+        proxy.thaw()
+        await controller.is_up()
+
+
 # ---- the events WebSocket is lost; calls are not
 
 
@@ -207,18 +228,46 @@ async def test_a_caller_whose_start_was_lost_is_taken(through, callers, ear, pro
     await leg.release()
 
 
-async def test_release_waits_for_asterisk_to_come_back(through, callers, ear, proxy):
-    caller = await callers.dial("700")
-    leg = await through.call()
-    await set_up(leg, ear)
-    proxy.refuse(True)
-    await through.is_up(False)
-    releasing = asyncio.create_task(leg.release())
-    await caller.hang_up()
-    assert await callers.ids()
-    proxy.refuse(False)
-    await asyncio.wait_for(releasing, TIMEOUT_S)
-    await callers.nothing_left()
+async def test_release_waits_for_asterisk_to_come_back(with_settings, callers, ear, proxy):
+    url = f"http://127.0.0.1:{proxy.port}"
+    async with with_settings(url=url, orphan_grace_s=60.0) as controller:  # nothing is swept
+        caller = await callers.dial("700")
+        leg = await controller.call()
+        await set_up(leg, ear)
+        proxy.refuse(True)
+        await controller.is_up(False)
+        releasing = asyncio.create_task(leg.release())
+        await caller.hang_up()
+        assert await callers.ids()
+        proxy.refuse(False)
+        await asyncio.wait_for(releasing, TIMEOUT_S)
+        await callers.nothing_left()
+
+
+async def test_a_caller_whose_release_failed_goes_on_later(with_settings, callers, ear, proxy):
+    url = f"http://127.0.0.1:{proxy.port}"
+    async with with_settings(url=url, release_timeout_s=0.2) as controller:
+        caller = await callers.dial("700")
+        leg = await controller.call()
+        await set_up(leg, ear)
+        proxy.refuse(True)
+        await asyncio.wait_for(leg.release(), TIMEOUT_S)
+        proxy.refuse(False)
+        assert await over(leg) == "left"
+        await callers.nothing_left(caller)
+        await caller.hang_up()
+
+
+async def test_release_works_while_no_one_listens_to_events(settings, callers, ear):
+    """At shutdown: run() has ended, and calls are given back."""
+    async with Controller(settings).run() as controller:
+        caller = await callers.dial("700")
+        leg = await controller.call()
+        await set_up(leg, ear)
+        await abandon(controller)
+        await leg.release()
+        await callers.nothing_left(caller)
+        await caller.hang_up()
 
 
 async def test_release_is_bounded_and_the_rest_is_swept(with_settings, callers, ear, proxy):

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from bridge.errors import PbxGone
@@ -165,3 +166,29 @@ async def test_a_start_that_is_told_twice_is_one_call():
     assert pbx._legs["1.1"] is first
     await pbx.close()
     assert told == [first]
+
+
+async def test_what_is_no_event_is_survived(caplog):
+    class Socket:
+        def __init__(self, *texts):
+            self.messages = [aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, t, None) for t in texts]
+            self.messages.insert(0, aiohttp.WSMessage(aiohttp.WSMsgType.ERROR, OSError(), None))
+
+        async def __aiter__(self):
+            for message in self.messages:
+                yield message
+
+    pbx = AsteriskPbx(AsteriskSettings())
+    leg = leg_of()
+    pbx._legs = {"1.1": leg}
+    await pbx._read(
+        Socket(
+            "{",
+            "[]",
+            '{"type": "NewInAsterisk30"}',
+            '{"type": "StasisEnd"}',
+            '{"type": "StasisEnd", "channel": {"id": "1.1"}}',
+        )
+    )
+    assert drained(leg) == [HungUp("left")]
+    assert "can't be understood" in caplog.text
