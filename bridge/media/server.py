@@ -71,8 +71,13 @@ class Server:
         self._listener = _listen(self._path)
         try:
             self._udp = open_socket(settings.listen_address, settings.port)
+        except MediaError:
+            self._stop_listening()
+            raise
+        try:
             slots = SlotMap.create(folder / control.SLOTS, settings.max_calls, settings.playout_ms)
         except MediaError:
+            self._udp.close()
             self._stop_listening()
             raise
         self.address = (
@@ -178,6 +183,7 @@ class Server:
         self._request(worker, data, fds)
 
     def _request(self, worker: _Worker, data: bytes, fds: list[int]) -> None:
+        message: dict[str, Any] = {}
         try:
             message = control.decode(data)
             handler = _HANDLERS.get(str(message.get("op")))
@@ -186,7 +192,6 @@ class Server:
             answer = handler(self, worker, message, fds)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             answer = {"error": "bad", "message": f"bad request: {error!r}"}
-            message = {}
             for fd in fds:
                 os.close(fd)
         if "id" in message:
@@ -318,7 +323,7 @@ def serve(settings: MediaSettings, ready: Callable[[Server], None] | None = None
 
 
 def _listen(path: Path) -> socket.socket:
-    probe, listener = control.new_socket(), control.new_socket()
+    probe = control.new_socket()
     try:
         probe.connect(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
@@ -329,6 +334,7 @@ def _listen(path: Path) -> socket.socket:
         raise MediaError(_another(path))
     finally:
         probe.close()
+    listener = control.new_socket()
     try:
         listener.bind(str(path))
         listener.listen(64)

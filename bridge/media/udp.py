@@ -23,7 +23,6 @@ ROOM = 2048
 """Bytes for a datagram: 60 ms of L16 at 16 kHz are 1932."""
 _BUFFER = 4 << 20
 _MSG_DONTWAIT, _MSG_TRUNC = 0x40, 0x20
-_PASSING = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPERM, errno.EINTR}
 _AGAIN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS}
 
 _MESSAGE = np.dtype(  # struct mmsghdr, 64-bit
@@ -132,7 +131,7 @@ class Link:
                 at, left = at + n, left + n
                 continue
             self.errors += 1
-            if ctypes.get_errno() not in _PASSING:
+            if ctypes.get_errno() in _AGAIN:
                 break
             at += 1  # the error is this datagram's
         return left

@@ -1,0 +1,50 @@
+"""First-stage speech detector."""
+
+import numpy as np
+
+from bridge.audio.columns import heap
+from bridge.audio.speech import SPEC, SpeechBank, level_db
+
+RNG = np.random.default_rng(3)
+
+
+def noise(frames, rms):
+    return np.rint(RNG.normal(0, rms, (frames, 160))).astype(np.int16)
+
+
+def judge(bank, frames, call=0):
+    return [bool(bank.judge(np.array([call]), frame[None])[0]) for frame in frames]
+
+
+def test_levels():
+    square = np.full((1, 160), 16384, np.int16)
+    square[0, ::2] = -16384
+    assert abs(level_db(square)[0] + 6.02) < 0.01
+    assert level_db(np.zeros((1, 160), np.int16))[0] < -95
+    assert level_db(square + np.int16(4000))[0] < -5.9, "a constant is no sound"
+
+
+def test_silence_and_line_noise_are_not_speech():
+    bank = SpeechBank(heap(SPEC, 1))
+    assert not any(judge(bank, np.zeros((50, 160), np.int16)))
+    assert not any(judge(bank, noise(500, 60))[5:])
+
+
+def test_a_voice_over_noise_is_heard_at_its_first_frame():
+    bank = SpeechBank(heap(SPEC, 1))
+    judge(bank, noise(200, 60))
+    assert all(judge(bank, noise(100, 1200)))
+    assert not any(judge(bank, noise(50, 60)))
+
+
+def test_loud_steady_noise_becomes_the_floor_in_time():
+    bank = SpeechBank(heap(SPEC, 1))
+    decisions = judge(bank, noise(1500, 300))
+    assert not any(decisions[-50:])
+
+
+def test_calls_have_floors_of_their_own():
+    bank = SpeechBank(heap(SPEC, 2))
+    judge(bank, noise(1500, 300), call=0)
+    both = bank.judge(np.array([0, 1]), noise(2, 300))
+    assert both.tolist() == [False, True]

@@ -1,0 +1,273 @@
+"""What a worker puts in, what media takes out, and what of it was heard."""
+
+import numpy as np
+import pytest
+
+from bridge.media.downlink import PLAYING, Downlink
+from bridge.media.player import Player
+from bridge.media.slots import SlotMap
+
+CALL = np.array([1])
+
+
+class NoLink:
+    """Keeps what was sent."""
+
+    def __init__(self, calls):
+        self.out = np.zeros((calls, 700), np.uint8)
+        self.sent = []
+
+    def send(self, calls, length):
+        self.sent += [(int(c), self.out[i, :length].copy()) for i, c in enumerate(calls)]
+        return len(calls)
+
+
+class Line:
+    def __init__(self, folder, rate=8000, codec=3):
+        self.slots = SlotMap.create(folder / "slots", 2, 2000)
+        self.c = self.slots.columns
+        self.c["codec"][1] = codec
+        self.link = NoLink(2)
+        self.down = Downlink(self.slots, self.link)
+        self.player = Player(self.slots, 1, 0, rate)
+
+    def tick(self, n=1):
+        """Send n frames; returns their samples (n, 160) of L16."""
+        start = len(self.link.sent)
+        for _ in range(n):
+            self.down.send(CALL)
+        payloads = [data[12:].view(">i2") for _, data in self.link.sent[start:]]
+        return np.array(payloads, np.int16)
+
+    @property
+    def numbers(self):
+        heads = [data[:12] for _, data in self.link.sent]
+        return [
+            (int(h[2]) << 8 | int(h[3]), int.from_bytes(h[4:8].tobytes(), "big")) for h in heads
+        ]
+
+
+@pytest.fixture
+def line(tmp_path):
+    return Line(tmp_path)
+
+
+def ramp(n, start=1):
+    return (np.arange(n) % 1000 + start).astype(np.int16)
+
+
+def test_samples_come_out_as_they_went_in(line):
+    assert line.player.play(1, ramp(320)) == 320
+    assert (line.tick(2).ravel() == ramp(320)).all()
+    assert not line.tick().ravel()[80:].any()
+
+
+def test_odd_pieces_are_joined_and_the_rest_waits_for_done(line):
+    pcm = ramp(500)
+    for at in range(0, 500, 37):
+        line.player.play(1, pcm[at : at + 37])
+    assert line.player.queued_ms == 60
+    line.player.done(1)
+    assert line.player.queued_ms == 80
+    out = line.tick(4).ravel()
+    assert (out[:500] == pcm).all()
+    assert not out[500:].any()
+
+
+def test_numbers_go_on_through_everything(line):
+    line.player.play(1, ramp(800))
+    line.tick(2)
+    line.player.pause()
+    line.tick(3)
+    line.player.resume()
+    line.tick(1)
+    line.player.clear()
+    line.tick(4)
+    seq, ts = zip(*line.numbers, strict=True)
+    assert set(np.diff(seq)) == {1}
+    assert set(np.diff(ts)) == {160}
+
+
+def test_heard_counts_what_went_out(line):
+    line.player.play(7, ramp(480))
+    line.player.done(7)
+    line.player.play(8, ramp(160))
+    assert line.player.heard(7) == 0
+    line.tick(2)
+    assert (line.player.heard(7), line.player.heard(8)) == (320, 0)
+    line.tick(2)
+    assert (line.player.heard(7), line.player.heard(8)) == (480, 160)
+
+
+def test_padding_is_not_heard(line):
+    line.player.play(7, ramp(100))
+    line.player.done(7)
+    line.tick()
+    assert line.player.heard(7) == 100
+
+
+def test_heard_items_tells_each_change_once(line):
+    line.player.play(1, ramp(320))
+    line.player.play(2, ramp(160))
+    line.player.done(2)
+    assert line.player.heard_items() == {}
+    line.tick()
+    assert line.player.heard_items() == {1: 160}
+    line.tick(2)
+    assert line.player.heard_items() == {1: 320, 2: 160}
+    assert line.player.heard_items() == {}
+
+
+def test_a_pause_fades_and_goes_on_with_the_same_frame(line):
+    line.player.play(1, np.full(800, 9000, np.int16))
+    line.tick(2)
+    line.player.pause()
+    faded = line.tick().ravel()
+    assert faded[0] == 9000
+    assert (np.abs(np.diff(faded[:65].astype(int))) < 300).all()
+    assert not faded[64:].any()
+    assert not line.tick(5).any()
+    assert line.player.heard(1) == 320
+    line.player.resume()
+    back = line.tick(3).ravel()
+    assert back[0] < 300, "faded in"
+    assert (back[64:] == 9000).all()
+    assert line.player.heard(1) == 800
+
+
+def test_clear_drops_and_what_was_heard_is_final(line):
+    line.player.play(1, np.full(1600, 9000, np.int16))
+    line.tick(3)
+    line.player.clear()
+    assert not line.player.cleared
+    faded = line.tick().ravel()
+    assert not faded[64:].any()
+    assert line.player.cleared
+    assert line.player.heard_items() == {1: 480}
+    assert not line.tick(3).any()
+    assert (line.player.heard(1), line.player.queued_ms) == (480, 0)
+
+
+def test_what_is_played_after_a_clear_is_heard_in_full(line):
+    line.player.play(1, ramp(800))
+    line.tick(1)
+    line.player.clear()
+    line.player.play(2, ramp(320))
+    line.player.done(2)
+    line.tick(1)
+    assert (line.tick(2).ravel() == ramp(320)).all()
+    assert (line.player.heard(1), line.player.heard(2)) == (160, 320)
+
+
+def test_two_clears_before_media_looks(line):
+    line.player.play(1, ramp(320))
+    line.tick(1)
+    line.player.clear()
+    line.player.play(2, ramp(320))
+    line.player.clear()
+    line.player.play(3, ramp(160))
+    line.tick(2)
+    assert (line.player.heard(1), line.player.heard(2), line.player.heard(3)) == (160, 0, 160)
+
+
+def test_clear_of_an_empty_queue(line):
+    line.player.clear()
+    assert line.player.cleared
+    line.player.play(1, ramp(160))
+    assert (line.tick().ravel() == ramp(160)).all()
+
+
+def test_the_ring_is_bounded(line):
+    taken = line.player.play(1, ramp(50_000))
+    assert taken == 98 * 160
+    assert line.player.play(1, ramp(160)) == 0
+    line.tick(10)
+    assert line.player.play(1, ramp(50_000)) == 1600
+
+
+def test_more_than_a_ring_in_the_end(line):
+    pcm = ramp(40_000)
+    sent, out = 0, []
+    while sent < len(pcm):
+        sent += line.player.play(1, pcm[sent : sent + 3000])
+        out.append(line.tick(5))
+    line.player.done(1)
+    out.append(line.tick(98))
+    assert (np.concatenate([o.ravel() for o in out])[: len(pcm)] == pcm).all()
+    assert line.player.heard(1) == len(pcm)
+
+
+def test_an_underflow_dies_away_and_is_counted(line):
+    line.player.play(1, np.full(160, 9000, np.int16))
+    line.tick()
+    dry = line.tick().ravel()
+    assert 8000 < dry[0] <= 9000
+    assert (np.abs(np.diff(dry.astype(int))) < 300).all()
+    assert line.c["n_underflow"][1] == 1
+    line.player.play(1, np.full(160, 9000, np.int16))
+    line.player.done(1)
+    line.tick(3)
+    assert line.c["n_underflow"][1] == 1, "the end of an item is none"
+
+
+@pytest.mark.parametrize("rate", [16000, 24000, 48000])
+def test_resampled_it_is_the_same_length_and_heard_in_full(tmp_path, rate):
+    line = Line(tmp_path, rate)
+    t = np.arange(rate // 2) / rate
+    pcm = np.rint(9000 * np.sin(2 * np.pi * 700 * t)).astype(np.int16)
+    for at in range(0, len(pcm), 777):
+        line.player.play(1, pcm[at : at + 777])
+    line.player.done(1)
+    out = line.tick(26).ravel()
+    want = np.rint(9000 * np.sin(2 * np.pi * 700 * np.arange(4000) / 8000))
+    assert np.abs(out[100:3900].astype(int) - want[84:3884]).max() < 150
+    assert line.player.heard(1) == len(pcm)
+
+
+@pytest.mark.parametrize("rate", [16000, 24000])
+def test_heard_in_the_middle_is_exact_to_the_frame(tmp_path, rate):
+    line = Line(tmp_path, rate)
+    line.player.play(1, np.ones(rate, np.int16))
+    line.tick(10)
+    assert abs(line.player.heard(1) - rate * 0.2) <= rate * 0.02
+    line.player.clear()
+    line.tick()
+    assert abs(line.player.heard(1) - rate * 0.2) <= rate * 0.02
+
+
+def test_an_owner_s_heir_plays_after_what_was_queued(line):
+    line.player.play(1, ramp(320))
+    line.tick()
+    line.down.hand_over(1)
+    heir = Player(line.slots, 1, line.down.newest_ring(1), 8000)
+    heir.play(9, ramp(160, 5000))
+    line.player.play(1, ramp(320, 9000))  # a zombie goes on writing, unheard
+    out = line.tick(3)
+    assert (out[0] == ramp(320)[160:]).all()
+    assert (out[1] == ramp(160, 5000)).all()
+    assert not out[2][80:].any()
+    assert heir.heard(9) == 160
+
+
+def test_an_heir_may_drop_what_was_queued(line):
+    line.player.play(1, np.full(1600, 9000, np.int16))
+    line.tick()
+    line.down.hand_over(1)
+    heir = Player(line.slots, 1, line.down.newest_ring(1), 8000)
+    heir.clear()
+    assert not line.tick().ravel()[64:].any()
+    assert not line.tick().any()
+
+
+def test_dtx_sends_nothing_in_silence(line):
+    line.c["dtx"][1] = True
+    line.player.play(1, ramp(160))
+    line.player.done(1)
+    line.tick(3)
+    line.player.play(2, ramp(160))
+    line.tick(1)
+    heads = [d for _, d in line.link.sent]
+    assert len(heads) == 3, "the frame, its dying away, the next"
+    assert line.numbers[2][1] - line.numbers[0][1] == 480
+    assert [int(h[1]) >> 7 for h in heads][2] == 1, "marker: a talkspurt begins"
+    assert line.c["out_state"][1] == PLAYING
