@@ -176,13 +176,13 @@ class Ari:
         text = await response.text()
         return json.loads(text) if text else None
 
-    async def events(self) -> aiohttp.ClientWebSocketResponse:
-        """Open the events WebSocket of our application, which makes the application active."""
+    async def events(self, app: str) -> aiohttp.ClientWebSocketResponse:
+        """Open the events WebSocket of an application, which makes the application active."""
         if self._client is None:
             raise PbxUnreachable(f"not connected to Asterisk at {self._settings.url}")
         socket: aiohttp.ClientWebSocketResponse
         try:
-            socket = await self._find("events.eventWebsocket")(app=self._settings.app)
+            socket = await self._find("events.eventWebsocket")(app=app)
         except _Refusal as refusal:
             raise refusal.translated("events.eventWebsocket") from None
         return socket

@@ -1,16 +1,15 @@
 """Asterisk by its REST interface (ARI): the controller that hands calls over as legs.
 
-    run ─▶ connect ─▶ events WebSocket ─▶ event filter ─▶ reconcile ─▶ on_up(True) ─▶ read events
-     ▲                                                                                   │ lost
-     └────────────── on_up(False), backoff ◀──────────────────────────────────────────────┘
+A worker has a Stasis application of its own, where its calls' external media lives and where calls
+are moved that it takes over or is given. One worker at a time also holds the front door, the
+application that the dialplan names: a caller who enters there becomes a leg, which the worker
+keeps (then nothing moves) or passes on. Each application has a WebSocket (`Listener`); its events
+are sorted into the legs by one function that never waits. What takes time (asking for a new
+caller's codec, cleaning up) is a task of its own, so no call holds up another.
 
-The WebSocket is read by one loop that never waits: it sorts each event into its leg's own queue.
-What takes time (asking for a new caller's codec, cleaning up) is a task of its own, so no call
-holds up another.
-
-While the WebSocket is away Asterisk keeps channels, mixing bridges and audio; only events are lost,
+While a WebSocket is away Asterisk keeps channels, mixing bridges and audio; only events are lost,
 for good. So each connection begins by listing what there is: legs whose caller is gone end
-("lost"), callers whom nobody owns become legs (`Incoming.resumed`), and what is left of their
+("lost"), callers whom we don't know become legs (`Incoming.resumed`), and what is left of their
 former owners is taken away. What belongs to no call at all is looked for twice, a grace apart,
 before it goes.
 """
@@ -19,31 +18,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-import aiohttp
-
-from bridge.errors import PbxError, PbxGone, PbxRefused, PbxUnreachable
+from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.ari import Ari
-from bridge.pbx.backoff import Backoff
-from bridge.pbx.base import Incoming, Leg
+from bridge.pbx.base import Incoming, Leg, Owner
 from bridge.pbx.events import (
-    TYPES,
     AriEvent,
     Channel,
     Destroyed,
     Ended,
     HangupRequested,
-    Replaced,
+    MoveFailed,
     Started,
     Told,
-    parse,
 )
 from bridge.pbx.inventory import Inventory, arguments
 from bridge.pbx.leg import AsteriskLeg
-from bridge.pbx.names import Name, codec_of, parse_name
+from bridge.pbx.listener import Listener, Taken
+from bridge.pbx.names import Name, app_of, codec_of, parse_name
 from bridge.pbx.settings import AsteriskSettings
 
 __all__ = ["AsteriskPbx", "AsteriskSettings"]
@@ -54,14 +49,25 @@ log = logging.getLogger(__name__)
 class AsteriskPbx:
     """One Asterisk: a `Pbx`."""
 
-    def __init__(self, settings: AsteriskSettings) -> None:
+    def __init__(
+        self, settings: AsteriskSettings, worker: str = "", owner: Owner | None = None
+    ) -> None:
+        """Nothing happens before `connect`.
+
+        Args:
+            settings: the operator's.
+            worker: our name; without one the front door's application is our own.
+            owner: says whether calls are still ours; None: they always are.
+        """
         self.version = ""
+        self.app = app_of(settings.app, worker) if worker else settings.app
         self._settings = settings
+        self._owner = owner
         self._ari = Ari(settings)
         self._legs: dict[str, AsteriskLeg] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._served = False
         self._on_call: Callable[[Leg], None] = _nobody
+        self._door: asyncio.Task[Any] | None = None
 
     async def connect(self) -> None:
         """Reach Asterisk once and check rights and version."""
@@ -71,33 +77,74 @@ class AsteriskPbx:
     async def run(self, on_call: Callable[[Leg], None], on_up: Callable[[bool], None]) -> None:
         """Serve until cancelled."""
         self._on_call = on_call
-        settings = self._settings
-        clock = asyncio.get_running_loop().time
-        backoff = Backoff(settings.reconnect_first_s, settings.reconnect_most_s)
-        told = ""
-        while True:
-            began, self._served = clock(), False
-            try:
-                if not self._ari.is_open:
-                    await self.connect()
-                await self._serve(on_up)
-                reason = f"Asterisk at {settings.url} closed the events WebSocket"
-            except _Taken:
-                self._end_all()
-                raise PbxRefused(
-                    f"another program has connected to Asterisk as application '{settings.app}': "
-                    "give each its own app, or run one"
-                ) from None
-            except (PbxUnreachable, PbxRefused, PbxGone) as error:
-                reason = str(error)
-            if self._served:
-                told = ""
-                if clock() - began > settings.reconnect_most_s:  # else it would be a busy loop
-                    backoff.reset()
-            if reason != told:  # once, not at every try
-                log.warning("%s; trying again", reason)
-                told = reason
-            await asyncio.sleep(backoff.next_s())
+        janitor: asyncio.Task[None] | None = None
+
+        def up(is_up: bool) -> None:
+            nonlocal janitor
+            if is_up:
+                janitor = self._spawn(self._sweep())
+            elif janitor is not None:
+                janitor.cancel()
+            on_up(is_up)
+
+        try:
+            await self._listener(self.app, up).run()
+        except Taken:
+            self._end_all()
+            raise PbxRefused(
+                f"another program has connected to Asterisk as application '{self.app}': "
+                "give each its own app, or run one"
+            ) from None
+        finally:
+            self.door(False)
+
+    def door(self, is_open: bool) -> None:
+        """Hold the front door, or leave it to another worker."""
+        if is_open and self.app != self._settings.app:
+            if self._door is None or self._door.done():
+                self._door = self._spawn(self._hold_door())
+        elif self._door is not None:
+            self._door.cancel()
+            self._door = None
+
+    async def _hold_door(self) -> None:
+        try:
+            await self._listener(self._settings.app, lambda is_up: None).run()
+        except Taken:
+            log.warning("another worker has the front door now")
+
+    def _listener(self, app: str, on_up: Callable[[bool], None]) -> Listener:
+        return Listener(
+            self._ari, self._settings, app, self._sort, lambda: self._reconcile(app), on_up
+        )
+
+    async def adopt(self, incoming: Incoming, handles: Mapping[str, str]) -> Leg:
+        """Bring a call over from a worker that is gone."""
+        leg = self._leg(incoming)
+        self._legs[incoming.call_id] = leg
+        try:
+            await leg.fetch(handles)
+        except PbxGone:
+            leg.end("lost")
+            self._legs.pop(incoming.call_id, None)
+            await leg.release()
+            raise
+        return leg
+
+    async def send_home(self, call_id: str, worker: str) -> None:
+        """Have a caller moved to his living owner's application."""
+        await self._ari.call(
+            "channels.move",
+            channelId=call_id,
+            app=app_of(self._settings.app, worker),
+            appArgs="resume",
+            ok=(404,),
+        )
+
+    def _leg(self, incoming: Incoming) -> AsteriskLeg:
+        return AsteriskLeg(
+            self._ari, self._settings, incoming, self._spawn, self._owner, app=self.app
+        )
 
     async def close(self) -> None:
         """End what `release` has still to do (bounded), close connections."""
@@ -108,60 +155,36 @@ class AsteriskPbx:
             task.cancel()
         await self._ari.close()
 
-    async def _serve(self, on_up: Callable[[bool], None]) -> None:
-        """One connection, from its opening to its end."""
-        socket = await self._ari.events()
-        try:
-            await self._ari.call(
-                "applications.filter",
-                applicationName=self._settings.app,
-                filter={"allowed": [{"type": name} for name in TYPES]},
-            )
-            await self._reconcile()
-            janitor = self._spawn(self._sweep())
-            self._served = True
-            on_up(True)
-            try:
-                await self._read(socket)
-            finally:
-                janitor.cancel()
-                on_up(False)
-        finally:
-            await socket.close()
-
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        async for message in socket:
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                continue  # an ERROR is followed by the end
-            try:
-                event = parse(message.data)
-            except ValueError as error:
-                log.warning("Asterisk sent an event that can't be understood: %s", error)
-                continue
-            if event is not None:
-                self._sort(event)
-
     def _sort(self, event: AriEvent) -> None:
         """Bring an event to the leg that it is for. Never waits."""
         match event:
-            case Started(channel, args):
-                self._started(channel, args)
-            case Ended(channel_id) | Destroyed(channel_id):
+            case Started(channel, args, app):
+                self._started(channel, args, app)
+            case Ended(channel_id, app):
+                leg = self._legs.get(channel_id)
+                if leg is None or app in ("", leg.app):  # else it was moved within our own
+                    self._ended(channel_id)
+            case Destroyed(channel_id):
                 self._ended(channel_id)
+            case MoveFailed(channel_id):
+                if leg := self._legs.get(channel_id):
+                    leg.move_failed()
             case HangupRequested(channel_id):
                 if leg := self._legs.get(channel_id):
                     leg.hangup_requested()
             case Told(channel_id, what):
                 if leg := self._legs.get(channel_id):
                     leg.tell(what)
-            case Replaced():
-                raise _Taken
 
-    def _started(self, channel: Channel, args: tuple[str, ...]) -> None:
+    def _started(self, channel: Channel, args: tuple[str, ...], app: str) -> None:
         name = parse_name(channel.id)
         if name is None:
-            if channel.id not in self._legs:
-                self._take(channel, args, resumed=False)
+            if leg := self._legs.get(channel.id):
+                leg.arrived(app or self.app)
+            else:
+                resumed = args == ("resume",)
+                args = arguments(channel) if resumed else args
+                self._take(channel, args, app or self.app, resumed=resumed)
         elif (leg := self._maker(name)) and name.n is not None:
             leg.media_started(name.n)
 
@@ -178,7 +201,7 @@ class AsteriskPbx:
         leg = self._legs.get(name.call_id)
         return leg if leg is not None and leg.token == name.token else None
 
-    def _take(self, channel: Channel, args: tuple[str, ...], *, resumed: bool) -> None:
+    def _take(self, channel: Channel, args: tuple[str, ...], app: str, *, resumed: bool) -> None:
         """A caller is ours now: make a leg, and introduce it once its codec is known."""
         incoming = Incoming(
             call_id=channel.id,
@@ -190,7 +213,8 @@ class AsteriskPbx:
             codec="PCMU",
             resumed=resumed,
         )
-        leg = AsteriskLeg(self._ari, self._settings, incoming, self._spawn)
+        leg = self._leg(incoming)
+        leg.app = app
         self._legs[channel.id] = leg
         self._spawn(self._introduce(leg))
 
@@ -211,27 +235,30 @@ class AsteriskPbx:
             log.exception("call %s could not be begun", leg.incoming.call_id)
             await leg.release()
 
-    async def _list(self) -> Inventory:
+    async def _list(self, app: str) -> Inventory:
         application, channels, bridges = await asyncio.gather(
-            self._ari.call("applications.get", applicationName=self._settings.app),
+            self._ari.call("applications.get", applicationName=app),
             self._ari.call("channels.list"),
             self._ari.call("bridges.list"),
         )
         return Inventory.of(application, channels, bridges)
 
-    async def _reconcile(self) -> None:
+    async def _reconcile(self, app: str) -> None:
         """Bring what we know in line with what Asterisk has. The WebSocket is open, and unread."""
         # Who goes on setting up meanwhile must not be held against an older listing.
-        media = {call_id: leg.media_channel for call_id, leg in self._legs.items()}
-        there = await self._list()
-        for call_id, expected in media.items():
-            leg = self._legs[call_id]
-            if call_id not in there.app_channels:
-                del self._legs[call_id]
-                leg.end("lost")
+        before = {call_id: (leg.app, leg.media_channel) for call_id, leg in self._legs.items()}
+        there = await self._list(app)
+        for call_id, (where, expected) in before.items():
+            leg = self._legs.get(call_id)
+            if leg is None or leg.app != where:
                 continue
-            leg.still_here()
-            if expected is not None:
+            if where == app:
+                if call_id not in there.app_channels:
+                    del self._legs[call_id]
+                    leg.end("lost")
+                    continue
+                leg.still_here()
+            if expected is not None and app == self.app:
                 channel_id, n = expected
                 if channel_id in there.app_channels:
                     leg.media_started(n)
@@ -240,7 +267,7 @@ class AsteriskPbx:
         for caller in there.callers():
             if caller.id not in self._legs:
                 log.info("call %s is under way and nobody's: taking it", caller.id)
-                self._take(caller, arguments(caller), resumed=True)
+                self._take(caller, arguments(caller), app, resumed=True)
         # What a former owner made for the calls that we hold is nobody's any more.
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.call_id in self._legs}
         await self._remove(held)
@@ -252,7 +279,7 @@ class AsteriskPbx:
         wait_s = settings.orphan_grace_s
         while True:
             try:
-                orphans = (await self._list()).orphans(self._tokens())
+                orphans = (await self._list(self.app)).orphans(self._tokens())
                 await self._remove({i: n for i, n in orphans.items() if i in suspects})
                 suspects = {i: n for i, n in orphans.items() if i not in suspects}
                 wait_s = settings.orphan_grace_s if suspects else settings.sweep_s
@@ -289,10 +316,6 @@ class AsteriskPbx:
                 log.debug("%s", error)
             else:
                 log.error("a task of the PBX failed", exc_info=error)
-
-
-class _Taken(Exception):  # noqa: N818  (never leaves this module)
-    """Our application's name belongs to another WebSocket now."""
 
 
 def _nobody(leg: Leg) -> None:

@@ -56,9 +56,10 @@ class Hold:
 class HungUp:
     """The call left us. The last event of a leg, and always comes, once."""
 
-    cause: Literal["hangup", "left", "lost", "taken"]
+    cause: Literal["hangup", "left", "lost", "taken", "moved"]
     """Hung up by either side; went on elsewhere in the PBX (our own transfer or leave, or somebody
-    else's); ended while we had no connection to the PBX; another program took all our calls."""
+    else's); ended while we had no connection to the PBX; another program took all our calls;
+    another worker owns the call now (`Leg.forget`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,37 @@ class MediaLost:
 PbxEvent = Dtmf | Hold | HungUp | MediaLost
 
 
+class Owner(Protocol):
+    """Says whether calls are still ours, where several workers serve one PBX."""
+
+    async def sure(self) -> None:
+        """Returns when it is known which calls are ours: mostly at once."""
+
+    async def mine(self, call_id: str) -> bool:
+        """Whether a call is ours that seems to be over: it may have been taken over."""
+
+
 class Leg(Protocol):
     """One call, as the PBX sees it."""
 
     incoming: Incoming
     events: asyncio.Queue[PbxEvent]
+
+    @property
+    def handles(self) -> Mapping[str, str]:
+        """What was made for the call so far, for `Pbx.adopt` in another process: `bridge_id`,
+        `media_id`, `net_s`."""
+
+    def forget(self) -> None:
+        """Another worker owns the call: send nothing more for it, take nothing away. `HungUp`
+        with cause `moved` follows."""
+
+    async def pass_on(self, worker: str) -> None:
+        """Move the caller, for whom nothing was made yet, to another worker of this PBX.
+
+        Raises:
+            PbxRefused: he is still here.
+        """
 
     async def answer(self) -> None:
         """Answer the caller. Does nothing to a call that is answered."""
@@ -149,6 +176,19 @@ class Pbx(Protocol):
         Raises:
             PbxRefused: another program has taken our place; every leg was told `HungUp("taken")`.
         """
+
+    def door(self, is_open: bool) -> None:
+        """Hold the front door (new calls come to us), or leave it to another worker."""
+
+    async def adopt(self, incoming: Incoming, handles: Mapping[str, str]) -> Leg:
+        """Bring a call over from a worker that is gone, with what that worker made for it.
+
+        Raises:
+            PbxGone: the caller has hung up meanwhile; what was made is taken away.
+        """
+
+    async def send_home(self, call_id: str, worker: str) -> None:
+        """Have a caller who is in nobody's application, or ours, moved to his living owner's."""
 
     async def close(self) -> None:
         """End what `release` has still to do (bounded), then connections. Calls stay."""

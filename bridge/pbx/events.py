@@ -37,11 +37,22 @@ class Started:
 
     channel: Channel
     args: tuple[str, ...]
+    app: str = ""
+    """Of ours, which it entered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A channel left our Stasis application, whatever the way."""
+
+    channel_id: str
+    app: str = ""
+    """Of ours, which it left; it may have been moved to another of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveFailed:
+    """A channel that was to be moved to another application is still in ours."""
 
     channel_id: str
 
@@ -73,7 +84,7 @@ class Replaced:
     """Another WebSocket took our application's name: we get no events any more."""
 
 
-AriEvent = Started | Ended | HangupRequested | Destroyed | Told | Replaced
+AriEvent = Started | Ended | HangupRequested | Destroyed | Told | Replaced | MoveFailed
 
 
 def parse(text: str) -> AriEvent | None:
@@ -111,8 +122,11 @@ def channel(table: dict[str, Any]) -> Channel:
 
 
 _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent]] = {
-    "StasisStart": lambda m: Started(channel(m["channel"]), tuple(m.get("args", ()))),
-    "StasisEnd": lambda m: Ended(m["channel"]["id"]),
+    "StasisStart": lambda m: Started(
+        channel(m["channel"]), tuple(m.get("args", ())), m.get("application", "")
+    ),
+    "StasisEnd": lambda m: Ended(m["channel"]["id"], m.get("application", "")),
+    "ApplicationMoveFailed": lambda m: MoveFailed(m["channel"]["id"]),
     "ChannelHangupRequest": lambda m: HangupRequested(m["channel"]["id"]),
     "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"]),
     "ChannelDtmfReceived": lambda m: Told(

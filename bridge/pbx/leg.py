@@ -23,8 +23,8 @@ from typing import Any, Final, Literal
 from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
 from bridge.pbx.ari import Ari, Dropped
 from bridge.pbx.backoff import Backoff
-from bridge.pbx.base import Address, Codec, HungUp, Incoming, MediaLost, PbxEvent
-from bridge.pbx.names import FORMATS, Name, new_token
+from bridge.pbx.base import Address, Codec, HungUp, Incoming, MediaLost, Owner, PbxEvent
+from bridge.pbx.names import FORMATS, Name, app_of, new_token, parse_name
 from bridge.pbx.settings import AsteriskSettings
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,19 @@ class AsteriskLeg:
     """One call: a `Leg`. Made by `AsteriskPbx`, which also tells it what Asterisk tells."""
 
     def __init__(
-        self, ari: Ari, settings: AsteriskSettings, incoming: Incoming, spawn: Spawn
+        self,
+        ari: Ari,
+        settings: AsteriskSettings,
+        incoming: Incoming,
+        spawn: Spawn,
+        owner: Owner | None = None,
+        app: str = "",
     ) -> None:
         self.incoming = incoming
+        self.app = app or settings.app
+        """The application that the caller is in."""
+        self.home = self.app
+        """Our own application."""
         self.events: asyncio.Queue[PbxEvent] = asyncio.Queue()
         self.token = new_token()
         self.ended: str | None = None
@@ -55,6 +65,10 @@ class AsteriskLeg:
         self._ari = ari
         self._settings = settings
         self._spawn = spawn
+        self._owner = owner or _Sole()
+        self._forgotten = False
+        self._arrived = asyncio.Event()
+        self._move_failed = False
         self._hangup_requested = False
         self._sent_away = False
         self._making: set[asyncio.Task[Any]] = set()
@@ -81,7 +95,7 @@ class AsteriskLeg:
         """The channel is being hung up, so its leaving is no transfer."""
         self._hangup_requested = True
 
-    def end(self, cause: Literal["hangup", "left", "lost", "taken"] | None = None) -> None:
+    def end(self, cause: Literal["hangup", "left", "lost", "taken", "moved"] | None = None) -> None:
         """The caller's channel left us."""
         if self.ended is None:
             cause = cause or ("hangup" if self._hangup_requested else "left")
@@ -109,6 +123,16 @@ class AsteriskLeg:
             self._sent_away = False
             self._releasing = self._spawn(self._release())
 
+    def arrived(self, app: str) -> None:
+        """The caller's channel entered an application of ours."""
+        self.app = app
+        self._arrived.set()
+
+    def move_failed(self) -> None:
+        """The caller's channel could not be moved away."""
+        self._move_failed = True
+        self._changed.set()
+
     @property
     def media_channel(self) -> tuple[str, int] | None:
         """Id and number of the external-media channel that must be there now."""
@@ -117,6 +141,74 @@ class AsteriskLeg:
         return None
 
     # The port.
+
+    @property
+    def handles(self) -> Mapping[str, str]:
+        """What was made for the call so far."""
+        made: dict[str, str] = {}
+        if self._bridge == "made":
+            made["bridge_id"] = self._bridge_id
+        if self._media in ("coming", "up"):
+            made["media_id"] = self._media_id(self._media_n)
+        if self._net_before is not None:
+            made["net_s"] = f"{self._net_before[0]:.3f}"
+        return made
+
+    def forget(self) -> None:
+        """Another worker owns the call: keep our hands off it."""
+        self._forgotten = True
+        self.end("moved")
+
+    async def pass_on(self, worker: str) -> None:
+        """Move the caller to another worker; a 204 is no success, his leaving us is."""
+        await self._do(
+            "channels.move",
+            app=app_of(self._settings.app, worker),
+            appArgs=",".join(self.incoming.args),
+        )
+        try:
+            async with asyncio.timeout(self._settings.move_timeout_s):
+                while self.ended is None and not self._move_failed:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            self._move_failed = True
+        if self._move_failed and self.ended is None:
+            self._move_failed = False
+            raise PbxRefused(f"Asterisk could not move the call to worker {worker}")
+        self._forgotten = True
+
+    async def fetch(self, handles: Mapping[str, str]) -> None:
+        """Bring the call over, with what its former owner made. Raises `PbxGone`."""
+        name = parse_name(handles.get("media_id", ""))
+        if name is not None and name.n is not None:
+            self.token, self._media_n, self._media = name.token, name.n, "coming"
+        if handles.get("bridge_id"):
+            self._bridge = "made"
+        if handles.get("net_s"):
+            self._net_before = (float(handles["net_s"]), asyncio.get_running_loop().time())
+        await _all(self._fetch_caller(), self._fetch_media())
+
+    async def _fetch_caller(self) -> None:
+        await self._do("channels.move", app=self.home, appArgs="resume")
+        try:
+            await asyncio.wait_for(self._arrived.wait(), self._settings.move_timeout_s)
+        except TimeoutError:
+            raise PbxGone("the caller did not arrive: hung up meanwhile") from None
+
+    async def _fetch_media(self) -> None:
+        if self._media != "coming":
+            return
+        try:
+            await self._call(
+                "channels.move",
+                channelId=self._media_id(self._media_n),
+                app=self.home,
+                appArgs="resume",
+            )
+            await self._media_is_up()
+        except (PbxGone, PbxRefused):
+            self.media_ended(self._media_n)
 
     async def answer(self) -> None:
         """Answer the caller."""
@@ -137,7 +229,7 @@ class AsteriskLeg:
         await self._media_is_up()
         both = [self.incoming.call_id, self._media_id(self._media_n)]
         try:
-            await self._ari.call("bridges.addChannel", bridgeId=self._bridge_id, channel=both)
+            await self._call("bridges.addChannel", bridgeId=self._bridge_id, channel=both)
         except PbxGone:
             if self.ended is None and self._media == "ended":
                 raise PbxRefused("Asterisk ended the external media: see its log") from None
@@ -174,7 +266,7 @@ class AsteriskLeg:
     async def hang_up(self) -> None:
         """End the call."""
         if self.ended is None:
-            await self._ari.call("channels.hangup", channelId=self.incoming.call_id, ok=(404,))
+            await self._call("channels.hangup", channelId=self.incoming.call_id, ok=(404,))
             self._sent_away = True
 
     async def get_variable(self, name: str) -> str | None:
@@ -220,19 +312,24 @@ class AsteriskLeg:
 
     async def _do(self, operation: str, ok: tuple[int, ...] = (), **parameters: Any) -> Any:
         self._check()
-        return await self._ari.call(operation, ok=ok, channelId=self.incoming.call_id, **parameters)
+        return await self._call(operation, ok=ok, channelId=self.incoming.call_id, **parameters)
+
+    async def _call(self, operation: str, **parameters: Any) -> Any:
+        """Every command of ours for this call goes through here: none once it is another's."""
+        await self._owner.sure()
+        if self._forgotten:
+            raise PbxGone("another worker owns the call")
+        return await self._ari.call(operation, **parameters)
 
     async def _make(self, to: Address, codec: Codec) -> Address:
         if self._media not in ("none", "ended"):  # never two voices in one mixing bridge
-            await self._ari.call(
-                "channels.hangup", channelId=self._media_id(self._media_n), ok=(404,)
-            )
+            await self._call("channels.hangup", channelId=self._media_id(self._media_n), ok=(404,))
         if self._bridge == "made":
             return await self._make_media(to, codec)
         self._bridge = "tried"
         address, _, _ = await _all(
             self._make_media(to, codec),
-            self._ari.call(
+            self._call(
                 "bridges.createWithId",
                 bridgeId=self._bridge_id,
                 name=self._bridge_id,
@@ -250,11 +347,11 @@ class AsteriskLeg:
             self._media_n += 1
             self._media = "asked"
             try:
-                made = await self._ari.call(
+                made = await self._call(
                     "channels.externalMedia",
                     again=False,  # the same id twice is a 500: the next try takes the next id
                     channelId=self._media_id(self._media_n),
-                    app=self._settings.app,
+                    app=self.home,
                     external_host=f"{host}:{to[1]}",
                     format=FORMATS[codec],
                     variables={_NET: str(self._settings.max_call_s)},
@@ -316,6 +413,11 @@ class AsteriskLeg:
     async def _release(self) -> None:
         if self._making:
             await asyncio.wait(self._making)
+        if not self._forgotten and not await self._owner.mine(self.incoming.call_id):
+            log.warning("call %s was taken over: leaving it alone", self.incoming.call_id)
+            self._forgotten = True
+        if self._forgotten:
+            return
         if self.ended is None and not self._sent_away:
             await self._persist(self._send_on)
         await asyncio.gather(
@@ -328,14 +430,12 @@ class AsteriskLeg:
     async def _send_on(self) -> None:
         call_id = self.incoming.call_id
         if self._net_before is not None:
-            await self._ari.call(
-                "channels.setChannelVar", channelId=call_id, variable=_NET, value="0"
-            )
-        await self._ari.call("channels.continueInDialplan", channelId=call_id)
+            await self._call("channels.setChannelVar", channelId=call_id, variable=_NET, value="0")
+        await self._call("channels.continueInDialplan", channelId=call_id)
         log.info("call %s goes on in the dialplan", call_id)
 
     def _removal(self, operation: str, **thing: Any) -> Callable[[], Awaitable[None]]:
-        return lambda: self._ari.call(operation, ok=(404,), **thing)
+        return lambda: self._call(operation, ok=(404,), **thing)
 
     async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, again and again while Asterisk does not answer; what is left then is swept."""
@@ -360,6 +460,16 @@ class AsteriskLeg:
                     )
                     return None
                 await asyncio.sleep(wait_s)
+
+
+class _Sole:
+    """The owner of everything, where there is one worker only."""
+
+    async def sure(self) -> None:
+        return None
+
+    async def mine(self, call_id: str) -> bool:
+        return True
 
 
 async def _all(*work: Awaitable[Any]) -> list[Any]:

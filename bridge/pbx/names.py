@@ -39,6 +39,11 @@ class Name:
         return f"{PREFIX}{self.call_id}-{self.token}{tail}"
 
 
+def app_of(door: str, worker: str) -> str:
+    """The Stasis application of one worker; `door` is the one that the dialplan names."""
+    return f"{door}-{worker}"
+
+
 def new_token() -> str:
     """A token for a new leg: six hexadecimal digits."""
     return secrets.token_hex(3)

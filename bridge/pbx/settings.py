@@ -27,6 +27,8 @@ class AsteriskSettings:
     reconnect_most_s: float = 2.0
     media_timeout_s: float = 5.0
     """How long an external-media channel may take to come up (usual: 3 ms)."""
+    move_timeout_s: float = 2.0
+    """How long a channel may take from one worker to another (usual: 11 ms)."""
     release_timeout_s: float = 30.0
     """How long to go on trying to take away a call's things while Asterisk does not answer."""
     orphan_grace_s: float = 15.0

@@ -1,7 +1,9 @@
-"""The port to the session store, as a call sees it."""
+"""The ports to the session store and to the leases, as calls and the reconciler see them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.sessions.model import Line, Record
@@ -10,14 +12,59 @@ from bridge.sessions.model import Line, Record
 class Store(Protocol):
     """Remembers calls. Writes return at once and are carried out in order behind the scenes."""
 
+    def begin(self, call_id: str) -> None:
+        """A new call, ours from here on; whoever owned one of that name before has lost it."""
+
+    def adopt(self, record: Record, lines: list[Line]) -> None:
+        """A call that was claimed for us, with its transcript: it goes on with `put` and `say`."""
+
+    def forget(self, call_id: str) -> None:
+        """Write nothing more of a call: it is another's."""
+
     def put(self, call_id: str, **fields: str | float) -> None:
-        """Set fields of the call's record, by their names in `Record`."""
+        """Set fields of the call's record, by their names in `Record`. Of our own calls only."""
 
     def say(self, call_id: str, line: Line) -> None:
-        """Add a line to the call's transcript."""
+        """Add a line to the call's transcript. Of our own calls only."""
 
     async def load(self, call_id: str) -> Record | None:
         """The call's record, if there is one. Raises `StoreUnreachable`."""
 
     async def transcript(self, call_id: str) -> list[Line]:
         """The call's transcript so far. Raises `StoreUnreachable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A worker, as the registry knows it."""
+
+    name: str
+    alive: bool
+    """Its lease runs, by Redis' own time."""
+    started: float
+    load: int
+    """Calls that it owns."""
+    takes: bool
+    """It takes calls (it isn't draining)."""
+    place: str = ""
+    """The runtime directory and host whose media process it uses."""
+
+
+class Leases(Protocol):
+    """Who is there, who owns what. All raise `StoreUnreachable`: no decision without Redis."""
+
+    name: str
+    members: Mapping[str, Member]
+    """As of the last beat, ourselves included."""
+
+    async def live(self) -> Mapping[str, str]:
+        """The owner of every call that hasn't ended."""
+
+    async def claim(self, call_id: str, owner: str) -> Record | None:
+        """Make a call ours that still is `owner`'s; None if it isn't."""
+
+    async def bury(self, worker: str) -> None:
+        """Take a dead worker off the lists."""
+
+    async def owners(self, call_ids: Collection[str]) -> Mapping[str, str]:
+        """Present owner of each call that has a record and hasn't ended."""

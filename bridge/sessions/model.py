@@ -5,6 +5,7 @@ A call is one hash and one stream; their names share a hash tag, so a Cluster ke
     ari-bridge:{ID}:call         hash    the `Record`, one field each, as text
     ari-bridge:{ID}:transcript   stream  one `Line` an entry, in order, agent text as heard
     ari-bridge:calls             zset    every call that is still stored, by the time it began
+    ari-bridge:live              hash    the owner of every call that hasn't ended
 
 Both carry `v`, the version of their form. Times are seconds since the epoch. An ended call stays
 for `RedisSettings.keep_ended_s`.
@@ -20,6 +21,7 @@ from typing import Literal
 FORM = "1"
 PREFIX = "ari-bridge"
 INDEX = f"{PREFIX}:calls"
+LIVE = f"{PREFIX}:live"
 
 Role = Literal["caller", "agent", "dtmf", "event"]
 State = Literal["setup", "talking", "ended"]
@@ -43,7 +45,19 @@ class Record:
     agent: str = ""
     engine: str = ""
     worker: str = ""
+    """The owner. Every write carries the owner's `fence`; one lower than stored is refused."""
+    fence: int = 0
     pbx: str = ""
+    bridge_id: str = ""
+    """The mixing bridge that was made for the call."""
+    media_id: str = ""
+    """The external-media channel that was made for the call."""
+    net_s: str = ""
+    """The time limit that the PBX had for the call before we set ours, s; empty: not changed."""
+    rate: int = 0
+    """The engine's sample rate, Hz; 0 until the conversation has begun."""
+    progress: str = ""
+    """A `bridge.sessions.progress.Progress`."""
     caller: str = ""
     dialed: str = ""
     codec: str = ""
@@ -60,9 +74,10 @@ class Record:
     def from_fields(cls, fields: Mapping[str, str]) -> Record:
         """Read a hash back; fields of a newer form that we don't know are left alone."""
         known = {f.name: f.type for f in dataclasses.fields(cls)}
+        read = {"float": float, "int": int}
         return cls(
             **{
-                name: float(text) if known[name] == "float" else text  # type: ignore[arg-type]
+                name: read.get(str(known[name]), str)(text)
                 for name, text in fields.items()
                 if name in known
             }

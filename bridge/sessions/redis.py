@@ -5,6 +5,10 @@ pipeline at a time. If Redis is slow or away, what gathers is merged call by cal
 value counts) and kept in order, up to `max_pending_lines` transcript lines; beyond that the oldest
 lines of the call with the most are given up, with a line in the log. A batch whose answer got lost
 is sent again: transcript lines carry rising stream ids, and one that Redis has is passed over.
+
+Every write carries the fencing token with which we own the call. Redis refuses one that is lower
+than the record's (another worker owns the call now: `on_lost` is told, and nothing more is written
+of it). If Redis has come back empty, the record is written anew from the copy that is kept here.
 """
 
 from __future__ import annotations
@@ -13,22 +17,35 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import redis.asyncio
 import redis.exceptions
 
 from bridge.errors import StoreUnreachable
-from bridge.sessions.model import FORM, INDEX, Line, Record, call_key, transcript_key
+from bridge.sessions.model import FORM, INDEX, LIVE, Line, Record, call_key, transcript_key
 
 log = logging.getLogger(__name__)
 
 # One call's batch, atomically. A line whose id is not above the stream's last one was stored by an
-# earlier try. KEYS: hash, stream. ARGV: ttl in s (0: keep), number of fields, name, value, ...,
-# then for each line: id, number of its fields, name, value, ...
+# earlier try. KEYS: hash, stream. ARGV: ttl in s, fence (0: the call is new to us, whoever had it),
+# 1 if the record may be missing, number of fields, name, value, ..., then for each line: id, number
+# of its fields, name, value, ... Gives what came of it (0 refused: another owner's; 1 written;
+# 2 nothing written: the record is missing, send all of it) and the fence.
 _WRITE = """
-local at = 3
-local n = tonumber(ARGV[2])
+local fence = tonumber(ARGV[2])
+local stored = tonumber(redis.call('HGET', KEYS[1], 'fence') or '0')
+if fence == 0 then
+  fence = stored + 1
+elseif stored > fence then
+  return {0, stored}
+elseif stored == 0 and ARGV[3] == '0' then
+  return {2, fence}
+end
+redis.call('HSET', KEYS[1], 'fence', fence)
+local at = 5
+local n = tonumber(ARGV[4])
 if n > 0 then
   redis.call('HSET', KEYS[1], unpack(ARGV, at, at + 2 * n - 1))
   at = at + 2 * n
@@ -49,11 +66,11 @@ while at <= #ARGV do
   end
   at = at + 2 + 2 * count
 end
-if tonumber(ARGV[1]) > 0 then
-  redis.call('EXPIRE', KEYS[1], ARGV[1])
-  redis.call('EXPIRE', KEYS[2], ARGV[1])
-end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return {1, fence}
 """
+_REFUSED, _WRITTEN, _MISSING = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -71,10 +88,26 @@ class RedisSettings:
     """Transcript lines kept in memory while Redis is away."""
 
 
+_KEEP_LINES = 500
+"""Of each living call, for a Redis that comes back empty."""
+
+
 @dataclass(slots=True)
 class _Pending:
     fields: dict[str, str] = field(default_factory=dict)
     lines: deque[tuple[str, Line]] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A call that we own, and a copy of its record."""
+
+    fence: int = 0
+    stored: bool = False
+    """Redis has confirmed a write of it."""
+    fields: dict[str, str] = field(default_factory=dict)
+    lines: deque[tuple[str, Line]] = field(default_factory=lambda: deque(maxlen=_KEEP_LINES))
+    last_id: tuple[int, int] = (0, 0)
 
 
 class RedisStore:
@@ -90,8 +123,10 @@ class RedisStore:
             socket_connect_timeout=settings.timeout_s,
         )
         self._write = self._redis.register_script(_WRITE)
+        self.on_lost: Callable[[str], None] = lambda call_id: None
+        """Told of a call that another worker owns now."""
         self._pending: dict[str, _Pending] = {}
-        self._last_id: dict[str, tuple[int, int]] = {}
+        self._owned: dict[str, _Owned] = {}
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,23 +152,51 @@ class RedisStore:
 
     # Writing --------------------------------------------------------------------------------------
 
+    def begin(self, call_id: str) -> None:
+        """See `Store.begin`."""
+        self._owned[call_id] = _Owned()
+
     def put(self, call_id: str, **fields: str | float) -> None:
         """See `Store.put`."""
-        self._of(call_id).fields.update({name: _text(value) for name, value in fields.items()})
+        if (own := self._owned.get(call_id)) is None:
+            return
+        texts = {name: _text(value) for name, value in fields.items()}
+        own.fields.update(texts)
+        self._of(call_id).fields.update(texts)
 
     def say(self, call_id: str, line: Line) -> None:
         """See `Store.say`."""
-        lines = self._of(call_id).lines
+        if (own := self._owned.get(call_id)) is None:
+            return
         ms, seq = int(line.at * 1000), 0
-        last = self._last_id.get(call_id, (0, 0))
-        if (ms, seq) <= last:  # ids must rise, even when the wall clock steps back
-            ms, seq = last[0], last[1] + 1
-        self._last_id[call_id] = (ms, seq)
-        lines.append((f"{ms}-{seq}", line))
+        if (ms, seq) <= own.last_id:  # ids must rise, even when the wall clock steps back
+            ms, seq = own.last_id[0], own.last_id[1] + 1
+        own.last_id = (ms, seq)
+        entry = (f"{ms}-{seq}", line)
+        own.lines.append(entry)
+        self._of(call_id).lines.append(entry)
         if sum(len(p.lines) for p in self._pending.values()) > self.settings.max_pending_lines:
             longest = max(self._pending.values(), key=lambda p: len(p.lines))
             longest.lines.popleft()
             log.error("Redis has been away too long: giving up the oldest transcript lines")
+
+    def adopt(self, record: Record, lines: list[Line]) -> None:
+        """A call that was claimed for us: its record goes on with `put` and `say`."""
+        own = self._owned[record.call_id] = _Owned(fence=record.fence, stored=True)
+        own.fields = {
+            name: _text(value)
+            for name in Record.__dataclass_fields__
+            if name != "fence" and (value := getattr(record, name))
+        }
+        for line in lines:
+            ms = max(int(line.at * 1000), own.last_id[0])
+            own.last_id = (ms, own.last_id[1] + 1)
+            own.lines.append((f"{ms}-{own.last_id[1]}", line))
+
+    def forget(self, call_id: str) -> None:
+        """Write nothing more of a call that is another's."""
+        self._owned.pop(call_id, None)
+        self._pending.pop(call_id, None)
 
     async def run(self) -> None:
         """Write what gathers, until cancelled."""
@@ -173,26 +236,61 @@ class RedisStore:
         return self._pending.setdefault(call_id, _Pending())
 
     async def _send(self, batch: dict[str, _Pending]) -> None:
+        batch = {call_id: p for call_id, p in batch.items() if call_id in self._owned}
+        if not batch:
+            return
         async with self._redis.pipeline(transaction=False) as pipe:
             for call_id, pending in batch.items():
+                own = self._owned[call_id]
                 fields = pending.fields
                 ended = fields.get("state") == "ended"
                 ttl = self.settings.keep_ended_s if ended else self.settings.keep_silent_s
                 if fields:
                     fields = {"v": FORM, "call_id": call_id, **fields}
-                args: list[str] = [str(ttl), str(len(fields)), *_flat(fields)]
+                args = [str(ttl), str(own.fence), str(int(not own.stored))]
+                args += [str(len(fields)), *_flat(fields)]
                 for stream_id, line in pending.lines:
                     entry = line.fields()
                     args += [stream_id, str(len(entry)), *_flat(entry)]
                 keys = [call_key(call_id), transcript_key(call_id)]
                 await self._write(keys=keys, args=args, client=pipe)
+            answers: list[list[int]] = await pipe.execute()
+        written: dict[str, _Pending] = {}
+        for (call_id, pending), (answer, fence) in zip(batch.items(), answers, strict=True):
+            if call_id not in self._owned:
+                continue
+            own = self._owned[call_id]
+            if answer == _WRITTEN:
+                own.fence, own.stored = fence, True
+                written[call_id] = pending
+            elif answer == _MISSING:
+                log.warning("Redis has lost call %s: writing it again", call_id)
+                own.stored = False
+                again = self._of(call_id)
+                again.fields = {**own.fields}
+                again.lines = deque(own.lines)
+            else:
+                log.warning("call %s is another worker's now", call_id)
+                self.forget(call_id)
+                self.on_lost(call_id)
+        await self._index(written)
+
+    async def _index(self, written: dict[str, _Pending]) -> None:
+        """Keep the lists of calls in line with what was written."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for call_id, pending in written.items():
+                fields = pending.fields
                 if "started" in fields:
                     pipe.zadd(INDEX, {call_id: float(fields["started"])})
                     oldest = float(fields["started"]) - self.settings.keep_ended_s
                     pipe.zremrangebyscore(INDEX, "-inf", oldest)
-                if ended:
-                    self._last_id.pop(call_id, None)
-            await pipe.execute()
+                if fields.get("state") == "ended":
+                    pipe.hdel(LIVE, call_id)
+                    self._owned.pop(call_id, None)
+                elif "worker" in fields:
+                    pipe.hset(LIVE, call_id, fields["worker"])
+            if len(pipe):
+                await pipe.execute()
 
     def _take_back(self, batch: dict[str, _Pending]) -> None:
         for call_id, newer in self._pending.items():

@@ -39,6 +39,7 @@ async def test_a_call_is_read_back_as_it_was_written(server):
     async with storing(server.url) as store:
         await store.connect()
         assert store.version.count(".") == 2
+        store.begin("a")
         store.put("a", agent="demo", state="talking", started=12.5)
         for line in lines(50):
             store.say("a", line)
@@ -52,6 +53,7 @@ async def test_a_call_is_read_back_as_it_was_written(server):
 
 async def test_an_ended_call_is_kept_for_a_while_only(server):
     async with storing(server.url, keep_ended_s=1000, keep_silent_s=9000) as store:
+        store.begin("a")
         store.put("a", state="talking", started=1.0)
         store.say("a", Line(1.0, "caller", "hello"))
         await store.flush(5)
@@ -64,6 +66,7 @@ async def test_an_ended_call_is_kept_for_a_while_only(server):
 
 async def test_lines_keep_their_order_when_the_clock_steps_back(server):
     async with storing(server.url) as store:
+        store.begin("a")
         told = [Line(at, "caller", str(at)) for at in (50.0, 40.0, 45.0, 50.001)]
         for line in told:
             store.say("a", line)
@@ -73,6 +76,7 @@ async def test_lines_keep_their_order_when_the_clock_steps_back(server):
 
 async def test_a_batch_sent_twice_is_stored_once(server):
     async with storing(server.url) as store:
+        store.begin("a")
         store.put("a", started=1.0)
         for line in lines(4):
             store.say("a", line)
@@ -85,6 +89,7 @@ async def test_a_batch_sent_twice_is_stored_once(server):
 
 async def test_redis_away_loses_nothing(server):
     async with storing(server.url, timeout_s=0.3) as store:
+        store.begin("a")
         store.put("a", state="talking", agent="demo")
         store.say("a", lines(1)[0])
         assert await store.flush(5)
@@ -96,15 +101,17 @@ async def test_redis_away_loses_nothing(server):
         assert not await store.flush(0.5)
         with pytest.raises(StoreUnreachable):
             await store.load("a")
-        server.restart()  # comes back empty: what was not confirmed is all there
+        server.restart()  # comes back empty: all of the call is written again
         assert await store.flush(10)
-        assert await store.transcript("a") == lines(20, first=1)
-        assert (await store.load("a")).state == "ended"
+        assert await store.transcript("a") == lines(21)
+        record = await store.load("a")
+        assert (record.state, record.agent) == ("ended", "demo")
 
 
 async def test_memory_is_bounded_while_redis_is_away(server, caplog):
     server.kill()
     async with storing(server.url, timeout_s=0.2, max_pending_lines=10) as store:
+        store.begin("a")
         for line in lines(30):
             store.say("a", line)
         assert [line.text for _, line in store._pending["a"].lines] == [

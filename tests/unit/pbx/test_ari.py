@@ -232,7 +232,7 @@ async def test_before_it_is_open_nothing_can_be_reached():
     with pytest.raises(PbxUnreachable, match="not connected"):
         await ari.call("channels.list")
     with pytest.raises(PbxUnreachable, match="not connected"):
-        await ari.events()
+        await ari.events("app")
 
 
 def test_every_operation_of_ours_is_looked_for_at_the_start():

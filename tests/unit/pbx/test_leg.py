@@ -181,7 +181,7 @@ async def test_what_is_no_event_is_survived(caplog):
     pbx = AsteriskPbx(AsteriskSettings())
     leg = leg_of()
     pbx._legs = {"1.1": leg}
-    await pbx._read(
+    await pbx._listener("ari-bridge", print)._read(
         Socket(
             "{",
             "[]",

@@ -1,0 +1,113 @@
+"""The events WebSocket of one Stasis application: opened, read, and opened again for ever.
+
+    run ─▶ connect ─▶ events WebSocket ─▶ event filter ─▶ reconcile ─▶ on_up(True) ─▶ read events
+     ▲                                                                                   │ lost
+     └────────────── on_up(False), backoff ◀──────────────────────────────────────────────┘
+
+The WebSocket is read by one loop that never waits: what it reads goes to `on_event` at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
+from bridge.pbx.ari import Ari
+from bridge.pbx.backoff import Backoff
+from bridge.pbx.events import TYPES, AriEvent, Replaced, parse
+from bridge.pbx.settings import AsteriskSettings
+
+log = logging.getLogger(__name__)
+
+
+class Taken(Exception):  # noqa: N818  (never leaves the package)
+    """The application's name belongs to another WebSocket now."""
+
+
+class Listener:
+    """One application's events."""
+
+    def __init__(
+        self,
+        ari: Ari,
+        settings: AsteriskSettings,
+        app: str,
+        on_event: Callable[[AriEvent], None],
+        reconcile: Callable[[], Awaitable[None]],
+        on_up: Callable[[bool], None],
+    ) -> None:
+        """Nothing happens before `run`.
+
+        Args:
+            ari: opened here if it isn't yet.
+            settings: patience.
+            app: the application's name.
+            on_event: told of each event; must not block.
+            reconcile: brings what we know in line with what there is, before any event is read.
+            on_up: told when events flow (True), and when they don't (False).
+        """
+        self.app = app
+        self._ari, self._settings = ari, settings
+        self._on_event, self._reconcile, self._on_up = on_event, reconcile, on_up
+        self._served = False
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises `Taken`."""
+        settings = self._settings
+        clock = asyncio.get_running_loop().time
+        backoff = Backoff(settings.reconnect_first_s, settings.reconnect_most_s)
+        told = ""
+        while True:
+            began, self._served = clock(), False
+            try:
+                if not self._ari.is_open:
+                    await self._ari.open()
+                await self._serve()
+                reason = f"Asterisk at {settings.url} closed the events WebSocket of '{self.app}'"
+            except (PbxUnreachable, PbxRefused, PbxGone) as error:
+                reason = str(error)
+            if self._served:
+                told = ""
+                if clock() - began > settings.reconnect_most_s:  # else it would be a busy loop
+                    backoff.reset()
+            if reason != told:  # once, not at every try
+                log.warning("%s; trying again", reason)
+                told = reason
+            await asyncio.sleep(backoff.next_s())
+
+    async def _serve(self) -> None:
+        """One connection, from its opening to its end."""
+        socket = await self._ari.events(self.app)
+        try:
+            await self._ari.call(
+                "applications.filter",
+                applicationName=self.app,
+                filter={"allowed": [{"type": name} for name in TYPES]},
+            )
+            await self._reconcile()
+            self._served = True
+            self._on_up(True)
+            try:
+                await self._read(socket)
+            finally:
+                self._on_up(False)
+        finally:
+            await socket.close()
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                continue  # an ERROR is followed by the end
+            try:
+                event = parse(message.data)
+            except ValueError as error:
+                log.warning("Asterisk sent an event that can't be understood: %s", error)
+                continue
+            if isinstance(event, Replaced):
+                raise Taken
+            if event is not None:
+                self._on_event(event)

@@ -1,0 +1,264 @@
+"""Leases in Redis, with fencing tokens: the front door, each worker, each call.
+
+    ari-bridge:{workers}:until   zset  each worker, by when its lease ends (ms, Redis' own time)
+    ari-bridge:{workers}:about   hash  each worker, what it says of itself (JSON)
+    ari-bridge:{workers}:door    hash  who holds the front door, until when, and the token
+
+One script, `_BEAT`, renews all of a worker's leases and tells it who else is there, in one round
+trip. A call's lease has no time of its own: it lasts as long as its owner's, and what a call's
+record holds (`worker`, `fence`) says who that is. So a thousand calls cost no renewals.
+
+Dead is who is known to be: a worker whose socket to the media process ended, or whose lease ran
+out in front of somebody who has seen Redis answer in time for a whole ttl. So nobody loses a
+lease because Redis was slow or away. A worker that was itself held up (`SIGSTOP`, a suspended
+machine) notices that when it goes on: `sure` then holds back what it wants to do, until Redis has
+said which calls are still its own, or is found to be away (then owners keep their calls).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+import redis.asyncio
+import redis.exceptions
+
+from bridge.errors import StoreUnreachable
+from bridge.sessions.base import Member
+from bridge.sessions.model import LIVE, PREFIX, Record, call_key
+
+log = logging.getLogger(__name__)
+
+TTL_S = 3.0
+BEAT_S = 0.5
+SLEPT_S = 1.0
+"""Held up for longer than this, a worker makes sure of its calls before it does anything."""
+_TICK_S = 0.1
+
+_UNTIL, _ABOUT, _DOOR = (f"{PREFIX}:{{workers}}:{name}" for name in ("until", "about", "door"))
+
+# KEYS: until, about, door. ARGV: name, ttl in ms, about, 1 if it would hold the front door, 1 if it
+# may take it from a holder whose lease has run out. Gives: 1 if our own lease was there, the
+# door's holder, its token, then for each worker: name, ms that are left of its lease, about.
+_BEAT = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+local door = redis.call('HMGET', KEYS[3], 'holder', 'until', 'fence')
+local holder, ends, fence = door[1] or '', tonumber(door[2] or '0'), tonumber(door[3] or '0')
+if holder == ARGV[1] and ARGV[4] == '0' then
+  holder = ''
+  redis.call('HSET', KEYS[3], 'holder', '')
+elseif ARGV[4] == '1'
+    and (holder == ARGV[1] or holder == '' or (ends < now and ARGV[5] == '1')) then
+  if holder ~= ARGV[1] then
+    fence = fence + 1
+  end
+  holder = ARGV[1]
+  redis.call('HSET', KEYS[3], 'holder', holder, 'until', now + ARGV[2], 'fence', fence)
+end
+local answer = {known, holder, fence}
+local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #all, 2 do
+  answer[#answer + 1] = all[i]
+  answer[#answer + 1] = tonumber(all[i + 1]) - now
+  answer[#answer + 1] = redis.call('HGET', KEYS[2], all[i]) or '{}'
+end
+return answer
+"""
+
+# KEYS: until, about, door. ARGV: name.
+_BURY = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+if redis.call('HGET', KEYS[3], 'holder') == ARGV[1] then
+  redis.call('HSET', KEYS[3], 'holder', '')
+end
+"""
+
+# KEYS: the call's hash. ARGV: whose it must still be, whose it will be. Gives the record, or {}.
+_CLAIM = """
+local owner = redis.call('HGET', KEYS[1], 'worker')
+if owner ~= ARGV[1] or redis.call('HGET', KEYS[1], 'state') == 'ended' then
+  return {}
+end
+redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HSET', KEYS[1], 'worker', ARGV[2])
+return redis.call('HGETALL', KEYS[1])
+"""
+
+
+class RedisLeases:
+    """`Leases` on a Redis server, and our own lease there."""
+
+    def __init__(
+        self, server: redis.asyncio.Redis, name: str, about: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Nothing happens before `beat` or `run`.
+
+        Args:
+            server: with `decode_responses`.
+            name: our own.
+            about: the fields of our `Member` that we say ourselves.
+        """
+        self.name = name
+        self.members: dict[str, Member] = {}
+        self.holds_door = False
+        self.wants_door = True
+        self.door_holder = ""
+        self.on_dead: Callable[[str], None] = lambda worker: None
+        """Told of a worker whose lease has run out, at every beat until it is buried."""
+        self.on_unsure: Callable[[], Awaitable[None]] = _nothing
+        """Has to find out which calls are still ours."""
+        self._server, self._about = server, about
+        self._beat = server.register_script(_BEAT)
+        self._bury = server.register_script(_BURY)
+        self._claim = server.register_script(_CLAIM)
+        self._healthy_since = time.monotonic()
+        self._last_tick = time.monotonic()
+        self._unsure = False
+        self._settled = asyncio.Event()
+        self._settled.set()
+
+    async def run(self) -> None:
+        """Renew and watch until cancelled."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            while True:
+                began = time.monotonic()
+                await self._attempt()
+                await asyncio.sleep(max(0.05, BEAT_S - (time.monotonic() - began)))
+        finally:
+            ticking.cancel()
+
+    async def beat(self) -> None:
+        """Renew all our leases, and learn who is there. Raises `StoreUnreachable`."""
+        began = time.monotonic()
+        healthy = began - self._healthy_since >= TTL_S
+        try:
+            answer = await self._beat(
+                keys=[_UNTIL, _ABOUT, _DOOR],
+                args=[
+                    *(self.name, int(TTL_S * 1000), json.dumps(dict(self._about()))),
+                    *(int(self.wants_door), int(healthy)),
+                ],
+            )
+        except (redis.exceptions.RedisError, OSError) as error:
+            self._healthy_since = time.monotonic()
+            raise StoreUnreachable(f"no lease could be renewed: {error}") from error
+        if time.monotonic() - began > BEAT_S:
+            self._healthy_since = time.monotonic()
+            healthy = False
+        known, self.door_holder, _ = answer[:3]
+        self.holds_door = self.door_holder == self.name
+        if not known and self.members:  # buried alive, or Redis has lost everything
+            self._doubt()
+        self.members = {
+            name: _member(name, left, about)
+            for name, left, about in zip(*(iter(answer[3:]),) * 3, strict=True)
+        }
+        if healthy:
+            for member in self.members.values():
+                if not member.alive:
+                    self.on_dead(member.name)
+
+    async def leave(self) -> None:
+        """Give all our leases back. Raises `StoreUnreachable`."""
+        await self.bury(self.name)
+
+    async def sure(self) -> None:
+        """Return at once, unless we were held up: then when it is known which calls are ours."""
+        self._look()
+        await self._settled.wait()
+
+    # The port -------------------------------------------------------------------------------------
+
+    async def live(self) -> Mapping[str, str]:
+        """See `Leases.live`."""
+        owners: dict[str, str] = await self._ask(self._server.hgetall(LIVE))  # type: ignore[arg-type]
+        return owners
+
+    async def claim(self, call_id: str, owner: str) -> Record | None:
+        """See `Leases.claim`."""
+        flat = await self._ask(self._claim(keys=[call_key(call_id)], args=[owner, self.name]))
+        if not flat:
+            return None
+        await self._ask(self._server.hset(LIVE, call_id, self.name))  # type: ignore[arg-type]
+        return Record.from_fields(dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    async def bury(self, worker: str) -> None:
+        """See `Leases.bury`."""
+        await self._ask(self._bury(keys=[_UNTIL, _ABOUT, _DOOR], args=[worker]))
+        self.members.pop(worker, None)
+
+    async def owners(self, call_ids: Collection[str]) -> Mapping[str, str]:
+        """See `Leases.owners`."""
+        async with self._server.pipeline(transaction=False) as pipe:
+            for call_id in call_ids:
+                pipe.hmget(call_key(call_id), ["worker", "state"])
+            rows = await self._ask(pipe.execute())
+        return {
+            call_id: worker
+            for call_id, (worker, state) in zip(call_ids, rows, strict=True)
+            if worker and state != "ended"
+        }
+
+    # How ------------------------------------------------------------------------------------------
+
+    async def _ask(self, question: Awaitable[Any]) -> Any:
+        try:
+            return await question
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise StoreUnreachable(f"Redis: {error}") from error
+
+    async def _attempt(self) -> None:
+        """One beat; whatever comes of it, who waits in `sure` knows all that can be known."""
+        self._look()
+        try:
+            await self.beat()
+            if self._unsure:
+                await self.on_unsure()
+        except StoreUnreachable as error:
+            log.debug("%s", error)  # the session writer has said that Redis is away
+        self._unsure = False
+        self._settled.set()
+
+    async def _tick(self) -> None:
+        while True:
+            self._look()
+            await asyncio.sleep(_TICK_S)
+
+    def _look(self) -> None:
+        """Were we held up?"""
+        now = time.monotonic()
+        slept, self._last_tick = now - self._last_tick, now
+        if slept > SLEPT_S:
+            log.warning("this process was held up for %.1f s: are its calls still its own?", slept)
+            self._healthy_since = now
+            self._doubt()
+
+    def _doubt(self) -> None:
+        self._unsure = True
+        self._settled.clear()
+
+
+def _member(name: str, left_ms: int, about: str) -> Member:
+    said = json.loads(about)
+    return Member(
+        name=name,
+        alive=int(left_ms) > 0,
+        started=float(said.get("started", 0)),
+        load=int(said.get("load", 0)),
+        takes=bool(said.get("takes", False)),
+        place=str(said.get("place", "")),
+    )
+
+
+async def _nothing() -> None:
+    return None

@@ -1,0 +1,78 @@
+"""How far a call's conversation has got: what its next owner needs to go on in mid-sentence.
+
+One JSON text in the call's record, written with every batch in which it changed (at most
+`NOTE_S` old) and at once when something begins that must not be begun twice. What was *heard* of
+an item is known better by the slot, if that is still there: the figures here are for when it isn't.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+NOTE_S = 0.2
+"""Between two notes of what was heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One piece of agent speech that isn't over. Samples at the engine's rate."""
+
+    item: int
+    text: str
+    queued: int
+    heard: int
+    done: bool
+    """All of its audio was queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool call that isn't done."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+    begun: bool = False
+    """Its effect may have happened: it is not run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the conversation stands."""
+
+    items: tuple[Item, ...] = ()
+    last_item: int = 0
+    """The highest item id given out."""
+    tools: tuple[Tool, ...] = ()
+    replying: bool = False
+    """The engine hasn't said all that it has to say."""
+    given: tuple[str, ...] = ()
+    """Texts of the items that it began in the present reply, those already heard included."""
+    caller: str = ""
+    """The caller's last words, where they aren't in the transcript yet."""
+    turn: int = 0
+    digits: str = ""
+    """Keys pressed since the agent last spoke."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What an engine itself wants kept (session ids, handles)."""
+
+    def to_text(self) -> str:
+        """As one field of the record."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> Progress:
+        """Read it back; what a newer version added is left alone."""
+        table = json.loads(text) if text else {}
+        known = {k: v for k, v in table.items() if k in cls.__dataclass_fields__}
+        items = tuple(Item(**_known(Item, i)) for i in known.pop("items", ()))
+        tools = tuple(Tool(**_known(Tool, t)) for t in known.pop("tools", ()))
+        known["given"] = tuple(known.get("given", ()))
+        return cls(items=items, tools=tools, **known)
+
+
+def _known(cls: type[Item | Tool], table: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in table.items() if k in cls.__dataclass_fields__}
