@@ -1,9 +1,9 @@
 """G.722 at 64 kbit/s (ITU-T G.722), by the package `G722`, bit-exact with the ITU's vectors.
 
-Sub-band ADPCM: 16 kHz samples in, 8 bits a pair of them out, and both ends adapt to what went before.
-So every call has a coder of its own each way, made when it is first used and forgotten by `reset`.
-A decoder that missed packets, or comes anew into a stream (a restarted process), needs nothing but
-the stream itself: its step sizes leak towards the encoder's.
+Sub-band ADPCM: 16 kHz samples in, 8 bits a pair of them out, and both ends adapt to what went
+before. So every call has a coder of its own each way, made when it is first used and forgotten by
+`reset`. A decoder that missed packets, or comes anew into a stream (a restarted process), needs
+nothing but the stream itself: its step sizes leak towards the encoder's.
 
 RFC 3551 4.5.2: the RTP clock is 8000 Hz although the audio is sampled at 16000, by an error of
 history; one octet a clock unit.
@@ -70,6 +70,10 @@ class G722Coder:
                 encoder = self._encoders[call] = G722(SAMPLE_RATE, _BIT_RATE)
             out[row] = np.frombuffer(encoder.encode(pcm[row]), np.uint8)
         return out
+
+    def conceal(self, calls: NDArray[np.intp], samples: int) -> None:
+        """Nothing of its own."""
+        return
 
     def reset(self, call: int) -> None:
         """A stream begins or has ended: forget what came before."""

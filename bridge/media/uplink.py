@@ -286,9 +286,12 @@ class Uplink:
 
 
 def _payload(p: Packets, width: int) -> NDArray[np.uint8]:
-    """Each packet's first `width` payload bytes, (k, width); beyond its own there may be anything."""
+    """Each packet's first `width` payload bytes, (k, width); beyond its own may be anything."""
+    payload: NDArray[np.uint8]
     if (p.offset == p.offset[0]).all():
         begin = int(p.offset[0])
-        return p.buffer[p.row, begin : begin + width]
-    at = np.minimum(p.offset[:, None] + np.arange(width), p.buffer.shape[1] - 1)
-    return p.buffer[p.row[:, None], at]
+        payload = p.buffer[p.row, begin : begin + width]
+    else:
+        at = np.minimum(p.offset[:, None] + np.arange(width), p.buffer.shape[1] - 1)
+        payload = p.buffer[p.row[:, None], at]
+    return payload
