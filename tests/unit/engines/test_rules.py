@@ -173,8 +173,9 @@ def test_deciding_changes_nothing(brain):
     assert brain.decide(Said("words", "where is my order"), Memory()) == first
 
 
-def test_fixed_texts_hold_every_answer_without_a_number(brain):
+def test_fixed_texts_hold_every_answer_that_is_known_in_advance(brain):
     fixed = brain.fixed()
+    assert fixed[-1] == "Order four, two, one, seven is ready."
     assert {
         "We are open nine to six.",
         "Do you want to find us?",
