@@ -25,6 +25,7 @@ from typing import Any
 
 import aiohttp
 
+from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused, PbxUnreachable
 from bridge.pbx.ari import Ari
 from bridge.pbx.backoff import Backoff
@@ -197,7 +198,7 @@ class AsteriskPbx:
     async def _introduce(self, leg: AsteriskLeg) -> None:
         try:
             formats = await leg.get_variable("CHANNEL(audionativeformat)")
-            leg.incoming = replace(leg.incoming, codec=codec_of(formats or ""))
+            leg.incoming = replace(leg.incoming, codec=codec_of(formats or "", usable()))
         except PbxGone:
             pass  # told below, if it is so
         except PbxError as error:
