@@ -171,7 +171,7 @@ class MediaClient:
 
     def player(self, index: int, ring: int, rate: int) -> Player:
         """A player whose audio is resampled together with that of all the others."""
-        line = int(self.slots.columns["t_rate"][index])
+        line = int(self.slots.columns["down_rate"][index])
         bank = None
         if rate != line * 1000:
             kind = (rate, line)

@@ -53,7 +53,7 @@ class Player:
         published at once.
         """
         c = slots.columns
-        self._line = int(c["t_rate"][index]) * 1000
+        self._line = int(c["down_rate"][index]) * 1000
         self._rate = rate
         self._frame = self._line * FRAME_MS // 1000
         self._ring = slots.play[self._line // 1000][index, ring]
