@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +183,32 @@ async def test_asterisk_goes_and_comes_back() -> None:
         assert call.answered
         assert stack.pbx.wait_idle() == []
         assert "Traceback" not in stack.bridge.log()
+
+
+@pytest.mark.parametrize("name", ["media", "worker"])
+async def test_a_process_that_dies_is_started_again(name: str) -> None:
+    """Whoever was on the line is not left in silence, and the next caller is served."""
+    with Stack() as stack:
+        memory = Memory(stack)
+        calling = asyncio.create_task(
+            asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=None)
+        )
+        await until(lambda: memory.record().get("state") == "talking", "the call is up")
+        os.kill(stack.bridge.child(name), signal.SIGKILL)
+        await until(lambda: stack.bridge.log().count("Asterisk is up") == 2, "it serves again")
+        if name == "media":
+            call = await calling
+            assert call.ended_as_expected  # after the dialplan's announcement
+            assert memory.record()["result"] == "shutdown"
+        again = Memory(stack)
+        call = await asyncio.to_thread(sipp.call, stack.pbx, "701", hang_up_after_s=1.0)
+        assert call.answered
+        await until(lambda: again.record().get("state") == "ended", "its session ended")
+        if name == "worker":  # the first caller is served again, by its successor
+            assert memory.record()["state"] == "talking"
+            stack.pbx.cli("channel request hangup all")
+            await calling
+        assert stack.pbx.wait_idle(20.0) == []
 
 
 async def test_the_bridge_stops_in_mid_call_and_the_dialplan_takes_the_caller() -> None:
