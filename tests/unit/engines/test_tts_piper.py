@@ -86,8 +86,18 @@ async def test_audio_comes_in_pieces(tmp_path):
 async def test_two_calls_that_want_the_same_share_it(tmp_path, asked):
     async with running(tmp_path) as piper:
         both = await asyncio.gather(say(piper, "same"), say(piper, "same"))
-    assert [len(b) for b in both] == [4, 4]
-    assert asked() == ["same"]
+        assert [len(b) for b in both] == [4, 4]
+        assert len(await say(piper, "after")) == 5
+    assert asked() == ["same", "after"]
+
+
+async def test_a_call_that_gives_up_takes_nothing_from_another(tmp_path):
+    async with running(tmp_path) as piper:
+        gone = asyncio.create_task(say(piper, "same"))
+        stays = asyncio.create_task(say(piper, "same"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert len(await stays) == 4
 
 
 async def test_who_waits_in_silence_goes_first(tmp_path, asked):
