@@ -82,8 +82,6 @@ def _digits_in(phrase: str, words: Sequence[str]) -> bool:
             run += word
             if run == phrase:
                 return True
-            if not phrase.startswith(run):
-                break
     return False
 
 

@@ -175,7 +175,10 @@ def test_barge_in_is_exact_and_the_answer_is_its_own() -> None:
 def test_barge_in_counts_all_that_the_agent_says_meanwhile() -> None:
     call = interrupted(200)
     call.agent(3500, 400)  # after 300 ms it goes on
-    assert call.judge().barge_in_stop() == pytest.approx(900, abs=EXACT_MS)
+    verdict = call.judge()
+    assert verdict.barge_in_stop() == pytest.approx(900, abs=EXACT_MS)
+    assert verdict.turns[1].heard == "we sell gift cards"
+    assert verdict.turns[1].voice_to_voice_ms == pytest.approx(600, abs=EXACT_MS)
 
 
 def test_an_agent_that_never_stops() -> None:
@@ -210,12 +213,23 @@ def test_transfer_is_heard() -> None:
     call.caller(1000, 800, HUMAN)
     call.agent(2400, 800, hz=500)
     call.human(4000)
-    call.agent(6500, 500, hz=300)  # the human says hello
-    [turn] = call.judge().turns
+    call.agent(6500, 2000, hz=300)  # the human says hello
+    verdict = call.judge()
+    [turn] = verdict.turns
+    assert [round(region.start / 8) for region in verdict.received_speech] == [2400, 6500]
     assert turn.transferred == pytest.approx(START + 4.0, abs=0.02)
     assert turn.heard == "one moment please"
     assert turn.voice_to_voice_ms == pytest.approx(600, abs=EXACT_MS)
     assert turn.right
+
+
+def test_tones_before_the_turn_are_no_transfer() -> None:
+    call = Call()
+    call.human(500)
+    call.caller(4000, 800, HUMAN)
+    call.agent(5400, 800, hz=500)
+    [turn] = call.judge().turns
+    assert turn.transferred is None
 
 
 def test_no_transfer_is_wrong() -> None:
