@@ -119,7 +119,7 @@ class AsteriskPbx:
                 filter={"allowed": [{"type": name} for name in TYPES]},
             )
             await self._reconcile()
-            janitor = self._spawn(self._sweep())
+            janitor = self._spawn(self._sweep(socket))
             self._served = True
             on_up(True)
             try:
@@ -246,7 +246,7 @@ class AsteriskPbx:
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.call_id in self._legs}
         await self._remove(held)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Take away what belongs to no call, while connected."""
         settings = self._settings
         suspects: dict[str, Name] = {}
@@ -257,6 +257,10 @@ class AsteriskPbx:
                 await self._remove({i: n for i, n in orphans.items() if i in suspects})
                 suspects = {i: n for i, n in orphans.items() if i not in suspects}
                 wait_s = settings.orphan_grace_s if suspects else settings.sweep_s
+            except PbxGone:  # our application itself: the WebSocket lives, and would stay silent
+                log.warning("Asterisk does not know our application any more; connecting anew")
+                await socket.close()
+                return
             except PbxError as error:
                 log.info("could not look for orphans: %s", error)
             await asyncio.sleep(wait_s)
