@@ -85,7 +85,7 @@ class Media(Protocol):
             call_id: names the call.
             remote: the only address that may speak for it.
             codec: PCMU, PCMA, ...: what is spoken with the PBX.
-            rate: sample rate of the frames both ways, Hz.
+            rate: sample rate of the frames both ways, Hz; 0: the line's own.
 
         Raises:
             MediaError: no slot is free, or the process is gone.

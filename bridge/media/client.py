@@ -193,8 +193,9 @@ class MediaClient:
     # Frames ---------------------------------------------------------------------------------------
 
     def _take(self, call_id: str, answer: dict[str, Any], rate: int, *, from_start: bool) -> Slot:
+        line = int(self.slots.columns["t_rate"][answer["index"]])
+        rate = rate or line * 1000
         slot = Slot(self, call_id, answer["index"], answer["generation"], answer["ring"], rate)
-        line = int(self.slots.columns["t_rate"][slot.index])
         head = int(self.slots.columns["t_head"][slot.index]) // (line * FRAME_MS)
         self._cursor[slot.index] = 0 if from_start else head
         if rate != line * 1000:
