@@ -223,6 +223,16 @@ def test_transfer_is_heard() -> None:
     assert turn.right
 
 
+def test_what_the_human_says_is_no_answer_of_the_agent() -> None:
+    call = Call()
+    call.caller(1000, 800, HUMAN)
+    call.human(4000)
+    call.agent(6500, 500, hz=300)
+    [turn] = call.judge().turns
+    assert turn.transferred is not None
+    assert (turn.agent, turn.heard, turn.voice_to_voice_ms) == (None, "", None)
+
+
 def test_tones_before_the_turn_are_no_transfer() -> None:
     call = Call()
     call.human(500)
