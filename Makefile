@@ -1,5 +1,6 @@
-# Every target sets up what it needs first (tests/lab/setup.sh: nothing outside this directory and
-# the user's cache changes). PYTHON=python3.12 chooses the interpreter of a new environment.
+# Every target sets up what it needs first (tests/lab/setup.sh). Nothing outside this directory and the
+# user's cache changes, but that python3-venv is installed where Python came without it.
+# PYTHON=python3.12 chooses the interpreter of a new environment.
 PY := .venv/bin/python
 # numpy's own threads would only take the cores away from what is measured.
 export OPENBLAS_NUM_THREADS := 1

@@ -159,9 +159,9 @@ class Call:
         cleanup.push_async_callback(self._engine.close)
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
         self._turns = Turns(agent.turns, self._engine.turns)
-        self._playout = Playout(self._engine.rate)
         source = await self._leg.open_media(self._media.address, incoming.codec)
         self._slot = await self._media.open(self.id, source, incoming.codec, self._engine.rate)
+        self._playout = Playout(self._slot.rate)
         cleanup.push_async_callback(self._slot.close)
         await self._leg.answer()
         await self._leg.join()
@@ -171,6 +171,7 @@ class Call:
                 call_id=self.id,
                 agent=agent,
                 caller_number=incoming.caller_number,
+                rate=self._slot.rate,
                 emit=self._emit,
                 new_item=self._playout.new_item,
                 room=self._wait_for_room,

@@ -1,4 +1,8 @@
-"""The command line: `ari-bridge run | media | worker`."""
+"""The command line: `ari-bridge run | media | worker`.
+
+Exit status: 0 stopped as asked, 1 something that it needs went away (start it again), 2 only the
+operator can help (the last line on stderr says how).
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,21 @@ from pathlib import Path
 
 from bridge import __version__, launcher
 from bridge.config import Config, load
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, MediaUnreachable
 from bridge.logs import set_up
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 2 where only the operator can help."""
+    """Run a command. Returns the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
         config = load(options.config)
         set_up(config.log.level)
         return _COMMANDS[options.command](config, options)
+    except MediaUnreachable as error:
+        print(f"ari-bridge: {error}", file=sys.stderr)
+        return 1
     except BridgeError as error:
         print(f"ari-bridge: {error}", file=sys.stderr)
         return launcher.EXIT_CONFIG

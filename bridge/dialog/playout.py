@@ -6,7 +6,8 @@ process played of it; an item that is over comes back as `Heard`, with the text 
 heard.
 
     new_item ──▶ text, queued ... done ──▶ heard ... ──▶ Heard(cut=False)
-                          └── drop (no more is taken) ──▶ dropped ──▶ Heard(cut=True)
+                          ├── drop (no more is taken) ──▶ dropped ──▶ Heard(cut=True)
+                          └── never done, and a later item is heard ──▶ Heard(cut=True)
 
 Samples are counted as they are queued for playout (one rate for both directions), so that heard
 can be compared with queued to the sample. An item's heard is clamped to what was queued of it.
@@ -20,6 +21,7 @@ take.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,10 +34,10 @@ MAX_TEXT = 20_000
 """Characters of text that one item may hold."""
 
 SLACK = 0.25
-"""A word counts as heard when no more than this of a syllable is missing: the estimate's own grain."""
+"""A word counts as heard when no more than this of a syllable is missing: the estimate's grain."""
 
-MS_PER_SYLLABLE = 180.0
-"""Of unhurried English, pauses not counted."""
+MS_PER_SYLLABLE = 200.0
+"""Of unhurried English (measured with piper's voice joe: 194 to 245)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Playout:
         self._items: dict[int, _Item] = {}
         self._last_id = 0
         self._refused = 0  # items up to this id are dropped: nothing more is taken for them
+        self._told: deque[int] = deque(maxlen=MAX_ITEMS)  # items that are over; likewise
 
     def new_item(self) -> int:
         """A fresh item id, higher than all before."""
@@ -123,8 +126,10 @@ class Playout:
         it = self._items.get(item)
         if it is None:
             return []
+        before = it.heard
         it.heard = max(it.heard, min(samples, it.queued))
-        return self._over(item, it)
+        left = self._left_behind(item) if it.heard > before else []
+        return left + self._over(item, it)
 
     def drop(self) -> None:
         """Take nothing more for any item made so far: the caller interrupted."""
@@ -154,7 +159,7 @@ class Playout:
     # ----------------------------------------------------------------------------------------------
 
     def _open(self, item: int) -> _Item | None:
-        if item <= self._refused:
+        if item <= self._refused or item in self._told:
             return None
         it = self._items.get(item)
         if it is None:
@@ -164,6 +169,15 @@ class Playout:
             it = self._items[item] = _Item()
         return it
 
+    def _left_behind(self, item: int) -> list[Heard]:
+        """Items before this one that the engine gave up: they can't be heard any more."""
+        given_up = [
+            i
+            for i, it in self._items.items()
+            if i < item and not it.done and not it.dropped and it.heard >= it.queued
+        ]
+        return [self._heard(i, self._items.pop(i), cut=True) for i in sorted(given_up)]
+
     def _over(self, item: int, it: _Item) -> list[Heard]:
         if not it.done or it.heard < it.queued or it.dropped:
             return []
@@ -171,6 +185,7 @@ class Playout:
         return [self._heard(item, it, cut=False)]
 
     def _heard(self, item: int, it: _Item, cut: bool) -> Heard:
+        self._told.append(item)
         heard_ms = it.heard * 1000 / self.rate
         text = "".join(it.pieces).strip()
         if it.done:
@@ -189,8 +204,12 @@ _DIGIT_SYLLABLES = {"0": 2, "7": 2}
 
 
 def syllables(text: str) -> int:
-    """About how many syllables a text has, its pauses counted as syllables."""
-    return sum(_weight(w) for w in _WORD.findall(text))
+    """About how many syllables a text has, its pauses counted as syllables.
+
+    The pause behind the last word doesn't count: no audio holds it.
+    """
+    found = _WORD.findall(text)
+    return sum(_weight(w) for w in found[:-1]) + (_spoken(found[-1]) if found else 0)
 
 
 def cut_text(text: str, share: float) -> str:
@@ -198,8 +217,6 @@ def cut_text(text: str, share: float) -> str:
     if share >= 1:
         return text
     total = syllables(text)
-    if last := _WORD.findall(text)[-1:]:
-        total -= _weight(last[0]) - _spoken(last[0])  # no audio holds the pause behind it
     passed, end = 0.0, 0
     for match in _WORD.finditer(text):
         # A word is heard when its own syllables are over; the pause behind it need not be.

@@ -231,7 +231,6 @@ class Turns:
         self.endpoint.reset()
         if self.state is State.INTERRUPTED:
             self.state = State.LISTENING
-        self._counts = False
         return self._withdraw()
 
     # What the edges of speech mean ----------------------------------------------------------------

@@ -168,6 +168,8 @@ class Context:
     call_id: str
     agent: Agent
     caller_number: str
+    rate: int
+    """Sample rate of this call's frames, Hz."""
     emit: Callable[[EngineEvent], None]
     new_item: Callable[[], int]
     """A fresh item id, higher than all before."""
@@ -183,7 +185,8 @@ class Engine(Protocol):
     """One call's mind."""
 
     rate: int
-    """Sample rate of frames both ways, Hz: 8000, 16000, 24000 or 48000."""
+    """Sample rate of frames both ways, Hz: 8000, 16000, 24000 or 48000; 0: the line's own, which
+    `Context.rate` tells."""
     turns: Literal["bridge", "engine"]
 
     async def start(self, context: Context) -> None:

@@ -48,7 +48,7 @@ class EchoSettings:
 class EchoEngine:
     """One call's echo."""
 
-    rate: int = 8000
+    rate: int = 0  # the line's own: the echo is as wide as the call, and nothing is resampled
     turns: Literal["bridge", "engine"] = "engine"
 
     def __init__(self, settings: EchoSettings) -> None:
@@ -57,15 +57,16 @@ class EchoEngine:
         self._waiting: deque[tuple[int, Pcm]] = deque()
         self._item: int | None = None
         self._item_samples = 0
+        self._rate = 0
 
     async def start(self, context: Context) -> None:
         """Begin to echo; there is no greeting."""
-        self._context = context
+        self._context, self._rate = context, context.rate
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Keep the frames, and say those again whose time has come."""
         self._waiting.append((at_ms, pcm))
-        now_ms = at_ms + len(pcm) * 1000 // self.rate
+        now_ms = at_ms + len(pcm) * 1000 // self._rate
         while self._waiting and self._waiting[0][0] + self._delay_ms < now_ms:
             self._say(self._waiting.popleft()[1])
 
@@ -89,7 +90,7 @@ class EchoEngine:
             self._context.emit(Text(self._item, "(echo) "))
         self._context.emit(Audio(self._item, pcm))
         self._item_samples += len(pcm)
-        if self._item_samples >= ITEM_MS * self.rate // 1000:
+        if self._item_samples >= ITEM_MS * self._rate // 1000:
             self._context.emit(ItemDone(self._item))
             self._context.emit(ReplyDone())
             self._item = None

@@ -115,8 +115,12 @@ def number(text: str, least: int = 3) -> str:
 
 
 def spell(digits: str) -> str:
-    """Digits as one says them on a telephone: "4217" is "four two one seven"."""
-    return " ".join(_NAMES.get(d, d) for d in digits)
+    """Digits as one says them on a telephone, one by one: "42" is "four, two".
+
+    A voice that makes the little pause of the comma is understood; one that runs them together
+    isn't ("for 217").
+    """
+    return ", ".join(_NAMES.get(d, d) for d in digits)
 
 
 def yes_or_no(text: str) -> bool | None:

@@ -48,6 +48,13 @@ class OfflineProvider:
             raise ConfigError(f"{where}: the offline engine speaks only English, language = 'en'")
         settings = self._settings
         self._brain = RulesBrain(settings.intents, settings.facts, settings.replies, where)
+        for intent in settings.intents:
+            allowed = agent.transfer.extensions
+            if intent.tool == "transfer" and intent.extension not in allowed:
+                raise ConfigError(
+                    f"{where}: intent '{intent.name}' transfers to {intent.extension}, "
+                    f"which [transfer] extensions doesn't allow: {', '.join(allowed) or 'none'}"
+                )
         self._agent = agent
         self._shared = shared
         self._stt: Moonshine | None = None

@@ -35,7 +35,6 @@ def _matrix(up: int, down: int) -> tuple[NDArray[np.float32], int]:
     distance = places[None, :] - inputs[:, None]
     window = np.i0(_BETA * np.sqrt(np.clip(1 - (distance / margin) ** 2, 0, None))) / np.i0(_BETA)
     taps = cutoff * np.sinc(cutoff * distance) * window * (np.abs(distance) <= margin)
-    taps /= taps.sum(axis=0, keepdims=True)  # exactly 1 at 0 Hz for every phase: no ripple
     return taps.astype(np.float32), margin
 
 

@@ -19,6 +19,7 @@ It is pure: `decide` is a function of what was said and of its memory, which the
 from __future__ import annotations
 
 import difflib
+import itertools
 import string
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,9 @@ SURE = 0.615
 
 MAYBE = 0.46
 """From this score on it is asked back. Both are set by the paraphrases in the tests."""
+
+MOST_FIXED = 50
+"""Of a long table of numbers, only so many answers are rendered before anybody asks."""
 
 REPEAT = "repeat"
 _REPEAT_EXAMPLES = (
@@ -142,14 +146,23 @@ class RulesBrain:
             yield step
 
     def fixed(self) -> list[str]:
-        """Every text that holds nothing of the caller's."""
+        """Every text that can be rendered in advance, questions' answers first."""
         texts = [i.reply for i in self._intents.values()]
         texts += [t for i in self._intents.values() for t in i.instead.values()]
         texts += [*self._replies.fallback, *self._replies.no_input, self._replies.no_input_end]
         texts += [self._replies.declined, self._replies.failed]
         texts += [self._ask_back(i) for i in self._intents.values() if i.about]
         texts += [i.failed for i in self._intents.values() if i.failed]
-        return [self._fill(text) for text in texts]
+        return [self._fill(text) for text in texts] + self._found()
+
+    def _found(self) -> list[str]:
+        every = (
+            self._fill(i.lookup.found, digits=spell(digits), value=value)
+            for i in self._intents.values()
+            if i.lookup
+            for digits, value in i.lookup.table.items()
+        )
+        return list(itertools.islice(every, MOST_FIXED))
 
     def decide(self, said: Said, memory: Memory) -> list[Step]:
         """The steps of an answer, and what to remember of it."""

@@ -143,7 +143,9 @@ class Piper:
             raise EngineLost("piper didn't start") from error
         if kind != b"R":
             await self._stop()
-            raise EngineMissing(f"piper can't be started: {payload.decode(errors='replace')}")
+            reason = payload.decode(errors="replace")
+            cure = "; pip install 'ari-bridge[offline]'" if "No module" in reason else ""
+            raise EngineMissing(f"piper can't be started: {reason}{cure}")
 
     async def _serve(self, job: _Job) -> None:
         for last in (False, True):

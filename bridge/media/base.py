@@ -1,7 +1,7 @@
 """The port to the media process, as a call sees it; `client.py` implements it.
 
-A `Slot` is one call's audio, both ways, at the rate that its engine asked for. Everything but `open` and
-`close` is synchronous and cheap: it only touches shared memory.
+A `Slot` is one call's audio, both ways, at the rate that its engine asked for. Everything but
+`open` and `close` is synchronous and cheap: it only touches shared memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Up:
     """Consecutive frames of the caller's audio."""
 
     at_ms: int
-    """Audio time of the first frame's beginning, since the slot opened. It never jumps or drifts."""
+    """Audio time of the first frame's beginning since the slot opened; never jumps or drifts."""
     pcm: NDArray[np.int16]
     """(frames, samples a frame) at the slot's rate."""
     speech: NDArray[np.bool_]
@@ -55,15 +55,15 @@ class Slot(Protocol):
         """Go on where `pause` stopped."""
 
     def clear(self) -> None:
-        """Drop what is not played yet, with a short fade. `cleared` tells when that has happened."""
+        """Drop what is not played yet, with a short fade; `cleared` tells when that is done."""
 
     @property
     def cleared(self) -> bool:
-        """Whether the last `clear` was carried out: what was heard of the dropped items is final."""
+        """Whether the last `clear` was carried out: what was heard of what it dropped is final."""
 
     def heard_items(self) -> Mapping[int, int]:
-        """Samples at `rate` that really went out, of each item played since the last time it was asked
-        for and of the one playing; counted from the item's beginning, exact to the frame."""
+        """Samples at `rate` that really went out, of each item played since the last time it was
+        asked for and of the one playing; counted from the item's beginning, exact to the frame."""
 
     def stats(self) -> Mapping[str, float]:
         """Counters of the call's audio so far."""
@@ -79,13 +79,13 @@ class Media(Protocol):
     """Where the PBX has to send to."""
 
     async def open(self, call_id: str, remote: tuple[str, int], codec: str, rate: int) -> Slot:
-        """A slot for a call whose RTP comes from, and goes to, `remote`. A first packet leaves at once.
+        """A slot for a call whose RTP comes from, and goes to, `remote`. A packet leaves at once.
 
         Args:
             call_id: names the call.
             remote: the only address that may speak for it.
             codec: PCMU, PCMA, ...: what is spoken with the PBX.
-            rate: sample rate of the frames both ways, Hz.
+            rate: sample rate of the frames both ways, Hz; 0: the line's own.
 
         Raises:
             MediaError: no slot is free, or the process is gone.

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.resample import RATES, ResamplerBank
+from bridge.audio.resample import ResamplerBank
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
 from bridge.media import control
 from bridge.media.base import Up
-from bridge.media.player import Player
+from bridge.media.player import Player, flush_all
 from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, SPEECH, SlotMap
 
 _ANSWER_S = 5.0
@@ -42,7 +42,7 @@ class Slot:
         self.generation = generation
         self._client = client
         self._columns = client.slots.columns
-        self._player = Player(client.slots, index, ring, rate)
+        self._player = client.player(index, ring, rate)
         self.play, self.done = self._player.play, self._player.done
         self.pause, self.resume = self._player.pause, self._player.resume
         self.clear = self._player.clear
@@ -89,12 +89,9 @@ class MediaClient:
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._open: dict[int, Slot] = {}
         self._closed = False
-        self._upward = {
-            (line, rate): ResamplerBank(line * 1000, rate, slots.calls)
-            for line in slots.up
-            for rate in RATES
-            if rate != line * 1000
-        }
+        self._upward: dict[tuple[int, int], ResamplerBank] = {}
+        self._downward: dict[tuple[int, int], ResamplerBank] = {}
+        self._dirty: list[Player] = []
         self._index: NDArray[np.intp] = np.zeros(0, np.intp)
         self._cursor = np.zeros(slots.calls, np.int64)
         self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
@@ -172,14 +169,38 @@ class MediaClient:
             self._closed = True
             self._drop(None)
 
+    def player(self, index: int, ring: int, rate: int) -> Player:
+        """A player whose audio is resampled together with that of all the others."""
+        line = int(self.slots.columns["down_rate"][index])
+        bank = None
+        if rate != line * 1000:
+            kind = (rate, line)
+            if kind not in self._downward:
+                self._downward[kind] = ResamplerBank(rate, line * 1000, self.slots.calls)
+            bank = self._downward[kind]
+        return Player(self.slots, index, ring, rate, self._played, bank)
+
+    def _played(self, player: Player) -> None:
+        """A player has audio: publish it, with all that comes in this round of the loop."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._dirty.append(player)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        flush_all(dirty)
+
     # Frames ---------------------------------------------------------------------------------------
 
     def _take(self, call_id: str, answer: dict[str, Any], rate: int, *, from_start: bool) -> Slot:
+        line = int(self.slots.columns["t_rate"][answer["index"]])
+        rate = rate or line * 1000
         slot = Slot(self, call_id, answer["index"], answer["generation"], answer["ring"], rate)
-        line = int(self.slots.columns["t_rate"][slot.index])
         head = int(self.slots.columns["t_head"][slot.index]) // (line * FRAME_MS)
         self._cursor[slot.index] = 0 if from_start else head
-        if (line, rate) in self._upward:
+        if rate != line * 1000:
+            if (line, rate) not in self._upward:
+                self._upward[line, rate] = ResamplerBank(line * 1000, rate, self.slots.calls)
             self._upward[line, rate].reset(slot.index)
         self._open[slot.index] = slot
         self._regroup()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.codecs import BY_NUMBER, CODECS
+from bridge.audio.codecs import BY_NUMBER, Coder, down
 from bridge.media.slots import CUTS, FRAME_MS, MOST_RATE, UNLIMITED, SlotMap
 from bridge.media.udp import Link, Portable
 from bridge.rtp.header import HEADER_BYTES, headers_view, serialise
@@ -31,11 +31,11 @@ class Downlink:
         self._link = link
         self._headers = headers_view(link.out)
         self.packetizer = Packetizer(slots.columns)
-        down = {c.number: CODECS[c.down or c.name] for c in BY_NUMBER.values()}
-        self._codec = down
-        self._type = np.zeros(max(down) + 1, np.uint8)
-        self._step = np.zeros(max(down) + 1, np.int64)
-        for number, codec in down.items():
+        self._codec = {c.number: down(c) for c in BY_NUMBER.values()}
+        self._coders: dict[str, Coder] = {}
+        self._type = np.zeros(max(BY_NUMBER) + 1, np.uint8)
+        self._step = np.zeros(max(BY_NUMBER) + 1, np.int64)
+        for number, codec in self._codec.items():
             self._type[number] = codec.payload_type
             self._step[number] = codec.clock_rate * FRAME_MS // 1000
 
@@ -68,6 +68,11 @@ class Downlink:
         c["play_limit"][call, new] = UNLIMITED
         c["ring"][call], c["ring_next"][call] = old, new
 
+    def forget(self, call: int) -> None:
+        """The call is over: what its encoder remembers goes."""
+        for coder in self._coders.values():
+            coder.reset(call)
+
     def newest_ring(self, call: int) -> int:
         """The ring of the present owner, though an older one may still be playing."""
         return int(self._c["ring_next"][call])
@@ -82,7 +87,9 @@ class Downlink:
             calls, pcm, k = calls[~quiet], pcm[~quiet], int(k - quiet.sum())
             if not k:
                 return
-        payload = codec.encode(pcm)
+        if codec.name not in self._coders:
+            self._coders[codec.name] = codec.make()
+        payload = self._coders[codec.name].encode(calls, pcm)
         size = payload.shape[1]
         self._link.out[:k, HEADER_BYTES : HEADER_BYTES + size] = payload
         marker, seq, ts, ssrc = self.packetizer.number(calls, self._step[number])

@@ -14,7 +14,7 @@ import secrets
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.codecs import CODECS
+from bridge.audio.codecs import CODECS, down
 from bridge.media.clock import Grid
 from bridge.media.downlink import Downlink
 from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
@@ -71,6 +71,7 @@ class Plane:
         row = CODECS[codec]
         c["call_id"][index] = call_id.encode()
         c["codec"][index] = row.number
+        c["down_rate"][index] = down(row).sample_rate // 1000
         c["remote_ip"][index], c["remote_port"][index] = remote
         c["phase"][index] = np.argmin([len(calls) for calls in self._phases])
         c["state"][index] = OPEN
@@ -89,6 +90,8 @@ class Plane:
         self.up.timeline.end(index)
         self.up.jitter.forget(index)
         self.up.conceal.stop(index)
+        self.up.forget(index)
+        self.down.forget(index)
         self.up.fresh[index] = False
         self.refresh()
 

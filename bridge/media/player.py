@@ -10,6 +10,7 @@ far as media's read position has got in it, less what a clear dropped: media not
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +38,22 @@ class _Item:
 class Player:
     """Writes one ring of one slot."""
 
-    def __init__(self, slots: SlotMap, index: int, ring: int, rate: int) -> None:
-        """Play at `rate` Hz into `ring` of slot `index`."""
+    def __init__(
+        self,
+        slots: SlotMap,
+        index: int,
+        ring: int,
+        rate: int,
+        later: Callable[[Player], None] | None = None,
+        bank: ResamplerBank | None = None,
+    ) -> None:
+        """Play at `rate` Hz into `ring` of slot `index`, resampled by lane `index` of `bank`.
+
+        `later`: told when there is audio that `flush_all` should publish soon; without it, audio is
+        published at once.
+        """
         c = slots.columns
-        self._line = int(c["t_rate"][index]) * 1000
+        self._line = int(c["down_rate"][index]) * 1000
         self._rate = rate
         self._frame = self._line * FRAME_MS // 1000
         self._ring = slots.play[self._line // 1000][index, ring]
@@ -51,9 +64,15 @@ class Player:
         self._cuts, self._cut_count = c["play_cuts"][here], c["play_cut_count"][here[0]]
         self._table = c["play_items"][here]
         self._n = ring
-        self._resampler = ResamplerBank(rate, self._line, 1) if rate != self._line else None
-        self._lane = np.zeros(1, np.intp)
-        self._raw: NDArray[np.int16] = np.zeros(0, np.int16)
+        if bank is None and rate != self._line:
+            bank = ResamplerBank(rate, self._line, slots.calls)
+        self._resampler = bank
+        self._index = index
+        if bank is not None:
+            bank.reset(index)
+        self._later = later
+        self._pieces: list[NDArray[np.int16]] = []
+        self._waiting = 0  # samples of the pieces
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
         self._items: deque[_Item] = deque()
         self._seen_cuts = int(self._cut_count[ring])
@@ -67,29 +86,41 @@ class Player:
         if current is None or current.item != item or current.done:
             if current is not None:
                 self.done(current.item)
+                self._flush_alone()
             current = _Item(item, self._position())
             self._items.append(current)
             self._note(current)
         room = len(self._ring) - (int(self._write[self._n]) - int(self._read[self._n])) - 2
-        most = max(0, room * FRAME_MS * self._rate // 1000)
-        pcm = np.asarray(pcm, np.int16)[:most]
-        if len(pcm):
-            current.taken += len(pcm)
-            self._put(current, self._resample(pcm))
-        return len(pcm)
+        most = room * FRAME_MS * self._rate // 1000 - self._waiting
+        if len(pcm) > most:
+            pcm = pcm[: max(0, most)]
+        n = len(pcm)
+        if n:
+            current.taken += n
+            if self._later is None:
+                self._pieces.append(pcm)
+                self._waiting += n
+                flush_all([self])
+            else:
+                if not self._pieces:
+                    self._later(self)
+                self._pieces.append(pcm.copy())  # the caller may use its buffer again
+                self._waiting += n
+        return n
 
     def done(self, item: int) -> None:
         """The item is complete: publish its last, partial frame, padded with silence."""
         current = self._items[-1] if self._items else None
         if current is None or current.item != item or current.done:
             return
-        current.done = True
         if self._resampler is not None and current.taken:
             # The filter still holds the item's last samples.
-            block = self._resampler.block
             tail = int(DELAY_MS * self._rate / 1000)
-            tail += -(len(self._raw) + tail) % block
-            self._put(current, self._resample(np.zeros(tail, np.int16)))
+            tail += -(self._waiting + tail) % self._resampler.block
+            self._pieces.append(np.zeros(tail, np.int16))
+            self._waiting += tail
+        flush_all([self])
+        current.done = True
         if len(self._rest):
             padded = np.zeros(self._frame, np.int16)
             padded[: len(self._rest)] = self._rest
@@ -110,9 +141,9 @@ class Player:
         self._settle()
         if self._items:
             self._items[-1].done = True
-        self._raw, self._rest = self._raw[:0], self._rest[:0]
+        self._pieces, self._waiting, self._rest = [], 0, self._rest[:0]
         if self._resampler is not None:
-            self._resampler.reset(0)
+            self._resampler.reset(self._index)
         self._target = int(self._write[self._n])
         self._done[self._n] = self._clear[self._n] = self._target
         self._drop[self._n] = True
@@ -126,7 +157,8 @@ class Player:
     @property
     def queued_ms(self) -> int:
         """Audio that waits to be played."""
-        return int(self._write[self._n] - max(self._read[self._n], self._clear[self._n])) * FRAME_MS
+        frames = int(self._write[self._n]) - max(self._read[self._n], self._clear[self._n])
+        return int(frames * FRAME_MS + self._waiting * 1000 // self._rate)
 
     @property
     def playing(self) -> bool:
@@ -157,19 +189,17 @@ class Player:
     def _position(self) -> int:
         return int(self._write[self._n]) * self._frame + len(self._rest)
 
-    def _resample(self, pcm: NDArray[np.int16]) -> NDArray[np.int16]:
-        if self._resampler is None:
-            return pcm
-        raw = np.concatenate((self._raw, pcm)) if len(self._raw) else pcm
-        whole = len(raw) // self._resampler.block * self._resampler.block
-        self._raw = raw[whole:].copy()
-        if not whole:
-            return raw[:0]
-        line: NDArray[np.int16] = self._resampler.process(self._lane, raw[None, :whole])[0]
-        return line
+    def _raw(self) -> NDArray[np.int16]:
+        """Take the pieces that wait: whole blocks of the resampler, the rest stays."""
+        raw = self._pieces[0] if len(self._pieces) == 1 else np.concatenate(self._pieces)
+        self._pieces, self._waiting = [], 0
+        if self._resampler is not None and (over := len(raw) % self._resampler.block):
+            self._pieces, self._waiting = [raw[-over:]], over
+            raw = raw[:-over]
+        return raw
 
-    def _put(self, current: _Item, line: NDArray[np.int16]) -> None:
-        current.length += len(line)
+    def _put(self, line: NDArray[np.int16]) -> None:
+        self._items[-1].length += len(line)
         joined = np.concatenate((self._rest, line)) if len(self._rest) else line
         whole = len(joined) // self._frame * self._frame
         self._rest = joined[whole:].copy()
@@ -178,10 +208,17 @@ class Player:
 
     def _publish(self, samples: NDArray[np.int16]) -> None:
         frames = samples.reshape(-1, self._frame)
-        write = int(self._write[self._n])
-        at = (write + np.arange(len(frames))) % len(self._ring)
-        self._ring[at] = frames
+        write, room = int(self._write[self._n]), len(self._ring)
+        at = write % room
+        first = min(len(frames), room - at)
+        self._ring[at : at + first] = frames[:first]
+        if first < len(frames):
+            self._ring[: len(frames) - first] = frames[first:]
         self._write[self._n] = write + len(frames)
+
+    def _flush_alone(self) -> None:
+        if self._pieces:
+            flush_all([self])
 
     def _note(self, item: _Item) -> None:
         """Leave the item's place in the map, for whoever takes the slot over."""
@@ -221,3 +258,25 @@ class Player:
         if self._resampler is not None:
             line -= int(DELAY_MS * self._line / 1000)
         return max(0, line * self._rate // self._line)
+
+
+def flush_all(players: list[Player]) -> None:
+    """Resample and publish what waits in each; those with equally much go through together."""
+    alike: dict[tuple[ResamplerBank, int], list[tuple[Player, NDArray[np.int16]]]] = {}
+    for player in players:
+        if not player._pieces:
+            continue  # cleared meanwhile
+        raw = player._raw()
+        if not len(raw):
+            continue
+        if player._resampler is None:
+            player._put(raw)
+        else:
+            alike.setdefault((player._resampler, len(raw)), []).append((player, raw))
+    for (bank, n), group in alike.items():
+        raws = np.empty((len(group), n), np.int16)
+        for row, (_, raw) in enumerate(group):
+            raws[row] = raw
+        lanes = np.array([player._index for player, _ in group])
+        for (player, _), line in zip(group, bank.process(lanes, raws), strict=True):
+            player._put(line)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge.audio.codecs import CODECS
+from bridge.audio.codecs import CODECS, missing
 from bridge.errors import MediaError
 from bridge.media import control
 from bridge.media.clock import now_ms
@@ -218,6 +218,8 @@ class Server:
         codec = str(message["codec"])
         if codec not in CODECS:
             return {"error": "codec", "message": f"codec {codec} is none of {', '.join(CODECS)}"}
+        if why := missing(codec):
+            return {"error": "codec", "message": why}
         try:
             remote = (ip_number(str(host)), int(port))
         except OSError:

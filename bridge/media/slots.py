@@ -41,8 +41,9 @@ VERSION = 1
 _MAGIC = b"ARIBRIDG"
 _HEADER = 1 << 16
 FRAME_MS = 20
-MOST_RATE = 16  # samples a ms
-UP_SAMPLES = 64 * FRAME_MS * MOST_RATE  # 1.28 s at 16 kHz, 2.56 s at 8 kHz
+UP_RATES, DOWN_RATES = (8, 16, 24), (8, 16)  # samples a ms
+MOST_RATE = max(DOWN_RATES)
+UP_SAMPLES = 40 * FRAME_MS * max(UP_RATES)  # 0.8 s at 24 kHz, 1.2 s at 16 kHz, 2.4 s at 8 kHz
 ITEMS = 16
 CUTS = 8
 UNLIMITED = 2**62
@@ -58,6 +59,7 @@ SLOT_SPEC = {
     "call_id": Column("S96"),
     "owner": Column("S64"),
     "codec": Column("u1"),
+    "down_rate": Column("i8", 8),
     "remote_ip": Column("u4"),
     "remote_port": Column("u2"),
     "phase": Column("u1"),
@@ -128,10 +130,9 @@ class SlotMap:
             for name, p in header["columns"].items()
         }
         up, play = self.columns["up"], self.columns["play"]
-        rates = (8, MOST_RATE)
-        self.up = {r: up.reshape(self.calls, -1, r * FRAME_MS) for r in rates}
+        self.up = {r: up.reshape(self.calls, -1, r * FRAME_MS) for r in UP_RATES}
         """By samples a ms: (calls, frames, samples of a frame)."""
-        self.play = {r: play.reshape(self.calls, 2, -1, r * FRAME_MS) for r in rates}
+        self.play = {r: play.reshape(self.calls, 2, -1, r * FRAME_MS) for r in DOWN_RATES}
         """By samples a ms: (calls, rings, frames, samples of a frame)."""
 
     @classmethod

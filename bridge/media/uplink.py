@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.codecs import BY_NUMBER
+from bridge.audio.codecs import BY_NUMBER, Coder
 from bridge.audio.conceal import HISTORY_MS, ConcealBank
 from bridge.audio.speech import SpeechBank
-from bridge.media.slots import CONCEALED, FRAME_MS, NOTHING_SENT, SPEECH, UP_SAMPLES, SlotMap
+from bridge.media.slots import (
+    CONCEALED,
+    FRAME_MS,
+    NOTHING_SENT,
+    SPEECH,
+    UP_RATES,
+    UP_SAMPLES,
+    SlotMap,
+)
 from bridge.media.udp import ROOM, Link, Portable
 from bridge.rtp.header import Cause, parse
 from bridge.rtp.jitter import JitterBank, Packets, Release
@@ -37,7 +45,7 @@ class Uplink:
         self._frames = slots.up
         self.jitter = JitterBank(slots.columns, max(256, 4 * slots.calls), ROOM)
         self.timeline = Timeline(slots.columns)
-        self.conceal = ConcealBank(slots.calls)
+        self.conceal = ConcealBank(slots.calls, max(UP_RATES))
         self._speech = SpeechBank(slots.columns)
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
@@ -47,9 +55,19 @@ class Uplink:
             "unknown_source": 0,
             **{c.name.lower(): 0 for c in Cause if c},
         }
+        self._coders: dict[int, Coder] = {}
         self._expected = np.zeros(_TABLE, np.uint8)
+        self._bytes_per_ms = np.zeros(_TABLE, np.int64)
+        self._rate = np.zeros(_TABLE, np.int64)
         for codec in BY_NUMBER.values():
             self._expected[codec.number] = codec.payload_type
+            self._bytes_per_ms[codec.number] = codec.bytes_per_ms
+            self._rate[codec.number] = codec.sample_rate // 1000
+
+    def forget(self, call: int) -> None:
+        """The call is over: what its decoder remembers goes."""
+        for coder in self._coders.values():
+            coder.reset(call)
 
     def listen(self, keys: NDArray[np.int64], rows: NDArray[np.intp]) -> None:
         """Who may speak: the sorted source keys, and each one's call."""
@@ -122,29 +140,48 @@ class Uplink:
         if not len(p.call):
             return
         kind = self._c["codec"][p.call]
-        if (kind == kind[0]).all() and (p.size == p.size[0]).all():
-            self._group(now, int(kind[0]), p, lost, restart)
+        span = self._spans(kind, p)
+        if (kind == kind[0]).all() and (span == span[0]).all():
+            self._group(now, int(kind[0]), int(span[0]), p, lost, restart)
             return
-        both = kind.astype(np.int64) << 32 | p.size
+        both = kind.astype(np.int64) << 32 | span
         for value in np.unique(both):
             some = both == value
-            self._group(now, int(value >> 32), p.take(some), lost[some], restart[some])
+            of, samples = int(value >> 32), int(value & 0xFFFFFFFF)
+            self._group(now, of, samples, p.take(some), lost[some], restart[some])
+
+    def _spans(self, kind: NDArray[np.uint8], p: Packets) -> NDArray[np.int64]:
+        """Samples that each packet stands for."""
+        per_ms = self._bytes_per_ms[kind]
+        span: NDArray[np.int64] = p.size * self._rate[kind] // np.maximum(per_ms, 1)
+        if not per_ms.all():
+            for number in np.unique(kind[per_ms == 0]):
+                some = np.flatnonzero(kind == number)
+                at = np.minimum(p.offset[some, None] + np.arange(2), p.buffer.shape[1] - 1)
+                head = p.buffer[p.row[some, None], at]
+                spans = BY_NUMBER[int(number)].spans
+                assert spans is not None, "a codec whose packets vary says how long they are"
+                span[some] = spans(head, p.size[some])
+        return span
 
     def _group(
         self,
         now: float,
         number: int,
+        samples: int,
         p: Packets,
         lost: NDArray[np.int64],
         restart: NDArray[np.bool_],
     ) -> None:
-        """Packets of one codec and size."""
-        codec = BY_NUMBER[number]
-        rate = codec.sample_rate // 1000
-        size = int(p.size[0])
-        samples = size * rate // codec.bytes_per_ms
+        """Packets of one codec, all of so many samples."""
         if not samples:
             return
+        rate = int(self._rate[number])
+        coder = self._coders.get(number)
+        if coder is None:
+            coder = self._coders[number] = BY_NUMBER[number].make()
+        for call in p.call[restart].tolist():
+            coder.reset(call)
         place = self.timeline.place(
             now,
             p.call,
@@ -164,12 +201,7 @@ class Uplink:
             p = p.take(place.take)
             if not len(p.call):
                 return
-        if (p.offset == p.offset[0]).all():
-            begin = int(p.offset[0])
-            payload = p.buffer[p.row, begin : begin + size]
-        else:
-            payload = p.buffer[p.row[:, None], p.offset[:, None] + np.arange(size)]
-        pcm = codec.decode(payload)
+        pcm = coder.decode(p.call, _payload(p, int(p.size.max())), p.size)
         broken = self.conceal.run[p.call] > 0
         if broken.any():
             pcm[broken] = self.conceal.blend(p.call[broken], pcm[broken], rate)
@@ -198,6 +230,17 @@ class Uplink:
             calls, left, lost = calls[more], left[more], lost[more]
 
     def _made_up(self, calls: NDArray[np.intp], n: int, rate: int) -> NDArray[np.int16]:
+        """The next n samples of calls of one rate: by a codec that can tell them, else by us."""
+        kind = self._c["codec"][calls]
+        out = np.zeros((len(calls), n), np.int16)
+        for number in np.unique(kind).tolist():
+            some = kind == number
+            coder = self._coders.get(number)
+            made = coder.conceal(calls[some], n) if coder is not None else None
+            out[some] = self._repeated(calls[some], n, rate) if made is None else made
+        return out
+
+    def _repeated(self, calls: NDArray[np.intp], n: int, rate: int) -> NDArray[np.int16]:
         running = self.conceal.run[calls] > 0
         if running.all():
             return self.conceal.make(calls, None, n, rate)
@@ -240,3 +283,15 @@ class Uplink:
                 up_flags[calls[done], at] |= speech.view(np.uint8) * SPEECH
         self.timeline.advance(calls, n)
         self.fresh[calls] = True
+
+
+def _payload(p: Packets, width: int) -> NDArray[np.uint8]:
+    """Each packet's first `width` payload bytes, (k, width); beyond its own may be anything."""
+    payload: NDArray[np.uint8]
+    if (p.offset == p.offset[0]).all():
+        begin = int(p.offset[0])
+        payload = p.buffer[p.row, begin : begin + width]
+    else:
+        at = np.minimum(p.offset[:, None] + np.arange(width), p.buffer.shape[1] - 1)
+        payload = p.buffer[p.row[:, None], at]
+    return payload

@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.ari import Ari
 from bridge.pbx.base import Incoming, Leg, Owner
@@ -78,17 +79,19 @@ class AsteriskPbx:
         """Serve until cancelled."""
         self._on_call = on_call
         janitor: asyncio.Task[None] | None = None
+        listener: Listener
 
         def up(is_up: bool) -> None:
             nonlocal janitor
             if is_up:
-                janitor = self._spawn(self._sweep())
+                janitor = self._spawn(self._sweep(listener))
             elif janitor is not None:
                 janitor.cancel()
             on_up(is_up)
 
         try:
-            await self._listener(self.app, up).run()
+            listener = self._listener(self.app, up)
+            await listener.run()
         except Taken:
             self._end_all()
             raise PbxRefused(
@@ -221,7 +224,7 @@ class AsteriskPbx:
     async def _introduce(self, leg: AsteriskLeg) -> None:
         try:
             formats = await leg.get_variable("CHANNEL(audionativeformat)")
-            leg.incoming = replace(leg.incoming, codec=codec_of(formats or ""))
+            leg.incoming = replace(leg.incoming, codec=codec_of(formats or "", usable()))
         except PbxGone:
             pass  # told below, if it is so
         except PbxError as error:
@@ -272,7 +275,7 @@ class AsteriskPbx:
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.call_id in self._legs}
         await self._remove(held)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, listener: Listener) -> None:
         """Take away what belongs to no call, while connected."""
         settings = self._settings
         suspects: dict[str, Name] = {}
@@ -283,6 +286,10 @@ class AsteriskPbx:
                 await self._remove({i: n for i, n in orphans.items() if i in suspects})
                 suspects = {i: n for i, n in orphans.items() if i not in suspects}
                 wait_s = settings.orphan_grace_s if suspects else settings.sweep_s
+            except PbxGone:  # our application itself: the WebSocket lives, and would stay silent
+                log.warning("Asterisk does not know our application any more; connecting anew")
+                await listener.reconnect()
+                return
             except PbxError as error:
                 log.info("could not look for orphans: %s", error)
             await asyncio.sleep(wait_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Codec = Literal["PCMU", "PCMA", "L16"]
+Codec = Literal["PCMU", "PCMA", "L16", "G722", "L16/16000", "L16/24000", "OPUS"]
 Address = tuple[str, int]
 
 
@@ -31,7 +31,7 @@ class Incoming:
     """The extension that was dialled."""
     language: str
     codec: Codec
-    """The caller's own codec where external media can carry it both ways, else PCMU."""
+    """The caller's own codec where we can take it, else what comes nearest to it."""
     resumed: bool = False
     """The call was found in the PBX, under way and with no owner (we were away or are new), rather
     than handed to us a moment ago: the caller may have heard some of an agent already."""

@@ -308,7 +308,7 @@ class AsteriskLeg:
 
     def _check(self) -> None:
         if self.ended is not None or self._releasing is not None:
-            raise PbxGone("the call has ended")
+            raise PbxGone(f"the call has ended ({self.ended or 'released'})")
 
     async def _do(self, operation: str, ok: tuple[int, ...] = (), **parameters: Any) -> Any:
         self._check()

@@ -54,6 +54,12 @@ class Listener:
         self._ari, self._settings = ari, settings
         self._on_event, self._reconcile, self._on_up = on_event, reconcile, on_up
         self._served = False
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    async def reconnect(self) -> None:
+        """Close the WebSocket; `run` opens another."""
+        if self._socket is not None:
+            await self._socket.close()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises `Taken`."""
@@ -81,7 +87,7 @@ class Listener:
 
     async def _serve(self) -> None:
         """One connection, from its opening to its end."""
-        socket = await self._ari.events(self.app)
+        socket = self._socket = await self._ari.events(self.app)
         try:
             await self._ari.call(
                 "applications.filter",

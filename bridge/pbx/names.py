@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Container
 from dataclasses import dataclass
 
 from bridge.pbx.base import Codec
@@ -19,10 +20,26 @@ from bridge.pbx.base import Codec
 PREFIX = "ari-bridge-"
 _NAME = re.compile(re.escape(PREFIX) + r"(?P<call>.+)-(?P<token>[0-9a-f]{6})(?:-(?P<n>\d+))?")
 
-# The formats that external media takes back over RTP whatever was asked for: static payload types
-# only, so L16 is `slin` (8 kHz, payload type 10).
-FORMATS: dict[Codec, str] = {"PCMU": "ulaw", "PCMA": "alaw", "L16": "slin"}
-_CODECS: dict[str, Codec] = {"ulaw": "PCMU", "alaw": "PCMA"}
+FORMATS: dict[Codec, str] = {
+    "PCMU": "ulaw",
+    "PCMA": "alaw",
+    "L16": "slin",
+    "G722": "g722",
+    "L16/16000": "slin16",
+    "L16/24000": "slin24",
+    "OPUS": "opus",
+}
+# Asterisk's names of callers' codecs: which of ours is best for external media, which next best.
+_WIDE: tuple[Codec, ...] = ("L16/16000",)
+_CODECS: dict[str, tuple[Codec, ...]] = {
+    "ulaw": ("PCMU",),
+    "alaw": ("PCMA",),
+    "slin": ("L16",),
+    "g722": ("G722",),
+    "opus": ("OPUS", *_WIDE),
+    **dict.fromkeys(("slin16", "slin24", "slin32", "slin44", "slin48"), _WIDE),
+    **dict.fromkeys(("speex16", "speex32", "silk16", "silk24", "siren7", "siren14", "g719"), _WIDE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +75,19 @@ def parse_name(text: str) -> Name | None:
     return Name(match["call"], match["token"], None if n is None else int(n))
 
 
-def codec_of(native_formats: str) -> Codec:
+def codec_of(native_formats: str, usable: Container[str]) -> Codec:
     """The codec for external media of a caller whose native formats are these.
 
     Args:
         native_formats: as `CHANNEL(audionativeformat)` gives them: `(ulaw)`, `(alaw|ulaw)`.
+        usable: names of the codecs that we have the libraries for.
 
     Returns:
-        The caller's own codec where external media carries it both ways, so that Asterisk passes
-        packets through unchanged; else PCMU, which Asterisk then transcodes.
+        The caller's own codec where we can take it, so that Asterisk passes packets through
+        unchanged; else what keeps his band's width; else PCMU, which Asterisk can make of anything.
     """
     for name in native_formats.strip().strip("()").split("|"):
-        if name in _CODECS:
-            return _CODECS[name]
+        for codec in _CODECS.get(name, ()):
+            if codec in usable:
+                return codec
     return "PCMU"

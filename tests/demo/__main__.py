@@ -210,7 +210,7 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     pressed = digits(held.packets)
     with step("transcribing what the caller received"):
         listener = Listener()
-        verdict = judge(script, held.caller.marks, sent, received, pressed, listener.text)
+        verdict = judge(script, held.caller.marks, sent, received, pressed, listener.texts)
         listener.close()
     lacks = missing_lines(script, held.lines)
     heard_human = any(turn.transferred is not None for turn in verdict.turns)

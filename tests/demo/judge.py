@@ -18,7 +18,7 @@ Words used here, all on the capture's clock (`tests.lab.capture`):
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ TONE_SHARE = 0.8  # of a frame's power at the two frequencies
 TONE_FRAMES = 50  # of 20 ms each: one second
 WORD_PAUSE_S = 0.5  # an agent silent for less is still in its sentence
 
-Hear = Callable[[Pcm], str]
+Hear = Callable[[Pcm], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,11 @@ def judge(
     digits: Sequence[Digit],
     hear: Hear,
 ) -> Verdict:
-    """Judge a call from both directions of its capture; `hear` turns samples into text."""
+    """Judge a call from both directions of its capture.
+
+    `hear` turns samples into text, and may offer several transcriptions of the same samples: what
+    one of them has was said.
+    """
     tones = find_tones(received.pcm)
     voice = received.pcm.copy()
     for tone in tones:  # a little more on both sides: frames at their edges are half tone
@@ -141,11 +145,12 @@ def judge(
         Judged(turn, None, None, "", turn.expect, None, None) for turn in script.turns[len(marks) :]
     ]
     first = next((s[0] for s in spans if s), None)
-    greeting, span = scene.answer(-float("inf"), first)
+    sound, span = scene.answer(-float("inf"), first)
+    greeting, greeting_missing = scene.listen(sound, script.greeting)
     began = float(received.at.min()) if len(received.at) else None
     return Verdict(
         greeting,
-        tuple(missing(script.greeting, greeting)),
+        greeting_missing,
         (span[0] - began) * 1000 if span and began is not None else None,
         (*judged, *skipped),
         tuple(caller),
@@ -190,9 +195,20 @@ class _Scene:
         first = bisect.bisect_left(times, after, key=lambda t: t[0])
         own = [(r, t) for r, t in zip(self.agent[first:], times[first:], strict=True) if t[0] < end]
         if not own:
-            return "", None
-        text = self.hear(self.voice[own[0][0].start : own[-1][0].end])
-        return text, (own[0][1][0], own[-1][1][1])
+            return self.voice[:0], None
+        sound = self.voice[own[0][0].start : own[-1][0].end]
+        return sound, (own[0][1][0], own[-1][1][1])
+
+    def listen(self, sound: Pcm, expected: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+        """Transcribe, again where something lacks: the first text, and what none of them has."""
+        texts: list[str] = []
+        lacks = list(expected)
+        for text in self.hear(sound):
+            texts.append(text)
+            lacks = missing(lacks, text)
+            if not lacks:
+                break
+        return next(iter(texts), ""), tuple(lacks)
 
     def judge(self, turn: Turn, span: tuple[float, float] | None, until: float | None) -> Judged:
         if span is None:
@@ -204,9 +220,9 @@ class _Scene:
         transfer = next((m for m in moments if end <= m < limit), None)
         # Without an interruption whatever begins while the caller speaks is an answer too early.
         after = end if turn.interrupt_after_ms or turn.dtmf else begin
-        text, agent = self.answer(after, transfer or until)
+        sound, agent = self.answer(after, transfer or until)
+        text, wrong = self.listen(sound, turn.expect)
         delay = (agent[0] - end) * 1000 if agent and not turn.dtmf else None
-        wrong = tuple(missing(turn.expect, text))
         return Judged(turn, span, agent, text, wrong, delay, stop, transfer)
 
     def _stop(self, begin: float, end: float) -> float | None:

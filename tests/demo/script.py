@@ -38,7 +38,7 @@ class Script:
     dial: str
     turns: tuple[Turn, ...]
     greeting: tuple[str, ...] = ()
-    pause_ms: int = 800
+    pause_ms: int = 1000
 
 
 def load(path: Path) -> Script:

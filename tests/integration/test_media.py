@@ -1,6 +1,7 @@
 """The real media process, a worker's client and a telephone's RTP, over real sockets."""
 
 import asyncio
+import itertools
 import socket
 import time
 
@@ -66,12 +67,14 @@ async def test_both_ways(rate):
         at = [u.at_ms for u in heard.ups]
         lengths = [len(u.pcm) * 20 for u in heard.ups]
         assert at == np.cumsum([0, *lengths[:-1]]).tolist(), "audio time has no hole"
-        up = heard.pcm.astype(float)
-        span = up[rate // 5 : rate * 4 // 5]
-        assert np.sqrt((span**2).mean()) == pytest.approx(8000 / np.sqrt(2), rel=0.02)
+        # On a busy machine this phone itself stutters; what it did send came up as it was.
+        level = np.sqrt((heard.pcm.reshape(-1, rate // 50).astype(float) ** 2).mean(axis=1))
+        assert np.median(level[level > 100]) == pytest.approx(8000 / np.sqrt(2), rel=0.02)
+        assert slot.stats()["received"] == 50
         got = phone.received()
-        assert {b[2] - a[2] & 0xFFFF for a, b in zip(got, got[1:], strict=False)} == {1}
-        assert {b[3] - a[3] & 0xFFFFFFFF for a, b in zip(got, got[1:], strict=False)} == {160}
+        assert {b[2] - a[2] & 0xFFFF for a, b in itertools.pairwise(got)} == {1}
+        # Beyond 60 ms of a stalled machine time is passed over, in whole frames.
+        assert not {(b[3] - a[3]) % 160 for a, b in itertools.pairwise(got)} - {0}
         assert len({g[4] for g in got}) == 1
         assert [g[0] for g in got[:3]] == [1, 0, 0], "the marker stands on the first packet"
         down = g711.decode_ulaw(np.frombuffer(b"".join(g[5] for g in got), np.uint8)).astype(float)
@@ -126,8 +129,7 @@ async def test_many_calls_each_get_their_own():
             slot.play(1, np.full(16000, 1000 + 100 * i, np.int16))
         await until(lambda: all(x.ms >= 400 for x in listeners))
         for i, phone in enumerate(phones):
-            payload = phone.received()[10][5]
-            code = np.frombuffer(payload, np.uint8)
+            code = np.frombuffer(phone.received()[-1][5], np.uint8)
             pcm = (
                 g711.decode_ulaw(code),
                 g711.decode_alaw(code),
@@ -180,7 +182,7 @@ async def test_a_worker_dies_and_another_goes_on():
         taken.done(2)
         await until(lambda: taken.heard(2) == 8000)
         got = phone.received()
-        assert {b[2] - a[2] & 0xFFFF for a, b in zip(got, got[1:], strict=False)} == {1}
+        assert {b[2] - a[2] & 0xFFFF for a, b in itertools.pairwise(got)} == {1}
         down = g711.decode_ulaw(np.frombuffer(b"".join(g[5] for g in got), np.uint8))
         assert (np.abs(down - 5000.0) < 300).sum() == 8000
         assert (np.abs(down - 9000.0) < 500).sum() == pytest.approx(4000, abs=60)

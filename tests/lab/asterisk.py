@@ -23,7 +23,7 @@ from tests.lab.root import (
     REPOSITORY,
     LabError,
     free_port,
-    free_udp_range,
+    free_range,
     is_private,
     program,
     system,
@@ -93,7 +93,7 @@ class Asterisk(Server):
         self.ari_port = free_port()
         self.sip_port = free_port(socket.SOCK_DGRAM)
         self.tls_port = free_port()
-        self.rtp_start = free_udp_range(rtp_ports)
+        self.rtp_start = free_range(rtp_ports)
         self.ari_username = "ari-bridge"
         self.ari_password = secrets.token_hex(12)
         self.phone_password = secrets.token_hex(6)

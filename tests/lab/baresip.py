@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
 import tempfile
 import wave
 from dataclasses import dataclass, field
@@ -21,13 +22,14 @@ from typing import Any, Self
 import numpy as np
 
 from tests.lab.capture import Pcm
-from tests.lab.root import free_port, free_udp_range, program, system
+from tests.lab.root import free_port, free_range, program, system
 from tests.lab.speech import resample
 
 SILENCE_S = 180.0  # appended to whatever it says
 DIGIT_S = 0.12  # how long a key is held
 BETWEEN_DIGITS_S = 0.15
 ANSWER_S = 15.0
+_SIP = (socket.SOCK_DGRAM, socket.SOCK_STREAM)  # a port for UDP and TCP, and the next for TLS
 START_S = 10.0
 
 
@@ -74,7 +76,7 @@ class Baresip:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
-        self.rtp_ports = range(first := free_udp_range(8), first + 8)
+        self.rtp_ports = range(first := free_range(8), first + 8)
         self.closed = asyncio.Event()  # the call ended, whoever hung up
         self._established = asyncio.Event()
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -210,7 +212,7 @@ class Baresip:
         self._control_port = free_port()
         modules = ["stdio", codec.module, "aufile", "aubridge", "srtp"]
         lines = [
-            f"sip_listen 127.0.0.1:{free_port()}",
+            f"sip_listen 127.0.0.1:{free_range(2, *_SIP)}",
             "sip_verify_server yes",
             f"sip_cafile {self.ca}" if self.ca else "",
             "call_max_calls 1",

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.lab.asterisk import Asterisk
 from tests.lab.redis import Redis
@@ -48,6 +49,19 @@ class Bridge(Server):
         said = self.log().strip().splitlines()
         self.close()
         raise LabError(f"the bridge did not start: {said[-1] if said else 'it said nothing'}")
+
+    def close(self) -> None:
+        """Stop it in order: killed, it would leave its children behind, who are to survive it."""
+        self.stop()
+        super().close()
+
+    def child(self, name: str) -> int:
+        """The process id of its `media` or `worker`."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in children:
+            if name in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):
+                return int(pid)
+        raise LabError(f"the bridge has no {name} process")
 
     def log(self) -> str:
         """What it has said on the terminal so far."""

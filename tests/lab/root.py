@@ -9,8 +9,10 @@ with the very version that its user runs. Either way they get configurations of 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import random
 import re
 import shutil
 import socket
@@ -80,33 +82,35 @@ def major_version(executable: Path, option: str) -> int:
     return int(number.group()) if number else 0
 
 
+# Below the ports that the kernel hands out by itself (ip_local_port_range): no outgoing
+# connection takes a port between our look and its use.
+_PORTS = range(10_000, 32_000)
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port of 127.0.0.1 that was free a moment ago, chosen by the kernel."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that was free a moment ago."""
+    return free_range(1, kind)
 
 
-def free_udp_range(count: int) -> int:
-    """The first of `count` consecutive UDP ports, even, that were all free a moment ago.
+def free_range(count: int, *kinds: socket.SocketKind) -> int:
+    """The first of `count` consecutive ports that were all free a moment ago, even where count > 1.
 
     RTP takes the even port of a pair and RTCP the odd one (RFC 3550 section 11).
+
+    Args:
+        count: how many.
+        kinds: free for each of these; UDP unless told.
     """
     for _ in range(200):
-        first = free_port(socket.SOCK_DGRAM) & ~1
-        if first + count > 65536:
-            continue
-        probes: list[socket.socket] = []
-        try:
-            for port in range(first, first + count):
-                probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                probes.append(probe)
-                probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        else:
+        first = random.randrange(_PORTS.start, _PORTS.stop - count)
+        first -= first % 2 if count > 1 else 0
+        with contextlib.ExitStack() as probes:
+            try:
+                for kind in kinds or (socket.SOCK_DGRAM,):
+                    for port in range(first, first + count):
+                        probe = probes.enter_context(socket.socket(socket.AF_INET, kind))
+                        probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
             return first
-        finally:
-            for probe in probes:
-                probe.close()
-    raise LabError(f"no {count} consecutive free UDP ports on 127.0.0.1: close what uses them")
+    raise LabError(f"no {count} consecutive free ports on 127.0.0.1: close what uses them")

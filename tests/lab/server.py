@@ -68,8 +68,8 @@ class Server(ABC):
         self.start()
 
     def close(self) -> None:
-        """Stop it and remove every file of its."""
-        self.stop()
+        """End it at once, for nothing of it is kept, and remove every file of its."""
+        self.kill()
         if self._directory is not None:
             shutil.rmtree(self._directory)
             self._directory = None
@@ -99,7 +99,7 @@ class Server(ABC):
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(how)
+        process.send_signal(how)  # does nothing where it has ended by itself
         try:
             process.wait(timeout=_STOP_S)
         except subprocess.TimeoutExpired:

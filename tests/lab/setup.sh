@@ -36,10 +36,13 @@ step() {
   shift
   log=$(mktemp)
   say "$text ..."
-  "$@" >"$log" 2>&1 &
+  { # in the background Ctrl-C would be ignored
+    trap - INT
+    "$@"
+  } >"$log" 2>&1 &
   pid=$!
-  # The sleep holds neither our output nor the lock open: it may outlive us by its 5 s.
-  while sleep 5 >/dev/null 2>&1 9>&- && kill -0 "$pid" 2>/dev/null; do
+  # The sleep holds neither our output nor a lock open: it may outlive us by its 5 s.
+  while sleep 5 >/dev/null 2>&1 8>&- 9>&- && kill -0 "$pid" 2>/dev/null; do
     say "  ... $((SECONDS - began)) s"
   done &
   beat=$!
@@ -91,6 +94,7 @@ make_venv() {
   stamp=$(cat requirements.lock pyproject.toml <("$python" -VV) | sha256sum)
   [ "$(cat .venv/.stamp 2>/dev/null)" = "$stamp" ] && [ -x .venv/bin/ari-bridge ] && return
   if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    as_root true # ask for sudo's password where it can be seen
     step "installing python3-venv with the host's apt" host_install python3-venv
   fi
   # A new interpreter gets a new environment; a new lock only changes what differs.
@@ -219,9 +223,12 @@ make_root() {
     say "the private root is ready: $("$root/bin/asterisk" -V)"
   fi
   exec 9>&-
-  ln -sfn "$root" .lab
+  [ "$(readlink .lab)" = "$root" ] || ln -sfn "$root" .lab
 }
 
+# One set-up of this checkout at a time (the cache has a lock of its own, for other checkouts).
+exec 8<tests/lab/setup.sh
+flock -n 8 || step "waiting for another set-up of this checkout" flock 8
 make_root
 make_venv
 printf '%s\n' "$SECONDS" >.venv/.setup_s

@@ -85,7 +85,7 @@ class Callers:
                 await self.ask("DELETE", f"/{kind}/{thing['id']}")
 
     async def nothing_left(
-        self, *but: Caller, stay: Collection[str] = (), timeout_s: float = 5.0
+        self, *but: Caller, stay: Collection[str] = (), timeout_s: float = 15.0
     ) -> None:
         """Wait for every channel and mixing bridge to go.
 

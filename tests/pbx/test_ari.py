@@ -74,7 +74,9 @@ async def test_keys_come_in_order(controller, callers, ear):
     await set_up(leg, ear)
     for digit in "7#*":
         await caller.press(digit)
-    assert [await next_event(leg) for _ in range(3)] == [Dtmf(d, 100) for d in "7#*"]
+        event = await next_event(leg)
+        assert event.digit == digit
+        assert event.duration_ms > 50
     await caller.hang_up()
     await leg.release()
 

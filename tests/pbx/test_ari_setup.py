@@ -70,7 +70,7 @@ async def test_the_caller_hangs_up(callers, ear, with_settings, monkeypatch, ope
                 await set_up_and_on(leg, ear)
             await leg.release()
         assert injection.happened
-        await callers.nothing_left(timeout_s=2)
+        await callers.nothing_left()
 
 
 @pytest.mark.parametrize("operation", ["channels.externalMedia", "bridges.createWithId"])
@@ -129,7 +129,7 @@ async def test_the_answer_to_making_media_is_lost(controller, callers, ear, monk
     assert lost
     await caller.hang_up()
     await leg.release()
-    await callers.nothing_left(timeout_s=2)
+    await callers.nothing_left()
 
 
 @pytest.mark.parametrize("status", [PbxRefused("no"), PbxUnreachable("away")])

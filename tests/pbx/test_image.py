@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.asterisk import CONFIG, directory_lines
-from tests.lab.root import free_port, free_udp_range, program
+from tests.lab.root import free_port, free_range, program
 
 START = CONFIG / "demo" / "start.sh"
 
@@ -30,7 +30,7 @@ def environment(directory: Path) -> dict[str, str]:
         "ARI_PORT": free_port(),
         "SIP_PORT": free_port(socket.SOCK_DGRAM),
         "TLS_PORT": free_port(),
-        "RTP_START": (rtp := free_udp_range(100)),
+        "RTP_START": (rtp := free_range(100)),
         "RTP_END": rtp + 99,
     }
     return {

@@ -38,6 +38,13 @@ def test_edges_are_found_to_the_millisecond(noise: float | None, offset: int) ->
     assert [edge / MS for region in found for edge in region] == pytest.approx(truth, abs=4)
 
 
+def test_a_loud_line_is_not_speech() -> None:
+    pcm = scene(1000, voice(500, dbfs=-15), 1000, noise_dbfs=-44)
+    assert [edge / MS for region in regions(pcm) for edge in region] == pytest.approx(
+        [1000, 1500], abs=8
+    )
+
+
 def test_pauses_inside_a_sentence_do_not_end_it() -> None:
     pcm = scene(300, voice(400), 150, voice(400), 300)
     assert len(regions(pcm)) == 1

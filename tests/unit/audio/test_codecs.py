@@ -5,23 +5,25 @@ import pytest
 
 from bridge.audio import l16
 from bridge.audio.codecs import BY_NUMBER, CODECS
+from bridge.media.slots import DOWN_RATES, UP_RATES
 
 ASTERISK_TAKES_BACK = {0, 8, 9, 10}
 
 
-@pytest.mark.parametrize("codec", CODECS.values(), ids=str)
+@pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
 def test_a_row_is_sound(codec):
     assert BY_NUMBER[codec.number] is codec
     down = CODECS[codec.down or codec.name]
     assert down.payload_type in ASTERISK_TAKES_BACK
-    assert down.sample_rate == codec.sample_rate
-    assert codec.sample_rate in (8000, 16000)
+    assert min(codec.sample_rate, 16000) == down.sample_rate, "as wide down as up, if it can be"
+    assert codec.sample_rate // 1000 in UP_RATES
+    assert down.sample_rate // 1000 in DOWN_RATES
 
 
 def test_numbers_are_never_given_to_another():
     # They stand in the shared map, which two versions of the program may read.
-    pinned = {"PCMU": 1, "PCMA": 2, "L16": 3}
-    assert {name: CODECS[name].number for name in pinned} == pinned
+    pinned = {"PCMU": 1, "PCMA": 2, "L16": 3, "G722": 4, "L16/16000": 5, "L16/24000": 6, "OPUS": 7}
+    assert {name: codec.number for name, codec in CODECS.items()} == pinned
 
 
 def test_l16_is_big_endian():

@@ -33,6 +33,9 @@ def run(pattern, *, min_speech=100, end=200, eager=0, begin_ms=0):
         ("#####" + "....##...." + "....", [(100, Edge.ONSET), (300, Edge.END)]),
         ("#####" + "....###..." + "." * 6, [(100, Edge.ONSET)]),
         ("#####" + "....###..." + "." * 7, [(100, Edge.ONSET), (440, Edge.END)]),
+        # A detector that flickers through a word hears speech all the same.
+        ("#####" + ".#" * 20, [(100, Edge.ONSET)]),
+        ("#####" + "...#" * 4, [(100, Edge.ONSET), (300, Edge.END)]),
         # A second segment is one of its own.
         (
             "#####" + "." * 10 + "#####",

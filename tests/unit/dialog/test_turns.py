@@ -231,6 +231,34 @@ def test_the_agent_that_falls_into_speech_is_interrupted_by_going_on():
     assert floor.silence(600)[-1] == TurnCommitted(1, 0, 740)
 
 
+def test_each_word_against_the_agent_counts_for_itself():
+    floor = Floor()
+    floor.speech(500)
+    floor.agent("started")
+    floor.speech(100)
+    floor.silence(600)
+    began = floor.at_ms
+    assert floor.speech(240) == [SpeechStarted(began), BargeIn(began, began + 240)]
+
+
+def test_a_pause_joins_the_turn_also_after_an_answer():
+    floor = in_state(State.SPEAKING)
+    floor.agent("done", "finished")
+    floor.speech(300)
+    floor.silence(600)
+    assert floor.turns.turn == 2
+    assert [type(a) for a in floor.speech(100)] == [SpeechStarted, TurnWithdrawn]
+
+
+def test_what_was_said_before_a_hold_is_no_turn_after_it():
+    floor = Floor()
+    floor.speech(300)
+    floor.turns.hold(True)
+    floor.turns.hold(False)
+    assert floor.silence(1000) == []
+    assert not floor.turns.caller_speaks
+
+
 def test_the_agent_that_falls_into_the_end_of_a_turn_takes_it_back():
     floor = Floor()
     floor.speech(500)

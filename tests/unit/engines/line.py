@@ -29,12 +29,12 @@ from bridge.engines.base import (
 class Line:
     """One call. What the caller hears is in `played`, what happened in `log`."""
 
-    def __init__(self, engine, agent=None, history=(), real_time=False):
+    def __init__(self, engine, agent=None, history=(), real_time=False, line_rate=8000):
         self.engine = engine
         self.agent = agent or Agent("test")
         self.history = history
         self.real_time = real_time
-        self.rate = engine.rate
+        self.rate = engine.rate or line_rate
         self.frame = self.rate // 50
         self.turns = Turns(self.agent.turns, engine.turns)
         self.playout = Playout(self.rate)
@@ -53,6 +53,7 @@ class Line:
             call_id="call-1",
             agent=self.agent,
             caller_number="100",
+            rate=self.rate,
             emit=self._emit,
             new_item=self.playout.new_item,
             room=self._room,

@@ -18,7 +18,7 @@ from bridge.engines.rules import Memory
 AGENTS = Path(__file__).parents[3] / "agents"
 
 OURS = {
-    "nine in the morning to six": [
+    "open at nine in the morning": [
         "What are your opening hours?",
         "When are you open?",
         "Hi, could you tell me your hours please?",
@@ -136,7 +136,7 @@ NOT_OURS = [
 ]
 
 HELD_OUT = {
-    "nine in the morning to six": [
+    "open at nine in the morning": [
         "Could you tell me when you close on Friday?",
         "What hours are you open on Saturday?",
         "Do you open on Mondays?",
@@ -232,7 +232,9 @@ def test_everything_that_it_can_do_is_there(brain):
     assert Do("hang_up") in brain.decide(Said("words", "Goodbye."), Memory())
     waiting = Memory(number_for="order")
     [say, _] = brain.decide(Said("digits", "4217"), waiting)
-    assert say == Say("Order four two one seven is ready for pickup.")
+    assert say == Say(
+        "Yes, I see order number four, two, one, seven. It is ready for you to pick up."
+    )
     [say, _] = brain.decide(Said("digits", "9"), waiting)
     assert "can't find an order with the number nine" in say.text
 

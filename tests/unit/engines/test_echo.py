@@ -10,15 +10,16 @@ from tests.unit.engines.line import Line
 AGENT = Agent("echo", engine="echo", turns=TurnSettings(barge_in="off"))
 
 
+@pytest.mark.parametrize("rate", [8000, 16000])
 @pytest.mark.parametrize("delay_ms", [0, 20, 200])
-async def test_the_caller_hears_himself_later(delay_ms):
+async def test_the_caller_hears_himself_later(delay_ms, rate):
     rng = np.random.default_rng(1)
-    voice = rng.integers(-9000, 9000, 8000).astype(np.int16)
-    async with Line(EchoEngine(EchoSettings(delay_ms)), AGENT) as call:
+    voice = rng.integers(-9000, 9000, rate).astype(np.int16)
+    async with Line(EchoEngine(EchoSettings(delay_ms)), AGENT, line_rate=rate) as call:
         await call.speak(voice)
         await call.silence(delay_ms + 100)
     heard = np.concatenate(call.played)
-    at = (delay_ms + 20) * 8  # what is heard in one frame goes out in the next
+    at = (delay_ms + 20) * rate // 1000  # what is heard in one frame goes out in the next
     assert np.array_equal(heard[at : at + len(voice)], voice)
     assert not heard[:at].any()
 

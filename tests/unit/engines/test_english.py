@@ -62,7 +62,7 @@ def test_numbers(text, digits):
 
 
 def test_spelling():
-    assert spell("4217") == "four two one seven"
+    assert spell("4217") == "four, two, one, seven"
 
 
 @pytest.mark.parametrize(

@@ -102,17 +102,17 @@ def test_fallbacks_take_turns_until_something_is_understood(brain):
 def test_a_number_is_looked_up(brain):
     talk = Talk(brain)
     assert talk("Where is my order?") == "Please enter the number."
-    assert talk("4217", "digits") == "Order four two one seven is ready."
-    assert talk("99", "digits") == "No order nine nine."
-    assert talk("4217", "digits") == "Order four two one seven is ready."
+    assert talk("4217", "digits") == "Order four, two, one, seven is ready."
+    assert talk("99", "digits") == "No order nine, nine."
+    assert talk("4217", "digits") == "Order four, two, one, seven is ready."
 
 
 def test_a_number_may_be_spoken(brain):
     talk = Talk(brain)
-    assert talk("where is my order four two one seven") == "Order four two one seven is ready."
+    assert talk("where is my order four two one seven") == "Order four, two, one, seven is ready."
     talk("where is my order")
-    assert talk("It's four two one eight") == "No order four two one eight."
-    assert talk("Sorry, 4217.") == "Order four two one seven is ready."
+    assert talk("It's four two one eight") == "No order four, two, one, eight."
+    assert talk("Sorry, 4217.") == "Order four, two, one, seven is ready."
 
 
 def test_a_question_while_a_number_is_awaited_is_answered(brain):
@@ -164,7 +164,7 @@ def test_silence_leaves_a_question_open(brain):
     talk = Talk(brain)
     talk("where is my order")
     talk("", "silence", 1)
-    assert talk("4217", "digits") == "Order four two one seven is ready."
+    assert talk("4217", "digits") == "Order four, two, one, seven is ready."
 
 
 def test_deciding_changes_nothing(brain):
@@ -173,8 +173,9 @@ def test_deciding_changes_nothing(brain):
     assert brain.decide(Said("words", "where is my order"), Memory()) == first
 
 
-def test_fixed_texts_hold_every_answer_without_a_number(brain):
+def test_fixed_texts_hold_every_answer_that_is_known_in_advance(brain):
     fixed = brain.fixed()
+    assert fixed[-1] == "Order four, two, one, seven is ready."
     assert {
         "We are open nine to six.",
         "Do you want to find us?",

@@ -21,7 +21,7 @@ FAKE = textwrap.dedent("""
         sys.stdout.buffer.flush()
     log = open(sys.argv[1], "a+")
     if len(sys.argv) > 2:
-        write(b"E", b"no such model")
+        write(b"E", sys.argv[2].encode())
         sys.exit(1)
     write(b"R")
     while len(head := sys.stdin.buffer.read(4)) == 4:
@@ -86,8 +86,18 @@ async def test_audio_comes_in_pieces(tmp_path):
 async def test_two_calls_that_want_the_same_share_it(tmp_path, asked):
     async with running(tmp_path) as piper:
         both = await asyncio.gather(say(piper, "same"), say(piper, "same"))
-    assert [len(b) for b in both] == [4, 4]
-    assert asked() == ["same"]
+        assert [len(b) for b in both] == [4, 4]
+        assert len(await say(piper, "after")) == 5
+    assert asked() == ["same", "after"]
+
+
+async def test_a_call_that_gives_up_takes_nothing_from_another(tmp_path):
+    async with running(tmp_path) as piper:
+        gone = asyncio.create_task(say(piper, "same"))
+        stays = asyncio.create_task(say(piper, "same"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert len(await stays) == 4
 
 
 async def test_who_waits_in_silence_goes_first(tmp_path, asked):
@@ -157,10 +167,21 @@ async def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago(tmp_pa
     assert asked() == ["aaaaa", "bbbbb", "ccccc", "bbbbb"]
 
 
-async def test_a_model_that_cannot_be_loaded_is_said(tmp_path):
-    with pytest.raises(EngineMissing, match="piper can't be started: no such model"):
-        async with running(tmp_path, "fail"):
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("no such model", "piper can't be started: no such model"),
+        (
+            "No module named 'piper'",
+            "piper can't be started: No module named 'piper'; pip install 'ari-bridge[offline]'",
+        ),
+    ],
+)
+async def test_a_process_that_cannot_load_says_why(tmp_path, reason, said):
+    with pytest.raises(EngineMissing) as caught:
+        async with running(tmp_path, reason):
             pass
+    assert str(caught.value) == said
 
 
 async def test_a_process_that_ends_at_once_is_said():

@@ -1,5 +1,7 @@
 """The shared map."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def test_two_who_map_it_see_the_same(tmp_path):
 def test_columns_do_not_overlap(tmp_path):
     made = SlotMap.create(tmp_path / "slots", 3, 1000)
     spans = sorted((c.__array_interface__["data"][0], c.nbytes) for c in made.columns.values())
-    assert all(a + n <= b for (a, n), (b, _) in zip(spans, spans[1:], strict=False))
+    assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
 
 
 def test_every_row_begins_at_its_defaults(tmp_path):

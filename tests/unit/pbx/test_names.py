@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.audio.codecs import CODECS
 from bridge.pbx.names import FORMATS, Name, codec_of, new_token, parse_name
 
 # Asterisk's ids: seconds and a counter, with the system's name before where it has one.
@@ -50,9 +51,12 @@ def test_tokens_differ_and_are_tokens():
         ("(alaw)", "PCMA"),
         ("(alaw|ulaw)", "PCMA"),
         ("(ulaw|alaw)", "PCMU"),
-        ("(g722|alaw)", "PCMA"),
-        ("(g722)", "PCMU"),
-        ("(opus)", "PCMU"),
+        ("(g722|alaw)", "G722"),
+        ("(g722)", "G722"),
+        ("(opus)", "OPUS"),
+        ("(gsm|opus)", "OPUS"),
+        ("(slin)", "L16"),
+        ("(slin48)", "L16/16000"),
         ("(slin192)", "PCMU"),
         ("alaw", "PCMA"),
         ("(nothing)", "PCMU"),
@@ -60,9 +64,21 @@ def test_tokens_differ_and_are_tokens():
     ],
 )
 def test_the_callers_codec_where_it_goes_both_ways(formats, codec):
-    assert codec_of(formats) == codec
+    assert codec_of(formats, CODECS) == codec
+
+
+@pytest.mark.parametrize(
+    ("formats", "missing", "codec"),
+    [
+        ("(opus)", {"OPUS"}, "L16/16000"),  # still wide
+        ("(opus)", {"OPUS", "L16/16000", "G722"}, "PCMU"),
+        ("(g722|alaw)", {"G722"}, "PCMA"),
+        ("(g722)", {"G722"}, "PCMU"),
+    ],
+)
+def test_without_a_library_the_next_best(formats, missing, codec):
+    assert codec_of(formats, set(CODECS) - missing) == codec
 
 
 def test_every_codec_has_a_format():
-    assert {codec_of(f) for f in FORMATS.values()} <= set(FORMATS)
-    assert FORMATS == {"PCMU": "ulaw", "PCMA": "alaw", "L16": "slin"}
+    assert set(FORMATS) == set(CODECS)

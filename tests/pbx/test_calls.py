@@ -1,0 +1,227 @@
+"""The whole bridge, as a user runs it, on a real Asterisk with real callers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis import Redis as Client
+
+from bridge.sessions.model import INDEX, Line, call_key, transcript_key
+from tests.demo.voice import clip
+from tests.lab import sipp
+from tests.lab.baresip import Baresip
+from tests.lab.capture import RATE, Capture, decode, lay_out
+from tests.lab.stack import Stack, capture
+
+TIMEOUT_S = 20.0
+HUMAN_HZ = (650, 1450)  # extension 200 of the demo
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stack]:
+    with Stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(running: Stack) -> Iterator[Stack]:
+    yield running
+    assert running.pbx.wait_idle() == []
+
+
+class Memory:
+    """What Redis holds of the stack's newest call."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._client: Client = Client.from_url(stack.redis.url, decode_responses=True)
+        self._before = set(self._client.zrange(INDEX, 0, -1))
+
+    def call_id(self) -> str | None:
+        new = [i for i in self._client.zrange(INDEX, 0, -1) if i not in self._before]
+        return new[-1] if new else None
+
+    def record(self) -> dict[str, str]:
+        call_id = self.call_id()
+        return self._client.hgetall(call_key(call_id)) if call_id else {}
+
+    def lines(self) -> list[Line]:
+        entries = self._client.xrange(transcript_key(self.call_id() or ""))
+        return [Line.from_fields(fields) for _, fields in entries]
+
+    def agent_said(self) -> str:
+        return " ".join(line.text for line in self.lines() if line.role == "agent")
+
+
+async def until(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not true():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        await asyncio.sleep(0.05)
+
+
+def received(packets: Capture, phone: Baresip) -> np.ndarray:
+    got = [p for p in packets.packets if not p.sent]
+    return lay_out(got, sent=False, start=got[0].at, end=got[-1].at).pcm
+
+
+def likeness(heard: np.ndarray, said: np.ndarray) -> float:
+    """How much `heard` holds of `said`: of each 100 ms the best correlation near its place, the
+    median of all. (A busy machine may hold a packet back and shift what follows by a frame.)"""
+    whole, part = heard.astype(float), said.astype(float)
+    at = int(np.correlate(whole, part, "valid").argmax())
+    step, slack = RATE // 10, RATE // 20
+    best = []
+    for begin in range(0, len(part) - step, step):
+        piece = part[begin : begin + step]
+        near = whole[max(0, at + begin - slack) : at + begin + step + slack]
+        energy = np.sqrt(np.convolve(near**2, np.ones(step), "valid"))
+        best.append((np.correlate(near, piece, "valid") / (energy + 1)).max())
+        best[-1] /= np.linalg.norm(piece) + 1
+    return float(np.median(best))
+
+
+@pytest.mark.parametrize("codec", ["pcmu", "pcma"])
+async def test_audio_goes_up_and_comes_back(stack: Stack, tmp_path: Path, codec: str) -> None:
+    """The echo agent gives the caller's own words back, nothing lost, nothing added."""
+    words = clip("The quick brown fox jumps over the lazy dog.")
+    memory = Memory(stack)
+    async with stack.phone(codec=codec) as phone:
+        with capture(phone, tmp_path / "call.pcap") as packets:
+            await phone.dial("701")
+            await asyncio.sleep(0.5)
+            seconds = await phone.speak(words.pcm, RATE)
+            await asyncio.sleep(seconds + 1.0)
+            await phone.hangup()
+    assert memory.record()["codec"] == codec.upper()
+    assert likeness(received(packets, phone), words.pcm) > 0.98
+    numbers = [p.seq for p in packets.packets if not p.sent and decode(p) is not None]
+    assert np.all(np.diff(numbers) % 65536 == 1)
+
+
+async def test_over_tls_and_srtp_the_wire_holds_no_speech(stack: Stack, tmp_path: Path) -> None:
+    memory = Memory(stack)
+    async with stack.phone(secure=True) as phone:
+        with capture(phone, tmp_path / "call.pcap") as packets:
+            await phone.dial("700")
+            await until(lambda: "help you" in memory.agent_said(), "the greeting was heard")
+            words = clip("Where can I park?")
+            await asyncio.sleep(0.5 + await phone.speak(words.pcm, RATE))
+            await until(lambda: "behind the shop" in memory.agent_said(), "the answer was heard")
+            await phone.hangup()
+    # Both sides were understood; on the wire every payload byte is as likely as any other, which
+    # G.711 speech and silence never are.
+    payload = b"".join(p.payload for p in packets.packets)
+    shares = np.bincount(np.frombuffer(payload, np.uint8), minlength=256) / len(payload)
+    assert len(packets.packets) > 400
+    assert shares.max() < 0.006
+
+
+async def test_a_caller_who_hangs_up_at_once(stack: Stack) -> None:
+    memory = Memory(stack)
+    for _ in range(5):
+        call = await asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=0.0)
+        assert call.answered
+    await until(lambda: memory.record().get("state") == "ended", "the session ended")
+    assert memory.record()["result"] == "hung-up"
+
+
+async def test_an_unknown_agent_goes_on_in_the_dialplan(stack: Stack) -> None:
+    memory = Memory(stack)
+    stack.pbx.cli("dialplan add extension 799,1,Set,ARI_BRIDGE_AGENT=nobody into internal")
+    stack.pbx.cli("dialplan add extension 799,2,Goto,ari-bridge-call,799,1 into internal")
+    call = await asyncio.to_thread(sipp.call, stack.pbx, "799", hang_up_after_s=None)
+    assert call.ended_as_expected  # after the dialplan's announcement
+    assert len(call.packets) > 50
+    assert memory.record()["result"] == "unknown-agent"
+    assert "no agent 'nobody'" in stack.bridge.log()
+    assert "there are: demo, echo" in stack.bridge.log()
+    assert 'result is "unknown-agent"' in stack.pbx.log_path.read_text()
+
+
+async def test_hold_stops_the_agent_and_resume_lets_it_go_on(stack: Stack, tmp_path: Path) -> None:
+    memory = Memory(stack)
+    async with stack.phone() as phone:
+        await phone.dial("700")
+        await asyncio.sleep(1.0)  # in the middle of the greeting
+        await phone.hold()
+        await asyncio.sleep(3.0)
+        assert "help you" not in memory.agent_said()
+        await phone.resume()
+        await until(lambda: "help you" in memory.agent_said(), "the greeting's end was heard")
+        await phone.hangup()
+    assert [line.text for line in memory.lines() if line.role == "event"] == ["hold", "resume"]
+
+
+async def test_many_callers_at_once(stack: Stack) -> None:
+    calls = await asyncio.gather(
+        *(asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=4.0) for _ in range(8))
+    )
+    assert all(call.answered and call.ended_as_expected for call in calls)
+    for call in calls:  # each heard the greeting
+        assert 80 < call.loudest_hz() < 1000
+    assert "Traceback" not in stack.bridge.log()
+
+
+async def test_asterisk_goes_and_comes_back() -> None:
+    with Stack() as stack:
+        memory = Memory(stack)
+        async with stack.phone() as phone:
+            await phone.dial("701")
+            stack.pbx.kill()
+        stack.pbx.start()
+        await until(lambda: memory.record().get("state") == "ended", "the session ended")
+        assert memory.record()["result"] == "hung-up"
+        await until(lambda: stack.bridge.log().count("Asterisk is up") == 2, "it is back")
+        call = await asyncio.to_thread(sipp.call, stack.pbx, "701", hang_up_after_s=1.0)
+        assert call.answered
+        assert stack.pbx.wait_idle() == []
+        assert "Traceback" not in stack.bridge.log()
+
+
+@pytest.mark.parametrize("name", ["media", "worker"])
+async def test_a_process_that_dies_is_started_again(name: str) -> None:
+    """Whoever was on the line is not left in silence, and the next caller is served."""
+    with Stack() as stack:
+        memory = Memory(stack)
+        calling = asyncio.create_task(
+            asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=None)
+        )
+        await until(lambda: memory.record().get("state") == "talking", "the call is up")
+        os.kill(stack.bridge.child(name), signal.SIGKILL)
+        await until(lambda: stack.bridge.log().count("Asterisk is up") == 2, "it serves again")
+        if name == "media":
+            call = await calling
+            assert call.ended_as_expected  # after the dialplan's announcement
+            assert memory.record()["result"] == "shutdown"
+        again = Memory(stack)
+        call = await asyncio.to_thread(sipp.call, stack.pbx, "701", hang_up_after_s=1.0)
+        assert call.answered
+        await until(lambda: again.record().get("state") == "ended", "its session ended")
+        if name == "worker":  # the first caller is served again, by its successor
+            assert memory.record()["state"] == "talking"
+            stack.pbx.cli("channel request hangup all")
+            await calling
+        assert stack.pbx.wait_idle(20.0) == []
+
+
+async def test_the_bridge_stops_in_mid_call_and_the_dialplan_takes_the_caller() -> None:
+    with Stack() as stack:
+        memory = Memory(stack)
+        calling = asyncio.create_task(
+            asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=None)
+        )
+        await until(lambda: memory.record().get("state") == "talking", "the call is up")
+        await asyncio.to_thread(stack.bridge.stop)
+        assert memory.record()["result"] == "shutdown"
+        call = await calling
+        assert call.ended_as_expected  # after the dialplan's announcement
+        assert 'result is "shutdown"' in stack.pbx.log_path.read_text()
+        assert stack.pbx.wait_idle() == []
+        assert "Traceback" not in stack.bridge.log()
