@@ -25,20 +25,22 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import bridge.engines.base as engines
 from bridge.agent import Agent
 from bridge.dialog.playout import Heard, Playout
-from bridge.dialog.turns import Action, BargeIn, Turns, TurnWithdrawn
+from bridge.dialog.turns import Action, BargeIn, TurnCommitted, Turns, TurnWithdrawn
 from bridge.engines.base import Engine
 from bridge.errors import BridgeError, ConfigError, PbxGone
 from bridge.media.base import FRAME_MS, Media, Slot, Up
 from bridge.pbx.base import Dtmf, Hold, HungUp, Leg, MediaLost
+from bridge.recall import Memory, restore
 from bridge.sessions.base import Store
 from bridge.sessions.model import Line, Role
+from bridge.sessions.progress import Item, Progress, Tool
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Call:
         store: Store,
         mind: Callable[[str], Awaitable[tuple[Agent, Engine]]],
         worker: str,
+        memory: Memory | None = None,
     ) -> None:
         """Take a call; nothing happens before `run`.
 
@@ -83,6 +86,7 @@ class Call:
             mind: gives the agent of a name and an engine for it; raises `ConfigError`,
                 `EngineError`.
             worker: our name, for the record.
+            memory: what is known of a conversation that another process began: it goes on.
         """
         self.id = leg.incoming.call_id
         self._leg, self._media, self._store, self._mind = leg, media, store, mind
@@ -97,19 +101,27 @@ class Call:
         self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
         self._tools: deque[engines.ToolCall] = deque()
         self._tool: asyncio.Task[None] | None = None
+        self._running: engines.ToolCall | None = None
         self._caller_line: Line | None = None
         self._clearing = False
         self._room = asyncio.Event()
         self._room.set()
-        store.put(
-            self.id,
-            worker=worker,
-            state="setup",
-            started=time.time(),
-            caller=leg.incoming.caller_number,
-            dialed=leg.incoming.dialed,
-            codec=leg.incoming.codec,
-        )
+        self._memory = memory
+        self._replying = False
+        self._given: list[tuple[int, str]] = []
+        self._noted = Progress()
+        if memory is None:
+            store.begin(self.id)
+            store.put(
+                self.id,
+                worker=worker,
+                state="setup",
+                started=time.time(),
+                caller=leg.incoming.caller_number,
+                dialed=leg.incoming.dialed,
+                codec=leg.incoming.codec,
+                agent=leg.incoming.args[0] if leg.incoming.args else "",
+            )
 
     def end(self, outcome: Outcome) -> None:
         """End the call, unless it has an outcome already."""
@@ -157,30 +169,101 @@ class Call:
         agent, self._engine = await self._mind(incoming.args[0] if incoming.args else "")
         self._agent = agent
         cleanup.push_async_callback(self._engine.close)
-        self._store.put(self.id, agent=agent.name, engine=agent.engine)
         self._turns = Turns(agent.turns, self._engine.turns)
-        source = await self._leg.open_media(self._media.address, incoming.codec)
-        self._slot = await self._media.open(self.id, source, incoming.codec, self._engine.rate)
-        self._playout = Playout(self._slot.rate)
+        context = await (self._take_up(agent) if self._memory else self._set_up(agent))
         cleanup.push_async_callback(self._slot.close)
-        await self._leg.answer()
-        await self._leg.join()
-        self._store.put(self.id, state="talking", answered=time.time())
-        await self._engine.start(
-            engines.Context(
-                call_id=self.id,
-                agent=agent,
-                caller_number=incoming.caller_number,
-                rate=self._slot.rate,
-                emit=self._emit,
-                new_item=self._playout.new_item,
-                room=self._wait_for_room,
-                tasks=self._tasks,
-            )
-        )
+        await self._engine.start(context)
         self._slot.on_frames = self._delivery
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
+
+    async def _set_up(self, agent: Agent) -> engines.Context:
+        """A new call: external media, slot, answer."""
+        incoming = self._leg.incoming
+        self._store.put(self.id, agent=agent.name, engine=agent.engine)
+        source = await self._leg.open_media(self._media.address, incoming.codec)
+        self._slot = await self._media.open(self.id, source, incoming.codec, self._engine.rate)
+        self._playout = Playout(self._slot.rate)
+        await self._leg.answer()
+        await self._leg.join()
+        self._store.put(
+            self.id,
+            state="talking",
+            answered=time.time(),
+            rate=self._slot.rate,
+            **self._leg.handles,
+        )
+        self._replying = bool(agent.greeting)
+        self.note()
+        return self._context(agent)
+
+    async def _take_up(self, agent: Agent) -> engines.Context:
+        """A conversation that another process began: slot, items, tools, history."""
+        assert self._memory
+        memory, progress = self._memory, self._memory.progress
+        self._slot = await self._media.attach(self.id, self._engine.rate)
+        self._playout = Playout(self._slot.rate)
+        resume = restore(memory, self._slot, self._playout)
+        self._turns.turn = progress.turn
+        self._replying = progress.replying
+        self._given = [(0, text) for text in resume.given] if progress.replying else []
+        if progress.caller:
+            self._caller_line = Line(time.time(), "caller", progress.caller)
+        if not progress.replying:  # else the engine asks for them again
+            # Each takes the caller away from us; since he is here, none has had its effect.
+            self._tools += [engines.ToolCall(t.id, t.name, t.arguments) for t in progress.tools]
+        if self._playout.playing or self._replying:
+            self._turns.agent_started()
+        if not self._replying:
+            self._turns.reply_done(0)
+        self._say("event", "taken over")
+        log.info("taken up with %d ms still to be heard", self._playout.waiting_ms)
+        return self._context(agent, memory.history(), resume)
+
+    def _context(
+        self,
+        agent: Agent,
+        history: Sequence[engines.Entry] = (),
+        resume: engines.Resume | None = None,
+    ) -> engines.Context:
+        return engines.Context(
+            call_id=self.id,
+            agent=agent,
+            caller_number=self._leg.incoming.caller_number,
+            rate=self._slot.rate,
+            emit=self._emit,
+            new_item=self._playout.new_item,
+            room=self._wait_for_room,
+            tasks=self._tasks,
+            history=history,
+            resume=resume,
+        )
+
+    def note(self) -> None:
+        """Write down how far the conversation has got, if that has changed."""
+        if not self._talking:
+            return
+        tools = [Tool(t.id, t.name, t.arguments) for t in self._tools]
+        if self._running is not None:
+            begun = self._running
+            tools.insert(0, Tool(begun.id, begun.name, begun.arguments, begun=True))
+        progress = Progress(
+            items=tuple(Item(*item) for item in self._playout.open_items()),
+            last_item=self._playout.last_item,
+            tools=tuple(tools),
+            replying=self._replying,
+            given=tuple(self._given),
+            caller=self._caller_line.text if self._caller_line else "",
+            turn=self._turns.turn,
+        )
+        if progress != self._noted:
+            self._noted = progress
+            self._store.put(self.id, progress=progress.to_text())
+
+    def let_go(self) -> None:
+        """Another worker owns the call: end here without touching it."""
+        self._store.forget(self.id)
+        self._leg.forget()
 
     async def _give_back(self, outcome: Outcome) -> None:
         """The dialplan goes on with the caller."""
@@ -256,7 +339,16 @@ class Call:
             self._say("event", "barge-in")
         if isinstance(action, BargeIn | TurnWithdrawn):
             self._drop()
+            self._reply(False)
+        if isinstance(action, TurnCommitted):
+            self._reply(True)
         self._engine.notify(action)
+
+    def _reply(self, on: bool) -> None:
+        """A reply of the engine's begins or is over."""
+        self._replying = on
+        self._given.clear()
+        self.note()
 
     # The agent's audio ----------------------------------------------------------------------------
 
@@ -267,16 +359,19 @@ class Call:
             case engines.Audio(item, pcm):
                 self._queue(event, item, len(pcm))
             case engines.Text(item, text):
-                self._playout.text(item, text)
+                if self._playout.text(item, text):
+                    self._begun(item, text)
             case engines.ItemDone(item):
                 self._backlog.append(event)
                 self._feed()
             case engines.ReplyDone():
                 self._write_caller_line()
                 self._turns.reply_done(self._now_ms)
+                self._reply(False)
             case engines.CallerText(text, final):
                 if final:
                     self._caller_line = Line(time.time(), "caller", text) if text else None
+                    self.note()
             case engines.Interrupt():
                 self._say("event", "barge-in")
                 self._turns.interrupted()
@@ -284,8 +379,18 @@ class Call:
             case engines.ToolCall():
                 self._tools.append(event)
                 self._next_tool()
+                self.note()
             case engines.Failed(reason):
                 self.end(Outcome("failed", reason))
+
+    def _begun(self, item: int, text: str) -> None:
+        """More of what an item says: whoever takes the call up must not say it again."""
+        self._replying = True
+        if self._given and self._given[-1][0] == item:
+            self._given[-1] = (item, self._given[-1][1] + text)
+        else:
+            self._given.append((item, text))
+        self.note()
 
     def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
         began = not self._playout.playing
@@ -352,6 +457,8 @@ class Call:
                 line = Line(time.time(), "agent", heard.text, heard.heard_ms, heard.cut)
                 self._store.say(self.id, line)
             self._engine.notify(heard)
+        if items:  # in the same batch as the line, so that nobody takes them for unheard
+            self.note()
 
     # Tools ----------------------------------------------------------------------------------------
 
@@ -363,6 +470,8 @@ class Call:
             self._tool = self._tasks.create_task(self._run_tool(self._tools.popleft()))
 
     async def _run_tool(self, tool: engines.ToolCall) -> None:
+        self._running = tool
+        self.note()
         self._say("event", f"{tool.name} {' '.join(map(str, tool.arguments.values()))}".strip())
         try:
             async with asyncio.timeout(TOOL_TIMEOUT_S):
@@ -371,6 +480,7 @@ class Call:
             self.end(Outcome("hung-up", f"the caller hung up during {tool.name}", gone=True))
         except (BridgeError, TimeoutError) as error:
             log.warning("tool %s failed: %s", tool.name, error or "it took too long")
+            self._running = None
             self._engine.notify(engines.ToolResult(tool.id, ok=False, value=str(error)))
 
     async def _do(self, tool: engines.ToolCall) -> None:

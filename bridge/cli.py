@@ -46,25 +46,42 @@ def _parser() -> argparse.ArgumentParser:
         ("worker", "a worker alone: calls, dialog, engines"),
     ):
         command = commands.add_parser(name, help=text, description=text)
+        if name == "run":
+            command.add_argument("--workers", type=int, default=1, metavar="N", help="default: 1")
+            command.add_argument(
+                "--spares", type=int, default=0, metavar="N", help="workers that wait for a death"
+            )
+        if name == "worker":
+            command.add_argument(
+                *("--active", "-a"),
+                type=int,
+                default=0,
+                metavar="N",
+                help="workers that take calls; what is started beyond waits for a death",
+            )
+        if name == "media":
+            command.add_argument(
+                "--standby", action="store_true", help="wait for the death of the one that runs"
+            )
         command.add_argument("--config", type=Path, metavar="FILE", help="default: ./bridge.toml")
     return parser
 
 
 def _run(config: Config, options: argparse.Namespace) -> int:
-    return asyncio.run(launcher.run(options.config))
+    return asyncio.run(launcher.run(options.config, options.workers, options.spares))
 
 
 def _media(config: Config, options: argparse.Namespace) -> int:
     from bridge.media.server import serve  # numpy's start-up time only where it is needed
 
-    serve(config.media)
+    serve(config.media, standby=options.standby)
     return 0
 
 
 def _worker(config: Config, options: argparse.Namespace) -> int:
     from bridge.worker import Worker
 
-    asyncio.run(Worker(config).run())
+    asyncio.run(Worker(config, options.active).run())
     return 0
 
 

@@ -26,6 +26,14 @@ class AgentsSettings:
 
 
 @dataclass(frozen=True)
+class WorkerSettings:
+    """How workers come and go."""
+
+    drain_s: float = 0.0
+    """How long a worker that is to stop, and has nobody to hand its calls to, lets them go on."""
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """What is logged, to stderr."""
 
@@ -40,6 +48,7 @@ class Config:
     media: MediaSettings = field(default_factory=MediaSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     agents: AgentsSettings = field(default_factory=AgentsSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 

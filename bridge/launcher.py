@@ -1,4 +1,4 @@
-"""`ari-bridge run`: the media process and the worker for one terminal or container.
+"""`ari-bridge run`: media process and workers for one terminal or container.
 
 A thin stand-in for a service manager: starts each process, starts it again with backoff when it
 dies, and stops them in turn (the worker first, so that it can end its calls while audio still
@@ -23,11 +23,13 @@ EXIT_CONFIG = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _STEADY_S = 10.0  # a process that lived this long starts again at once
 _STOP_S = 10.0
+_MEDIA = 2  # one serves, one stands by
 
 
 @dataclass
 class _Child:
     name: str
+    options: tuple[str, ...] = ()
     process: asyncio.subprocess.Process | None = None
     wait_s: float = _FIRST_WAIT_S
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -38,7 +40,7 @@ class _Child:
         while not self.stopped.is_set():
             began = time.monotonic()
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bridge", self.name, *arguments),
+                *(sys.executable, "-m", "bridge", self.name, *self.options, *arguments),
                 process_group=0,  # Ctrl-C at the terminal reaches us alone: we stop them in turn
             )
             status = await self.process.wait()
@@ -53,9 +55,9 @@ class _Child:
         return 0
 
     async def stop(self, keeper: asyncio.Task[int]) -> None:
-        """SIGTERM, and SIGKILL for one that doesn't go."""
+        """SIGINT (everything stops: there is nobody to hand over to), then SIGKILL."""
         self.stopped.set()
-        for send in (signal.SIGTERM, signal.SIGKILL):
+        for send in (signal.SIGINT, signal.SIGKILL):
             if self.process is not None and self.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     self.process.send_signal(send)
@@ -65,17 +67,28 @@ class _Child:
             log.error("the %s process did not stop within %.0f s", self.name, _STOP_S)
 
 
-async def run(config: Path | None) -> int:
-    """Run until SIGINT or SIGTERM. Returns the exit status."""
-    children = [_Child("worker"), _Child("media")]  # in the order in which they stop
+async def run(config: Path | None, workers: int = 1, spares: int = 0) -> int:
+    """Run until SIGINT or SIGTERM. Returns the exit status.
+
+    Args:
+        config: the configuration file.
+        workers: how many take calls.
+        spares: how many more wait, loaded, for one of those to die.
+    """
+    active = ("--active", str(workers))
+    children = [_Child("worker", active) for _ in range(workers + spares)]
+    children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked.set)
-    keepers = {child.name: asyncio.create_task(child.keep(config)) for child in children}
+    keepers = [asyncio.create_task(child.keep(config)) for child in children]
     waiting = asyncio.create_task(asked.wait())
-    await asyncio.wait({waiting, *keepers.values()}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({waiting, *keepers}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
-    for child in children:
-        await child.stop(keepers[child.name])
-    return max(EXIT_CONFIG * (k.result() == EXIT_CONFIG) for k in keepers.values())
+    kinds = {child.name for child in children}
+    for kind in sorted(kinds, reverse=True):  # workers first, while audio still flows
+        await asyncio.gather(
+            *(c.stop(k) for c, k in zip(children, keepers, strict=True) if c.name == kind)
+        )
+    return max(EXIT_CONFIG * (k.result() == EXIT_CONFIG) for k in keepers)

@@ -79,6 +79,28 @@ class Playout:
         self._last_id += 1
         return self._last_id
 
+    def restore(self, item: int, text: str, queued: int, heard: int, done: bool) -> None:
+        """Take an item over that another process has begun; call it in the order of items."""
+        self._last_id = max(self._last_id, item)
+        self._items[item] = _Item([text], len(text), queued, min(heard, queued), done)
+
+    def open_items(self) -> list[tuple[int, str, int, int, bool]]:
+        """What isn't over, as `restore` takes it."""
+        return [
+            (item, "".join(it.pieces), it.queued, it.heard, it.done)
+            for item, it in self._items.items()
+            if not it.dropped
+        ]
+
+    def skip(self, item: int) -> None:
+        """Give no id out up to this one."""
+        self._last_id = max(self._last_id, item)
+
+    @property
+    def last_item(self) -> int:
+        """The highest id that was given out."""
+        return self._last_id
+
     @property
     def playing(self) -> bool:
         """Whether audio is queued that hasn't been played (or dropped)."""

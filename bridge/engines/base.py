@@ -162,6 +162,22 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a conversation stands that another process has begun."""
+
+    given: tuple[str, ...] = ()
+    """Of the reply under way: the text of each item that was begun, the last one's as far as its
+    audio goes."""
+    replying: bool = False
+    """That reply isn't complete: say the rest. Without a reply under way: answer the caller's last
+    line, if the history ends with it."""
+    rest: str = ""
+    """What is missing of the last item given."""
+    digits: str = ""
+    """Keys that the caller has pressed since the agent last spoke."""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What an engine gets for a call."""
 
@@ -178,7 +194,9 @@ class Context:
     tasks: asyncio.TaskGroup
     """The call's own: a task made here ends with the call, and its exception ends the call."""
     history: Sequence[Entry] = ()
-    """Not empty on resume: then no greeting."""
+    """What was said and heard, on resume."""
+    resume: Resume | None = None
+    """Not None on resume: then no greeting from the start."""
 
 
 class Engine(Protocol):

@@ -43,6 +43,7 @@ from bridge.engines.base import (
     NoInput,
     Pcm,
     ReplyDone,
+    Resume,
     Text,
     ToolCall,
     ToolResult,
@@ -133,8 +134,10 @@ class Cascade:
         """Greet, unless the conversation goes on where another process left it."""
         self._context = context
         self._history = list(context.history)
-        if context.history:
+        if context.history or context.resume is not None:
             await self._recall()
+            if context.resume is not None:
+                self._go_on(context.resume)
         elif context.agent.greeting:
             self._begin(Say(context.agent.greeting))
 
@@ -174,7 +177,9 @@ class Cascade:
 
     # Replies --------------------------------------------------------------------------------------
 
-    def _begin(self, what: Said | Say | TurnEager | TurnCommitted) -> None:
+    def _begin(
+        self, what: Said | Say | TurnEager | TurnCommitted, resume: Resume | None = None
+    ) -> None:
         self._cancel()
         if self._context is None:
             return
@@ -185,7 +190,9 @@ class Cascade:
         if not isinstance(what, TurnEager):
             reply.opened.set()
         said = what if isinstance(what, Said | Say) else None
-        reply.task = self._context.tasks.create_task(self._answer(self._context, reply, said))
+        reply.task = self._context.tasks.create_task(
+            self._answer(self._context, reply, said, resume)
+        )
 
     def _commit(self, event: TurnCommitted) -> None:
         reply = self._reply
@@ -209,13 +216,15 @@ class Cascade:
             self._reply.task.cancel()
         self._reply = None
 
-    async def _answer(self, context: Context, reply: _Reply, what: Said | Say | None) -> None:
+    async def _answer(
+        self, context: Context, reply: _Reply, what: Said | Say | None, resume: Resume | None
+    ) -> None:
         try:
             if what is None:
                 assert reply.event
                 what = await self._listen(reply, reply.event)
             if what is not None:
-                await self._speak(context, reply, what)
+                await self._speak(context, reply, what, resume)
             reply.give(ReplyDone())
         except EngineError as error:
             reply.give(Failed(str(error)))
@@ -226,12 +235,23 @@ class Cascade:
         reply.give(CallerText(text, True, turn.turn))
         return Said("words", text) if text else None
 
-    async def _speak(self, context: Context, reply: _Reply, what: Said | Say) -> None:
+    async def _speak(
+        self, context: Context, reply: _Reply, what: Said | Say, resume: Resume | None
+    ) -> None:
+        """Say it; of a reply that another process began, what is missing of it."""
         spoken = 0
-        async for step in self._steps(reply, what):
+        if resume is not None and resume.rest:
+            await self._say(context, reply, resume.rest, 1)
+        given = list(resume.given) if resume is not None else []
+        async for step in self._steps(reply, what, resume):
             match step:
                 case Say():
                     for sentence in sentences(step.text):
+                        if given:
+                            if given.pop(0) != sentence:
+                                return  # that reply was about something else: it has been said
+                            spoken += 1
+                            continue
                         if spoken:
                             await reply.opened.wait()
                         await self._say(context, reply, sentence, spoken)
@@ -241,12 +261,14 @@ class Cascade:
                 case Remember():
                     reply.give(partial(self._keep_memory, step.memory))
 
-    async def _steps(self, reply: _Reply, what: Said | Say) -> AsyncIterator[Step]:
+    async def _steps(
+        self, reply: _Reply, what: Said | Say, resume: Resume | None
+    ) -> AsyncIterator[Step]:
         if isinstance(what, Say):
             yield what
             return
         history = tuple(self._history)
-        if what.kind in ("words", "digits"):
+        if what.kind in ("words", "digits") and resume is None:
             role: Literal["caller", "dtmf"] = "caller" if what.kind == "words" else "dtmf"
             reply.give(lambda: self._remember_line(Entry(role, what.text)))
         async for step in self._brain.think(what, self._memory, history):
@@ -290,6 +312,21 @@ class Cascade:
                 async for step in self._brain.think(said, self._memory, self._history[:n]):
                     if isinstance(step, Remember):
                         self._memory = step.memory
+
+    def _go_on(self, resume: Resume) -> None:
+        """Say what is missing of the reply under way."""
+        assert self._context
+        for digit in resume.digits:
+            self._digit(digit)
+        last = self._history[-1].role if self._history else ""
+        if not resume.replying and last != "caller":
+            return
+        spoken = [e for e in self._history if e.role in ("caller", "dtmf")]
+        if spoken:
+            said = Said("words" if spoken[-1].role == "caller" else "digits", spoken[-1].text)
+            self._begin(said, resume)
+        else:
+            self._begin(Say(self._context.agent.greeting), resume)
 
     def _digit(self, digit: str) -> None:
         self._digit_ms = self._hearing.end_ms

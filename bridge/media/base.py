@@ -31,10 +31,24 @@ class Up:
     """(frames,): made up for a lost packet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """An item that a slot's former owner left in it, all or part of which may still be played."""
+
+    item: int
+    samples: int
+    """Queued of it, at the engine's rate."""
+    done: bool
+    """That is all of it."""
+
+
 class Slot(Protocol):
     """One call's audio."""
 
     rate: int
+    left: tuple[Left, ...]
+    """What a former owner left, in order; of a slot that was attached. `heard_items` tells how it
+    goes on, and `clear` drops it too."""
     on_frames: Callable[[Up], None] | None
     """Called on the event loop whenever frames have come."""
 
@@ -77,6 +91,13 @@ class Media(Protocol):
 
     address: tuple[str, int]
     """Where the PBX has to send to."""
+
+    async def attach(self, call_id: str, rate: int) -> Slot:
+        """Take over the slot of a call whose worker is gone. What is queued in it plays on.
+
+        Raises:
+            MediaError: there is no such slot (any more).
+        """
 
     async def open(self, call_id: str, remote: tuple[str, int], codec: str, rate: int) -> Slot:
         """A slot for a call whose RTP comes from, and goes to, `remote`. A packet leaves at once.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -21,11 +22,16 @@ from numpy.typing import NDArray
 from bridge.audio.resample import ResamplerBank
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
 from bridge.media import control
-from bridge.media.base import Up
+from bridge.media.base import Left, Up
+from bridge.media.inherited import Inherited
 from bridge.media.player import Player, flush_all
-from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, SPEECH, SlotMap
+from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, ORPHAN, SPEECH, SlotMap
+
+log = logging.getLogger(__name__)
 
 _ANSWER_S = 5.0
+SUCCESSOR_S = 3.0
+"""How long a media process may be away before its calls are given up."""
 _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
 
@@ -45,23 +51,43 @@ class Slot:
         self._player = client.player(index, ring, rate)
         self.play, self.done = self._player.play, self._player.done
         self.pause, self.resume = self._player.pause, self._player.resume
-        self.clear = self._player.clear
-        self.heard, self.heard_items = self._player.heard, self._player.heard_items
+        self._cleared_once = False
+        self.heard = self._player.heard
+        self._inherited: Inherited | None = None
+        self.left: tuple[Left, ...] = ()
+
+    def inherit(self) -> None:
+        """Look after what the former owner left in its ring."""
+        self._player.forget_items()  # of whoever had this ring two owners ago
+        self._inherited = Inherited(self._client.slots, self.index, 1 - self._player.ring)
+        self.left = self._inherited.items
+
+    def heard_items(self) -> dict[int, int]:
+        """Samples that went out, of every item for which that has changed since the last time."""
+        told = self._player.heard_items()
+        return told if self._inherited is None else {**self._inherited.heard_items(), **told}
+
+    def clear(self) -> None:
+        """Drop what is not played yet, of a former owner's too."""
+        self._cleared_once = True
+        self._player.clear()
 
     @property
     def cleared(self) -> bool:
         """Whether the last `clear` was carried out: what was heard is final."""
-        return self._player.cleared
+        gone = self._inherited is None or self._inherited.over
+        return self._player.cleared and (gone or not self._cleared_once)
 
     @property
     def playing(self) -> bool:
         """Whether the next packet carries agent audio."""
-        return self._player.playing
+        return self._player.playing or self.queued_ms > 0
 
     @property
     def queued_ms(self) -> int:
         """Agent audio that waits to be played."""
-        return self._player.queued_ms
+        before = self._inherited.queued_ms if self._inherited is not None else 0
+        return before + self._player.queued_ms
 
     def stats(self) -> dict[str, float]:
         """Counters of the call so far: packets by what became of them, ms concealed, queue."""
@@ -84,11 +110,16 @@ class MediaClient:
         self.slots = slots
         self.address: tuple[str, int] = ("", 0)
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the media process is gone and no successor has come within `SUCCESSOR_S`."""
+        self.on_left: Callable[[str], None] = lambda worker: None
+        """Told of a worker of this host whose connection has ended."""
+        self._folder, self._worker, self._successor_s = Path(), "", SUCCESSOR_S
+        self._returning: asyncio.Task[None] | None = None
         self._sock, self._wake = sock, wake
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._open: dict[int, Slot] = {}
-        self._closed = False
+        self._closed = self._away = self._dropped = False
         self._upward: dict[tuple[int, int], ResamplerBank] = {}
         self._downward: dict[tuple[int, int], ResamplerBank] = {}
         self._dirty: list[Player] = []
@@ -97,8 +128,12 @@ class MediaClient:
         self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
 
     @classmethod
-    async def connect(cls, runtime_dir: Path, worker: str) -> MediaClient:
+    async def connect(
+        cls, runtime_dir: Path, worker: str, successor_s: float = SUCCESSOR_S
+    ) -> MediaClient:
         """Connect under a worker's name.
+
+        `successor_s`: how long calls wait for another media process when this one has died.
 
         Raises:
             MediaUnreachable: no media process serves this directory.
@@ -122,18 +157,46 @@ class MediaClient:
             os.close(wake)
             raise
         client = cls(sock, wake, slots)
+        client._folder, client._worker, client._successor_s = runtime_dir, worker, successor_s
         loop = asyncio.get_running_loop()
         loop.add_reader(sock, client._read_answers)
         loop.add_reader(wake, client._read_frames)
         try:
-            answer = await client._ask(
-                {"op": "hello", "worker": worker, "version": control.VERSION}, [wake]
-            )
+            await client._hello()
         except MediaError:
             await client.close()
             raise
-        client.address = (str(answer["address"][0]), int(answer["address"][1]))
         return client
+
+    async def _hello(self) -> None:
+        held = [[slot.index, slot.generation] for slot in self._open.values()]
+        hello = {"op": "hello", "worker": self._worker, "version": control.VERSION, "held": held}
+        answer = await self._ask(hello, [self._wake])
+        self.address = (str(answer["address"][0]), int(answer["address"][1]))
+
+    async def _return(self) -> None:
+        """The media process has died: go on with its successor, which serves the same slots."""
+        until = asyncio.get_running_loop().time() + self._successor_s
+        while asyncio.get_running_loop().time() < until:
+            sock = control.new_socket()
+            try:
+                sock.connect(str(control.socket_path(self._folder)))
+                if not self.slots.same(self._folder / control.SLOTS):
+                    sock.close()
+                    break
+            except OSError:
+                sock.close()
+                await asyncio.sleep(0.02)
+                continue
+            self._sock, self._away = sock, False
+            asyncio.get_running_loop().add_reader(sock, self._read_answers)
+            try:
+                await self._hello()
+            except MediaError:
+                break
+            log.warning("the media process has a successor; calls go on")
+            return
+        self._drop(MediaUnreachable("the media process ended"))
 
     async def open(self, call_id: str, remote: tuple[str, int], codec: str, rate: int) -> Slot:
         """A slot for a call; see `bridge.media.base.Media`."""
@@ -147,7 +210,17 @@ class MediaClient:
         `MediaError` if there is no such slot.
         """
         answer = await self._ask({"op": "attach", "call_id": call_id})
-        return self._take(call_id, answer, rate, from_start=False)
+        slot = self._take(call_id, answer, rate, from_start=False)
+        slot.inherit()
+        return slot
+
+    def orphans(self) -> dict[str, str]:
+        """Calls whose worker is gone and whose slots live on: their former owners, by call id."""
+        c = self.slots.columns
+        return {
+            c["call_id"][i].decode(): c["owner"][i].decode()
+            for i in np.flatnonzero(c["state"] == ORPHAN)
+        }
 
     async def counters(self) -> dict[str, int]:
         """What became of datagrams that belong to no call, by cause."""
@@ -160,13 +233,15 @@ class MediaClient:
             return
         slot.on_frames = None
         self._regroup()
-        if not self.lost.done() and not self._closed:
+        if not self.lost.done() and not self._closed and not self._away:
             await self._ask({"op": "close", "index": slot.index, "generation": slot.generation})
 
     async def close(self) -> None:
         """End the connection; slots left open live on for their grace."""
         if not self._closed:
             self._closed = True
+            if self._returning is not None:
+                self._returning.cancel()
             self._drop(None)
 
     def player(self, index: int, ring: int, rate: int) -> Player:
@@ -278,7 +353,7 @@ class MediaClient:
     # Control --------------------------------------------------------------------------------------
 
     async def _ask(self, request: dict[str, Any], fds: list[int] | None = None) -> dict[str, Any]:
-        if self.lost.done() or self._closed:
+        if self.lost.done() or self._closed or self._away:
             raise MediaUnreachable("the media process is gone; start `ari-bridge media` again")
         number = next(self._ids)
         answer = asyncio.get_running_loop().create_future()
@@ -307,20 +382,36 @@ class MediaClient:
             except OSError:
                 data = b""
             if not data:
-                self._drop(MediaUnreachable("the media process ended"))
+                self._gone_away()
                 return
             reply = control.decode(data)
+            if reply.get("op") == "left":
+                self.on_left(str(reply["worker"]))
+                continue
             answer = self._answers.get(int(reply.get("id", 0)))
             if answer is not None and not answer.done():
                 answer.set_result(reply)
 
-    def _drop(self, error: MediaUnreachable | None) -> None:
-        if self._sock.fileno() < 0:
-            return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._sock)
-        loop.remove_reader(self._wake)
+    def _gone_away(self) -> None:
+        """The socket has ended: slots and eventfd stay for the successor."""
+        asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()
+        self._away = True
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(MediaUnreachable("the media process ended"))
+        if not self._closed:
+            self._returning = asyncio.create_task(self._return())
+
+    def _drop(self, error: MediaUnreachable | None) -> None:
+        if self._dropped:
+            return
+        self._dropped = True
+        loop = asyncio.get_running_loop()
+        if self._sock.fileno() >= 0:
+            loop.remove_reader(self._sock)
+            self._sock.close()
+        loop.remove_reader(self._wake)
         os.close(self._wake)
         for answer in self._answers.values():
             if not answer.done():

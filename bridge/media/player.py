@@ -63,7 +63,7 @@ class Player:
         self._pause, self._drop = c["play_pause"][here[0]], c["play_drop"][here[0]]
         self._cuts, self._cut_count = c["play_cuts"][here], c["play_cut_count"][here[0]]
         self._table = c["play_items"][here]
-        self._n = ring
+        self._n = self.ring = ring
         if bank is None and rate != self._line:
             bank = ResamplerBank(rate, self._line, slots.calls)
         self._resampler = bank
@@ -79,6 +79,10 @@ class Player:
         self._target = 0  # frames: up to where the last clear drops
         self._settled: dict[int, int] = {}
         self._settled_since: dict[int, int] = {}
+
+    def forget_items(self) -> None:
+        """Take nobody's items for ours: the ring was another's before."""
+        self._table[:] = -1
 
     def play(self, item: int, pcm: NDArray[np.int16]) -> int:
         """Queue audio of an item; returns how many samples were taken."""

@@ -10,6 +10,7 @@ connection.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import logging
 import os
@@ -61,12 +62,7 @@ class Server:
         """
         self._settings = settings
         folder = Path(settings.runtime_dir)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise MediaError(
-                f"can't make {folder}: {error.strerror}; set [media] runtime_dir"
-            ) from error
+        _make(folder)
         self._path = control.socket_path(folder)
         self._listener = _listen(self._path)
         try:
@@ -75,7 +71,9 @@ class Server:
             self._stop_listening()
             raise
         try:
-            slots = SlotMap.create(folder / control.SLOTS, settings.max_calls, settings.playout_ms)
+            slots = SlotMap.take_over(
+                folder / control.SLOTS, settings.max_calls, settings.playout_ms
+            )
         except MediaError:
             self._udp.close()
             self._stop_listening()
@@ -91,6 +89,8 @@ class Server:
         self._owner = np.full(settings.max_calls, -1, np.int64)
         self._next_worker = 0
         self._stopping = False
+        taken = self._c["state"] != FREE  # a predecessor's: its workers come and hold them again
+        self._c["state"][taken], self._c["orphan_ms"][taken] = ORPHAN, now_ms()
         self._nudge, self._nudged = socket.socketpair()
         for end in (self._nudge, self._nudged):
             end.setblocking(False)
@@ -211,6 +211,10 @@ class Server:
             }
         worker.name = str(message["worker"])
         worker.wake = fds[0]
+        for index, generation in message.get("held", ()):  # of a media process that has died
+            mine = self._c["owner"][index] == worker.name.encode()
+            if mine and self._c["generation"][index] == generation:
+                self._own(worker, index)
         return {"address": list(self.address)}
 
     def _open(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -294,6 +298,12 @@ class Server:
         worker.sock.close()
         if worker.wake >= 0:
             os.close(worker.wake)
+        if self._stopping:
+            return
+        news = control.encode({"op": "left", "worker": worker.name})
+        for other in self._workers.values():
+            with contextlib.suppress(OSError):  # it will find out by its next request
+                other.sock.send(news)
 
 
 _Handler = Callable[[Server, _Worker, dict[str, Any], list[int]], dict[str, Any]]
@@ -306,22 +316,58 @@ _HANDLERS: dict[str, _Handler] = {
 }
 
 
-def serve(settings: MediaSettings, ready: Callable[[Server], None] | None = None) -> None:
+def serve(
+    settings: MediaSettings,
+    ready: Callable[[Server], None] | None = None,
+    *,
+    standby: bool = False,
+) -> None:
     """Be the media process until SIGINT or SIGTERM.
 
     Args:
         settings: the operator's.
         ready: told once everything is bound.
+        standby: where another media process serves the directory, wait for its death and take its
+            place: everything is loaded then, so calls miss a few packets at most.
 
     Raises:
         MediaError: it can't start; the message names the cure.
     """
+    lock = _lock(Path(settings.runtime_dir), wait=standby)
     server = Server(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
     if ready is not None:
         ready(server)
-    server.run()
+    try:
+        server.run()
+    finally:
+        os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool) -> int:
+    """Be the one media process of this directory; the kernel lets go of it when we die."""
+    _make(folder)
+    lock = os.open(folder / "media.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            os.close(lock)
+            raise MediaError(_another(control.socket_path(folder))) from None
+        log.info("standing by: another media process serves %s", folder)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        log.warning("the media process of %s has died: taking its place", folder)
+    return lock
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(
+            f"can't make {folder}: {error.strerror}; set [media] runtime_dir"
+        ) from error
 
 
 def _listen(path: Path) -> socket.socket:

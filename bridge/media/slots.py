@@ -123,6 +123,7 @@ class SlotMap:
     def __init__(self, memory: mmap.mmap, header: dict[str, Any]) -> None:
         """Use `create` or `attach`."""
         self._memory = memory
+        self.inode = 0
         self.calls: int = header["calls"]
         self.play_samples: int = header["play_samples"]
         self.columns: dict[str, NDArray[Any]] = {
@@ -168,6 +169,7 @@ class SlotMap:
                 if column.default:
                     made.columns[name][:] = column.default
             fresh.replace(path)
+            made.inode = path.stat().st_ino
         except OSError as error:
             raise MediaError(
                 f"can't make {path}: {error.strerror}; set runtime_dir to a writable directory"
@@ -184,6 +186,7 @@ class SlotMap:
         try:
             with path.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), 0)
+                inode = os.fstat(file.fileno()).st_ino
         except (OSError, ValueError) as error:
             raise MediaError(f"can't map {path}: {error}") from error
         version = int.from_bytes(memory[8:12], "little")
@@ -193,7 +196,29 @@ class SlotMap:
                 "run the same version of media and workers"
             )
         length = int.from_bytes(memory[12:16], "little")
-        return cls(memory, json.loads(memory[16 : 16 + length]))
+        attached = cls(memory, json.loads(memory[16 : 16 + length]))
+        attached.inode = inode
+        return attached
+
+    @classmethod
+    def take_over(cls, path: Path, calls: int, playout_ms: int) -> SlotMap:
+        """The map of a media process that has died, if its layout and size are ours; else a new one.
+
+        Raises:
+            MediaError: it can't be written.
+        """
+        try:
+            found = cls.attach(path)
+        except MediaError:
+            return cls.create(path, calls, playout_ms)
+        layout = {n: (tuple(a.shape), a.dtype.str[1:]) for n, a in found.columns.items()}
+        places = _layout(calls, playout_ms * 8)
+        ours = {n: (p.shape, np.dtype(p.dtype).str[1:]) for n, p in places.items()}
+        return found if layout == ours else cls.create(path, calls, playout_ms)
+
+    def same(self, path: Path) -> bool:
+        """Whether `path` is the very file that is mapped here."""
+        return path.is_file() and path.stat().st_ino == self.inode
 
     def reset(self, index: int) -> None:
         """Put a slot's row at its defaults, and count its generation up."""

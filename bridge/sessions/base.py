@@ -54,8 +54,10 @@ class Leases(Protocol):
     """Who is there, who owns what. All raise `StoreUnreachable`: no decision without Redis."""
 
     name: str
-    members: Mapping[str, Member]
-    """As of the last beat, ourselves included."""
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """As of the last beat, ourselves included."""
 
     async def live(self) -> Mapping[str, str]:
         """The owner of every call that hasn't ended."""

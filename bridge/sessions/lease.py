@@ -18,6 +18,7 @@ said which calls are still its own, or is found to be away (then owners keep the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -114,6 +115,8 @@ class RedisLeases:
         self.door_holder = ""
         self.on_dead: Callable[[str], None] = lambda worker: None
         """Told of a worker whose lease has run out, at every beat until it is buried."""
+        self.on_beat: Callable[[], None] = lambda: None
+        """Told after each beat that Redis answered."""
         self.on_unsure: Callable[[], Awaitable[None]] = _nothing
         """Has to find out which calls are still ours."""
         self._server, self._about = server, about
@@ -123,6 +126,7 @@ class RedisLeases:
         self._healthy_since = time.monotonic()
         self._last_tick = time.monotonic()
         self._unsure = False
+        self._nudged = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
 
@@ -133,7 +137,10 @@ class RedisLeases:
             while True:
                 began = time.monotonic()
                 await self._attempt()
-                await asyncio.sleep(max(0.05, BEAT_S - (time.monotonic() - began)))
+                rest = max(0.05, BEAT_S - (time.monotonic() - began))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._nudged.wait(), rest)
+                self._nudged.clear()
         finally:
             ticking.cancel()
 
@@ -141,12 +148,14 @@ class RedisLeases:
         """Renew all our leases, and learn who is there. Raises `StoreUnreachable`."""
         began = time.monotonic()
         healthy = began - self._healthy_since >= TTL_S
+        # A Redis that has come back empty knows no holder: it is still who it was.
+        wants = self.wants_door and (self.holds_door or healthy or not self.members)
         try:
             answer = await self._beat(
                 keys=[_UNTIL, _ABOUT, _DOOR],
                 args=[
                     *(self.name, int(TTL_S * 1000), json.dumps(dict(self._about()))),
-                    *(int(self.wants_door), int(healthy)),
+                    *(int(wants), int(healthy)),
                 ],
             )
         except (redis.exceptions.RedisError, OSError) as error:
@@ -167,6 +176,11 @@ class RedisLeases:
             for member in self.members.values():
                 if not member.alive:
                     self.on_dead(member.name)
+        self.on_beat()
+
+    def nudge(self) -> None:
+        """Beat now: something has changed."""
+        self._nudged.set()
 
     async def leave(self) -> None:
         """Give all our leases back. Raises `StoreUnreachable`."""

@@ -49,13 +49,11 @@ class Progress:
     tools: tuple[Tool, ...] = ()
     replying: bool = False
     """The engine hasn't said all that it has to say."""
-    given: tuple[str, ...] = ()
-    """Texts of the items that it began in the present reply, those already heard included."""
+    given: tuple[tuple[int, str], ...] = ()
+    """Items that it began in the present reply and their texts, those already heard included."""
     caller: str = ""
     """The caller's last words, where they aren't in the transcript yet."""
     turn: int = 0
-    digits: str = ""
-    """Keys pressed since the agent last spoke."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What an engine itself wants kept (session ids, handles)."""
 
@@ -70,7 +68,7 @@ class Progress:
         known = {k: v for k, v in table.items() if k in cls.__dataclass_fields__}
         items = tuple(Item(**_known(Item, i)) for i in known.pop("items", ()))
         tools = tuple(Tool(**_known(Tool, t)) for t in known.pop("tools", ()))
-        known["given"] = tuple(known.get("given", ()))
+        known["given"] = tuple((int(i), str(t)) for i, t in known.get("given", ()))
         return cls(items=items, tools=tools, **known)
 
 

@@ -319,6 +319,11 @@ class RedisStore:
         return [Line.from_fields(entry) for _, entry in entries]
 
     @property
+    def server(self) -> redis.asyncio.Redis:
+        """The connection, for the leases on the same server."""
+        return self._redis
+
+    @property
     def _where(self) -> str:
         """The URL without its password."""
         return self.settings.url.rpartition("@")[2].removeprefix("redis://")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.lab.asterisk import Asterisk
@@ -27,10 +28,21 @@ class Bridge(Server):
 
     Args:
         settings: tables and keys of bridge.toml that differ from what the lab gives by itself.
+        options: more words for the command line, such as `--workers 2`.
+        environment: variables beyond our own.
     """
 
-    def __init__(self, pbx: Asterisk, redis: Redis, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        pbx: Asterisk,
+        redis: Redis,
+        *,
+        settings: Settings | None = None,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__("bridge")
+        self._options, self._environment = options, environment or {}
         self._pbx, self._redis = pbx, redis
         self._settings = settings or {}
         self.media_port = free_port(socket.SOCK_DGRAM)
@@ -39,8 +51,9 @@ class Bridge(Server):
         """Start it and wait until Asterisk would hand it a call."""
         if self._make_directory():
             (self.directory / "bridge.toml").write_text(to_toml(self._config()))
-        command = [sys.executable, "-m", "bridge", "run"]
-        process = self._launch([*command, "--config", self.directory / "bridge.toml"])
+        command: list[object] = [sys.executable, "-m", "bridge", "run"]
+        command += ["--config", self.directory / "bridge.toml", *self._options]
+        process = self._launch(command, self._environment)
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline and process.poll() is None:
             if self._takes_calls():
@@ -55,8 +68,33 @@ class Bridge(Server):
         self.stop()
         super().close()
 
+    def children(self, name: str) -> list[int]:
+        """The process ids of its `media` or `worker` processes, in the order of their start."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        found = []
+        for pid in children:
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                if name in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):
+                    found.append(int(pid))
+        return found
+
+    def serving(self) -> int:
+        """The process id of the media process that serves; the other one stands by."""
+        for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if int(fields[1].rpartition(":")[2], 16) != self.media_port:
+                continue
+            for pid in self.children("media"):
+                for handle in Path(f"/proc/{pid}/fd").iterdir():
+                    with contextlib.suppress(FileNotFoundError):
+                        if str(handle.readlink()) == f"socket:[{fields[9]}]":
+                            return pid
+        raise LabError("nobody serves the media port")
+
     def child(self, name: str) -> int:
         """The process id of its `media` or `worker`."""
+        if name == "media":
+            return self.serving()
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         for pid in children:
             if name in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):

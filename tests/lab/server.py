@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -81,7 +82,9 @@ class Server(ABC):
         self._directory = Path(tempfile.mkdtemp(prefix=f"ari-bridge-{self._name}-"))
         return True
 
-    def _launch(self, command: Sequence[object]) -> subprocess.Popen[bytes]:
+    def _launch(
+        self, command: Sequence[object], environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start the process; what it prints goes to `console` in its directory."""
         with (self.directory / "console").open("ab") as console:
             self._process = subprocess.Popen(
@@ -90,6 +93,7 @@ class Server(ABC):
                 stdout=console,
                 stderr=console,
                 cwd=self.directory,
+                env={**os.environ, **(environment or {})},
                 # the terminal's Ctrl-C is for us alone, who then stop it in order
                 start_new_session=True,
             )

@@ -10,7 +10,7 @@ Starts them in turn and stops them in turn, whatever happens meanwhile.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,11 +39,15 @@ class Stack:
         *,
         settings: Settings | None = None,
         with_bridge: bool = True,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.redis = Redis()
         self.pbx = Asterisk()
-        self.bridge = Bridge(self.pbx, self.redis, settings=settings)
+        self.bridge = Bridge(
+            self.pbx, self.redis, settings=settings, options=options, environment=environment
+        )
         self._with_bridge = with_bridge
         self._say = say
 

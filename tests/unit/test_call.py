@@ -53,6 +53,8 @@ class Leg:
     async def release(self):
         self._step("release")
 
+    handles = {"bridge_id": "b", "media_id": "m"}  # noqa: RUF012
+
     def names(self):
         return [name for name, *_ in self.did]
 
@@ -150,6 +152,9 @@ class Engine:
 class Store:
     def __init__(self):
         self.record, self.lines = {}, []
+
+    def begin(self, call_id):
+        self.record.clear()
 
     def put(self, call_id, **fields):
         self.record |= fields

@@ -19,6 +19,7 @@ LAYERS = [
     "pbx",
     "sessions",
     "engines",
+    "recall",
     "call",
     "reconcile",
     "config",
@@ -47,6 +48,7 @@ PORTS = {
     "bridge.engines.base",
     "bridge.sessions.base",
     "bridge.sessions.model",
+    "bridge.sessions.progress",
     "bridge.media.base",
 }
 
@@ -85,7 +87,7 @@ def wrong(name, imported):
         return "stands below"
     if mine in ADAPTERS and theirs in ADAPTERS:
         return "is another adapter"
-    if mine in ("call", "reconcile") and theirs in ADAPTERS:
+    if mine in ("recall", "call", "reconcile") and theirs in ADAPTERS:
         module = ".".join(imported.split(".")[:3])
         if module not in PORTS:
             return "is not a port"

@@ -1,0 +1,76 @@
+"""The agent that drills are held with: the real cascade, with a brain and a voice one can measure.
+
+Every sentence names the tone that it is spoken in (`tone 700 long`), so that the caller's capture
+tells which sentence was heard, from when and how much of it. The agent answers keys only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bridge.agent import Agent
+from bridge.engines.base import Entry, Pcm, PerCall, Shared
+from bridge.engines.cascade import Cascade, CascadeSettings
+from bridge.engines.parts import Do, Remember, Said, Say, Step
+
+RATE = 8000
+LONG_MS, SHORT_MS = 4000, 600
+GREETING_HZ = (300, 400, 500)
+REPLY_HZ = 1000
+"""Of the answer to key 0; each next key is 100 Hz higher."""
+
+
+def sentence(hz: int, *, long: bool) -> str:
+    """What is said at that frequency."""
+    return f"Tone {hz} {'long' if long else 'short'}."
+
+
+def hz_of(text: str) -> int:
+    """The frequency of a sentence."""
+    return int(text.split()[1])
+
+
+class Tones:
+    """A voice: each sentence is a sine."""
+
+    rate = RATE
+
+    async def say(self, text: str, first: bool) -> AsyncIterator[Pcm]:
+        n = (LONG_MS if "long" in text else SHORT_MS) * RATE // 1000
+        wave = 8000 * np.sin(2 * np.pi * hz_of(text) * np.arange(n) / RATE)
+        for piece in np.array_split(wave.astype(np.int16), max(1, n // 1600)):
+            yield piece
+
+    async def prepare(self, texts: Sequence[str]) -> None:
+        return None
+
+
+class Deaf:
+    rate = RATE
+
+    async def transcribe(self, pcm: Pcm) -> str:
+        return ""
+
+
+class Keys:
+    """Answers each key with a tone of its own; 9 is answered at length."""
+
+    async def think(self, said: Said, memory: Any, history: Sequence[Entry]) -> AsyncIterator[Step]:
+        if said.kind == "digits":
+            key = int(said.text[-1])
+            yield Say(sentence(REPLY_HZ + 100 * key, long=key == 9))
+            if key == 8:
+                yield Do("transfer", {"extension": "200"})
+            yield Remember(said.text)
+
+    def fixed(self) -> Sequence[str]:
+        return ()
+
+
+def provider(agent: Agent, shared: Shared) -> PerCall:
+    """The entry point."""
+    settings = CascadeSettings(inter_digit_ms=60, sentence_gap_ms=100)
+    return PerCall(lambda: Cascade(Deaf(), Keys(), Tones(), settings))
