@@ -6,7 +6,7 @@ PY := .venv/bin/python
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test check drill clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,6 +24,9 @@ check: setup ## style and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy --strict bridge
+
+drill: setup ## kill and freeze processes under load (DRILL=name: one of them; ROUNDS=n)
+	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## remove the environment and all output (the private root stays in the cache)
 	rm -rf .venv .lab out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+_HEIRS_FIRST_S = 1.0  # while others take its calls over, loading would take the processor from them
 _STEADY_S = 10.0  # a process that lived this long starts again at once
 _STOP_S = 10.0
 _MEDIA = 2  # one serves, one stands by
@@ -30,13 +31,14 @@ _MEDIA = 2  # one serves, one stands by
 class _Child:
     name: str
     options: tuple[str, ...] = ()
+    first_wait_s: float = _FIRST_WAIT_S
     process: asyncio.subprocess.Process | None = None
-    wait_s: float = _FIRST_WAIT_S
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self, config: Path | None) -> int:
         """Run the process again and again, until told to stop or until it can't work at all."""
         arguments = ["--config", str(config)] if config else []
+        wait_s = self.first_wait_s
         while not self.stopped.is_set():
             began = time.monotonic()
             self.process = await asyncio.create_subprocess_exec(
@@ -47,11 +49,11 @@ class _Child:
             if self.stopped.is_set() or status == EXIT_CONFIG:
                 return status
             if time.monotonic() - began > _STEADY_S:
-                self.wait_s = _FIRST_WAIT_S
-            log.error("the %s process ended (%s); again in %.1f s", self.name, status, self.wait_s)
+                wait_s = self.first_wait_s
+            log.error("the %s process ended (%s); again in %.1f s", self.name, status, wait_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopped.wait(), self.wait_s)
-            self.wait_s = min(self.wait_s * 2, _LONGEST_WAIT_S)
+                await asyncio.wait_for(self.stopped.wait(), wait_s)
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
         return 0
 
     async def stop(self, keeper: asyncio.Task[int]) -> None:
@@ -76,7 +78,8 @@ async def run(config: Path | None, workers: int = 1, spares: int = 0) -> int:
         spares: how many more wait, loaded, for one of those to die.
     """
     active = ("--active", str(workers))
-    children = [_Child("worker", active) for _ in range(workers + spares)]
+    wait_s = _HEIRS_FIRST_S if workers + spares > 1 else _FIRST_WAIT_S
+    children = [_Child("worker", active, wait_s) for _ in range(workers + spares)]
     children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.lab.asterisk import Asterisk
-from tests.lab.root import free_port, free_udp_range, program
+from tests.lab.root import free_port, free_range, program
 
 _EVENT = 101
 _SCENARIO = """<?xml version="1.0" encoding="UTF-8"?>
@@ -90,7 +90,7 @@ class Callers:
     """
 
     def __init__(self, pbx: Asterisk, extensions: list[str], count: int, seconds: float) -> None:
-        first = free_udp_range(2 * count)
+        first = free_range(2 * count, socket.SOCK_DGRAM)
         self.ports = range(first, first + 2 * count)
         self._pbx, self._extensions, self._count, self._seconds = pbx, extensions, count, seconds
         self._sockets: list[socket.socket] = []

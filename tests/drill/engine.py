@@ -1,7 +1,8 @@
 """The agent that drills are held with: the real cascade, with a brain and a voice one can measure.
 
-Every sentence names the tone that it is spoken in (`tone 700 long`), so that the caller's capture
-tells which sentence was heard, from when and how much of it. The agent answers keys only.
+Every sentence is one word again and again, each word a stretch of the tone that stands for it
+(`bab bab bab.`), so that the caller's capture tells which sentence was heard, from when and how
+much of it, and the rest of a sentence sounds like the sentence. The agent answers keys only.
 """
 
 from __future__ import annotations
@@ -12,25 +13,32 @@ from typing import Any
 import numpy as np
 
 from bridge.agent import Agent
+from bridge.dialog.playout import MS_PER_SYLLABLE
 from bridge.engines.base import Entry, Pcm, PerCall, Shared
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.parts import Do, Remember, Said, Say, Step
 
 RATE = 8000
-LONG_MS, SHORT_MS = 4000, 600
+LONG_MS, SHORT_MS = 3960, 540
 GREETING_HZ = (300, 400, 500)
 REPLY_HZ = 1000
 """Of the answer to key 0; each next key is 100 Hz higher."""
+_WORDS = {
+    hz: f"{letter}a{letter}"  # one syllable
+    for hz, letter in zip((*GREETING_HZ, *range(1000, 2000, 100)), "bdfghjklmnprs", strict=True)
+}
+_TONES = {word: hz for hz, word in _WORDS.items()}
 
 
 def sentence(hz: int, *, long: bool) -> str:
     """What is said at that frequency."""
-    return f"Tone {hz} {'long' if long else 'short'}."
+    words = (LONG_MS if long else SHORT_MS) // int(MS_PER_SYLLABLE)
+    return " ".join([_WORDS[hz]] * words).capitalize() + "."
 
 
 def hz_of(text: str) -> int:
     """The frequency of a sentence."""
-    return int(text.split()[1])
+    return _TONES[text.split()[0].strip(".").lower()]
 
 
 class Tones:
@@ -39,7 +47,7 @@ class Tones:
     rate = RATE
 
     async def say(self, text: str, first: bool) -> AsyncIterator[Pcm]:
-        n = (LONG_MS if "long" in text else SHORT_MS) * RATE // 1000
+        n = len(text.split()) * int(MS_PER_SYLLABLE) * RATE // 1000
         wave = 8000 * np.sin(2 * np.pi * hz_of(text) * np.arange(n) / RATE)
         for piece in np.array_split(wave.astype(np.int16), max(1, n // 1600)):
             yield piece

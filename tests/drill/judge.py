@@ -12,6 +12,7 @@ from tests.lab.capture import RATE, RtpPacket, decode
 
 _LEVEL = 1000.0
 _PAUSE_S = 0.05
+_WORD_MS = 200
 TONES = (*GREETING_HZ, *range(REPLY_HZ, REPLY_HZ + 1000, 100))
 
 
@@ -60,6 +61,10 @@ class Call:
         """Whether a sentence that is said once was begun twice."""
         whole = sum(t.heard_ms for t in self.tones if t.hz == hz)
         return whole > LONG_MS + 200
+
+    def whole(self, hz: int) -> bool:
+        """Whether a long sentence was heard once, to a word."""
+        return abs(sum(t.heard_ms for t in self.tones if t.hz == hz) - LONG_MS) <= _WORD_MS
 
     def two_voices(self) -> int:
         """Packets in which two sentences sound at once."""

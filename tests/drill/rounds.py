@@ -179,13 +179,11 @@ class Drill:
                 tally.unanswered += 1
             if n % 2 and answer is not None:
                 tally.answer_gaps.append(answer)
-            if n % 2 == 0:
-                whole = [t.hz for t in call.tones if t.heard_ms >= 3900]
-                at_least = GREETING_HZ[:2]  # the call may be over before the third is
-                if whole[: len(at_least)] != list(at_least):
-                    tally.transcript_lost += 1
-                    tones = [(t.hz, t.heard_ms) for t in call.tones]
-                    tally.notes.append(f"call {n} heard {tones}")
+            # The call may be over before the greeting's third sentence is.
+            if n % 2 == 0 and not all(call.whole(hz) for hz in GREETING_HZ[:2]):
+                tally.transcript_lost += 1
+                tones = [(t.hz, t.heard_ms) for t in call.tones]
+                tally.notes.append(f"call {n} heard {tones}")
             said = sorted(expected_lines(call))
             if not any(_holds(lines, said) for lines in transcripts):
                 tally.transcript_lost += 1

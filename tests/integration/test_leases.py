@@ -1,0 +1,183 @@
+"""Leases on a real Redis: who owns what, who is dead, and whose word counts no more."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+
+from bridge.errors import StoreUnreachable
+from bridge.sessions import lease as lease_module
+from bridge.sessions.lease import RedisLeases
+from bridge.sessions.model import Line
+from bridge.sessions.progress import Item, Progress, Tool
+from bridge.sessions.redis import RedisSettings, RedisStore
+from tests.lab.redis import Redis
+
+
+@pytest.fixture
+def server():
+    with Redis() as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def worker(url, name, **settings):
+    """A store that writes, and leases on the same server."""
+    store = RedisStore(RedisSettings(url=url, **{"timeout_s": 0.5, **settings}))
+    leases = RedisLeases(store.server, name, lambda: {"started": 1.0, "takes": True})
+    writer = asyncio.create_task(store.run())
+    try:
+        yield store, leases
+    finally:
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+        await store.close()
+
+
+def trusting(leases):
+    """As if it had seen a healthy Redis for long enough to judge others."""
+    leases._healthy_since = time.monotonic() - 10 * lease_module.TTL_S
+
+
+async def test_the_first_holds_the_door_and_the_next_when_it_is_buried(server):
+    async with worker(server.url, "a") as (_, a), worker(server.url, "b") as (_, b):
+        await a.beat()
+        await b.beat()
+        assert (a.holds_door, b.holds_door, b.door_holder) == (True, False, "a")
+        assert set(b.members) == {"a", "b"}
+        assert b.members["a"].alive
+        trusting(b)
+        await b.bury("a")
+        await b.beat()
+        assert b.holds_door
+        await a.beat()
+        assert not a.holds_door
+        assert a._unsure, "buried alive: are its calls still its own?"
+
+
+async def test_a_claim_succeeds_once_and_fences_the_former_owner(server):
+    async with worker(server.url, "a") as (store_a, _), worker(server.url, "b") as (store_b, b):
+        lost = []
+        store_a.on_lost = lost.append
+        store_a.begin("c1")
+        store_a.put("c1", worker="a", state="talking", started=1.0)
+        store_a.say("c1", Line(1.0, "agent", "hello", 500, False))
+        assert await store_a.flush(5)
+        assert await b.live() == {"c1": "a"}
+        record = await b.claim("c1", "a")
+        assert (record.worker, record.fence) == ("b", 2)
+        assert await b.claim("c1", "a") is None
+        store_b.adopt(record, await store_b.transcript("c1"))
+        store_a.put("c1", state="ended")  # the zombie's last word
+        store_a.say("c1", Line(2.0, "agent", "nobody hears this", 0, False))
+        assert await store_a.flush(5)
+        assert lost == ["c1"]
+        store_b.say("c1", Line(2.0, "agent", "and on", 500, False))
+        assert await store_b.flush(5)
+        assert [line.text for line in await store_b.transcript("c1")] == ["hello", "and on"]
+        assert (await store_b.load("c1")).state == "talking"
+        assert await b.owners(["c1", "c2"]) == {"c1": "b"}
+        assert await b.live() == {"c1": "b"}
+        store_a.put("c1", state="ended")  # not even as a call of its own
+        assert await store_a.flush(5)
+        assert (await store_b.load("c1")).state == "talking"
+
+
+async def test_who_begins_a_call_anew_owns_it(server):
+    async with worker(server.url, "a") as (a, _), worker(server.url, "b") as (b, _):
+        a.begin("c1")
+        a.put("c1", worker="b", state="setup")
+        assert await a.flush(5)
+        b.begin("c1")
+        b.put("c1", worker="b", state="setup")
+        assert await b.flush(5)
+        assert (await b.load("c1")).fence == 2
+
+
+async def test_only_who_has_seen_a_healthy_redis_judges_others(server, monkeypatch):
+    monkeypatch.setattr(lease_module, "TTL_S", 0.2)
+    async with worker(server.url, "a") as (_, a), worker(server.url, "b") as (_, b):
+        dead = []
+        b.on_dead = dead.append
+        await a.beat()
+        b._healthy_since = time.monotonic() + 60
+        while (await b.beat(), b.members["a"].alive)[1]:
+            await asyncio.sleep(0.02)
+        assert dead == []
+        assert not b.holds_door
+        trusting(b)
+        await b.beat()
+        assert dead == ["a"]
+        assert b.holds_door
+
+
+async def test_a_redis_that_fails_takes_the_right_to_judge_away(server):
+    async with worker(server.url, "a") as (_, a):
+        trusting(a)
+        before = a._healthy_since
+        server.kill()
+        with pytest.raises(StoreUnreachable):
+            await a.beat()
+        assert a._healthy_since > before + lease_module.TTL_S
+        server.restart()
+
+
+async def test_after_a_redis_came_back_empty_the_door_stays_where_it_was(server):
+    async with worker(server.url, "a") as (_, a), worker(server.url, "b") as (_, b):
+        await a.beat()
+        await b.beat()
+        server.kill()
+        for leases in (a, b):
+            with pytest.raises(StoreUnreachable):
+                await leases.beat()
+        server.restart()
+        await b.beat()
+        await a.beat()
+        assert a.holds_door
+        assert not b.holds_door
+
+
+async def test_who_was_held_up_makes_sure_first(server):
+    async with worker(server.url, "a") as (_, a):
+        await a.beat()
+        await asyncio.wait_for(a.sure(), 1)
+        asked = asyncio.Event()
+
+        async def make_sure():
+            asked.set()
+
+        a.on_unsure = make_sure
+        a._last_tick -= 2 * lease_module.SLEPT_S  # as after SIGSTOP
+        waiting = asyncio.create_task(a.sure())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await a._attempt()
+        assert asked.is_set()
+        await asyncio.wait_for(waiting, 1)
+
+
+async def test_while_redis_is_away_owners_keep_their_calls(server):
+    async with worker(server.url, "a") as (_, a):
+        a._last_tick -= 2 * lease_module.SLEPT_S
+        server.kill()
+        waiting = asyncio.create_task(a.sure())
+        await a._attempt()
+        await asyncio.wait_for(waiting, 1)
+        server.restart()
+
+
+def test_progress_is_read_back_as_written_and_a_newer_one_as_far_as_known():
+    progress = Progress(
+        items=(Item(3, "and so on", 8000, 160, done=True),),
+        last_item=3,
+        tools=(Tool("t1", "transfer", {"extension": "200"}, begun=True),),
+        replying=True,
+        given=((2, "one"), (3, "and so on")),
+        caller="where can I park",
+        turn=2,
+    )
+    assert Progress.from_text(progress.to_text()) == progress
+    assert Progress.from_text("") == Progress()
+    assert Progress.from_text('{"turn": 4, "mood": "good"}').turn == 4
