@@ -148,8 +148,11 @@ class Timeline:
             self.count["stale"][call[stale]] += 1
             was_lost = np.where(lost > 0, step == lost * samples, ~marker) & ~restart
             wall = ((now - self.open_ms[call]) * rate).astype(np.int64)
-            # A stream that begins now ends its first packet now.
-            fill = np.where(restart, wall - self.head[call] - samples, fill)
+            # A stream that begins now ends its first packet now, or up to a frame ago: its packets
+            # of 20 ms must be frames, else each frame would wait for the packet after it.
+            begin = np.maximum(wall - samples, self.head[call])
+            begin -= begin % (FRAME_MS * rate)
+            fill = np.where(restart, begin - self.head[call], fill)
             fill = np.where(jump | stale, 0, np.clip(fill, 0, far))
             # What the clock supplied stands for stale packets, one after the other.
             self.supplied[call] = np.where(stale, supplied - step - samples, 0)

@@ -191,3 +191,12 @@ def test_without_a_pause_of_speech_it_is_trimmed_all_the_same():
         now = period * (i + 1)
         line.packet(now, 160 * i, quiet=False)
     assert line.head - now < timeline.FORCE_MS + 150
+
+
+@pytest.mark.parametrize("now", [7.0, 33.25, 99.9])
+@pytest.mark.parametrize("rate", [8, 16])
+def test_a_stream_begins_on_a_frame(now, rate):
+    line = Line(rate)
+    line.packet(now, 5000)
+    # Else each 20 ms frame would wait for the packet after it.
+    assert line.t.head[0] % (20 * rate) == 0
