@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 EXIT_CONFIG = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _STEADY_S = 10.0  # a process that lived this long starts again at once
-_STOP_S = 10.0
+_STOP_S = 12.0
 
 
 @dataclass

@@ -150,5 +150,5 @@ class Pbx(Protocol):
             PbxRefused: another program has taken our place; every leg was told `HungUp("taken")`.
         """
 
-    async def close(self) -> None:
-        """End what `release` has still to do (bounded), then connections. Calls stay."""
+    async def close(self, within_s: float | None = None) -> None:
+        """End what `release` has still to do (bounded, at most `within_s`), then connections."""
