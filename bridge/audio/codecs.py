@@ -11,7 +11,8 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -130,6 +131,6 @@ def missing_libraries() -> list[str]:
     return sorted({why for codec in CODECS.values() if (why := codec.missing())})
 
 
-def usable() -> Set[str]:
+def usable() -> AbstractSet[str]:
     """Names of the codecs that can be used here."""
     return frozenset(name for name in CODECS if not missing(name))
