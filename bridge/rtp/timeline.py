@@ -181,6 +181,7 @@ class Timeline:
     ) -> None:
         """Slip a frame where the clocks have drifted apart; set when the next packet is due."""
         rate = self.rate[call]
+        stale = ~take
         slip = self.slip[call]
         if slip.any():
             trim = take & (slip < 0) & (quiet | (slip < -1))
@@ -196,6 +197,7 @@ class Timeline:
         far = take & (lag < -MOST_AHEAD_MS)
         if far.any():  # a stream that began in the middle of a burst
             take &= ~far
+            stale |= far
             self.count["stale"][call[far]] += 1
             head_ms = np.where(far, head_ms - samples / rate, head_ms)
             lag = now - self.open_ms[call] - head_ms
@@ -210,7 +212,9 @@ class Timeline:
                 [least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0
             )
             self.window[over], self.lag_ms[over] = 0, np.inf
-        self.due_ms[call] = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
+        due = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
+        # What is stale doesn't keep the clock from going on.
+        self.due_ms[call] = np.where(stale, self.due_ms[call], due)
 
     def advance(self, call: NDArray[np.intp], samples: NDArray[np.int64] | int) -> None:
         """Samples have gone up, at most one row a call."""
