@@ -1,7 +1,7 @@
 """How lost packets sound, and what making them up costs: through the plane's own receiving half.
 
-Speech goes packet by packet into an `Uplink` whose socket is an array; some packets are left out by
-a seeded pattern. What comes out of the slot's ring is scored against the clean line's by PESQ (ITU-T
+Speech goes packet by packet into a `Plane` whose socket is an array; some packets are left out by a
+seeded pattern. What comes out of the slot's ring is scored against the clean line's by PESQ (ITU-T
 P.862, narrow band), beside silence and the repetition of the last frame on the same pattern.
 """
 
@@ -144,7 +144,9 @@ def pesq(report: Report) -> None:
             }
             for way, got in ways.items():
                 parts = [
-                    score(RATE, clean[at : at + _PESQ_S * RATE], got[at : at + _PESQ_S * RATE], "nb")
+                    score(
+                        RATE, clean[at : at + _PESQ_S * RATE], got[at : at + _PESQ_S * RATE], "nb"
+                    )
                     for at in range(0, len(pcm), _PESQ_S * RATE)
                 ]
                 beside.setdefault(name, {}).setdefault(way, []).append(

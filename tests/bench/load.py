@@ -164,9 +164,7 @@ def cost(report: Report) -> None:
         parts=[run.told() for run in many],
     )
     report.median("c_echo_cpu_ms_per_call_second", echoes, calls=CALLS)
-    report.median(
-        "ratio_c_echo", [run.cost / one for run, one in zip(many, echoes, strict=True)]
-    )
+    report.median("ratio_c_echo", [run.cost / one for run, one in zip(many, echoes, strict=True)])
     report.median(
         "ratio_rtpengine",
         [run.cost / one for run, one in zip(many, relays, strict=True)],

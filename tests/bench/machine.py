@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Cpu:
         self.each: list[float] = []
         self.wall_s = 0.0
 
-    def __enter__(self) -> Cpu:
+    def __enter__(self) -> Self:
         self._before = [cpu_s(pid) for pid in self._pids]
         self._began = time.monotonic()
         return self

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from bridge.media import control
+from bridge.media.settings import MediaSettings
 from tests.bench.generator import Destination
 from tests.bench.machine import cores, on_core
 from tests.bench.worker import Task
@@ -28,9 +29,12 @@ class Media:
 
     def __init__(self, calls: int) -> None:
         """Room for `calls`; all else as an operator has it who sets nothing."""
-        self._folder = tempfile.TemporaryDirectory(prefix="ari-bench-media-")
+        # On the file system that an operator's default is on.
+        parent = Path(MediaSettings().runtime_dir).parent
+        self._folder = tempfile.TemporaryDirectory(prefix="ari-bench-media-", dir=parent)
         folder = Path(self._folder.name)
         self.runtime_dir = folder / "run"
+        self.slots_file = self.runtime_dir / control.SLOTS
         self.address: Destination = ("127.0.0.1", free_port(socket.SOCK_DGRAM))
         config = {
             "media": {
@@ -57,10 +61,11 @@ class Media:
                 self.close()
                 raise LabError(f"the media process did not start: {said[-1] if said else '?'}")
             time.sleep(0.05)
-        self.slots_file = self.runtime_dir / control.SLOTS
         self.layout = slots_layout(self.slots_file)
 
     def _listens(self) -> bool:
+        if not self.slots_file.exists():
+            return False
         probe = control.new_socket()
         try:
             probe.connect(str(control.socket_path(self.runtime_dir)))

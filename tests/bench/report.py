@@ -49,7 +49,7 @@ class Report:
             value = self.values.get(key)
             met = goal.met(value) if goal else None
             said = {True: "yes", False: "NO", None: "-"}[met]
-            lines.append(f"{key:34}{_text(value):>32}  {str(goal or ''):<40}{said}")
+            lines.append(f"{key:34}{_text(value):>32}  {goal or ''!s:<40}{said}")
             if key in self.missing:
                 lines.append(f"    no figure: {self.missing[key]}")
         return "\n".join(lines)

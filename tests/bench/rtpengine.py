@@ -25,8 +25,10 @@ class Rtpengine:
     def __init__(self) -> None:
         program = REPOSITORY / ".lab-bench" / "bin" / "rtpengine"
         if not program.exists():
-            raise LabError("rtpengine is not set up: run 'make bench' (or tests/lab/setup.sh bench)")
-        self._log = tempfile.TemporaryFile()
+            raise LabError(
+                "rtpengine is not set up: run 'make bench' (or tests/lab/setup.sh bench)"
+            )
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._ng = ("127.0.0.1", free_port(socket.SOCK_DGRAM))
         self._process = subprocess.Popen(
             [
@@ -73,7 +75,10 @@ class Rtpengine:
 
     def call(self, stream: int, port: int) -> tuple[Destination, Destination]:
         """Join two streams of the generator; where the one and the other send to."""
-        names: dict[str, object] = {"call-id": f"bench-{stream}-{secrets.token_hex(4)}", "from-tag": "a"}
+        names: dict[str, object] = {
+            "call-id": f"bench-{stream}-{secrets.token_hex(4)}",
+            "from-tag": "a",
+        }
         rest: dict[str, object] = {"ICE": "remove", "replace": ["origin"]}
         offer = self._ask({"command": "offer", "sdp": _sdp(stream, port), **names, **rest})
         answer = {"command": "answer", "sdp": _sdp(stream + 1, port), "to-tag": "b"}

@@ -59,9 +59,7 @@ def lost_points(report: Report) -> None:
         lossy = []
         for seed in range(1, report.runs + 1):
             report.say(f"speech-to-text: {LOSS:.0%} loss, pattern {seed} of {report.runs}")
-            heard = [
-                _through(listener, pcm, LOSS, seed * 1000 + i) for i, pcm in enumerate(sounds)
-            ]
+            heard = [_through(listener, pcm, LOSS, seed * 1000 + i) for i, pcm in enumerate(sounds)]
             lossy.append(_accuracy(truth, heard))
     finally:
         listener.close()
