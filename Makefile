@@ -4,9 +4,10 @@
 PY := .venv/bin/python
 # numpy's own threads would only take the cores away from what is measured.
 export OPENBLAS_NUM_THREADS := 1
+BENCH := media
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check drill clean
+.PHONY: help setup demo test check bench drill clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,5 +29,9 @@ check: setup ## style and types
 drill: setup ## kill and freeze processes under load (DRILL=name: one of them; ROUNDS=n)
 	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+bench: ## BENCH=media: what a call costs and how late it is, in out/bench/media.json (9 min, idle machine)
+	@tests/lab/setup.sh bench
+	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
+
 clean: ## remove the environment and all output (the private root stays in the cache)
-	rm -rf .venv .lab out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .lab .lab-bench out .pytest_cache .mypy_cache .ruff_cache .hypothesis

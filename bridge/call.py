@@ -138,7 +138,8 @@ class Call:
                 if not self._over.result().gone:
                     await self._give_back(self._over.result())
         finally:
-            self._finish(self._over.result())
+            if self._over.done():  # not so only where the whole process is being cancelled
+                self._finish(self._over.result())
         return self._over.result()
 
     # Beginning and end ----------------------------------------------------------------------------

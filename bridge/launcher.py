@@ -23,7 +23,7 @@ EXIT_CONFIG = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _HEIRS_FIRST_S = 1.0  # while others take its calls over, loading would take the processor from them
 _STEADY_S = 10.0  # a process that lived this long starts again at once
-_STOP_S = 10.0
+_STOP_S = 12.0
 _MEDIA = 2  # one serves, one stands by
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge import agent, logs
+from bridge.audio.codecs import missing_libraries
 from bridge.call import Call, Outcome
 from bridge.config import Config
 from bridge.engines.base import Engine
@@ -49,8 +50,8 @@ from bridge.sessions.redis import RedisStore
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
-_END_CALLS_S = 5.0
-_FLUSH_S = 5.0
+# A stop takes at most their sum, whatever is away; the launcher waits a little longer.
+_END_CALLS_S, _FLUSH_S, _CLOSE_S = 4.0, 3.0, 2.0
 _PASS_ON_S = 1.0
 _LOOK_S = 2.0
 _NOT_THERE_YET = (StoreUnreachable, MediaUnreachable, PbxUnreachable)
@@ -135,12 +136,14 @@ class Worker:
                 await self._leases.leave()
             if self._media is not None:
                 await self._media.close()
-            await self._pbx.close()
+            await self._pbx.close(_CLOSE_S)
             await self._store.close()
             await self._engines.close()
 
     async def _prepare(self) -> None:
         """Load every agent's engine now: no caller waits. One that can't be loaded isn't fatal."""
+        for why in missing_libraries():
+            log.warning("%s; until then such callers are taken in the next best codec", why)
         folder = Path(self.config.agents.folder)
         for path in sorted(folder.glob("*.toml")):
             try:

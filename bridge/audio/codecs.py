@@ -11,7 +11,8 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -125,6 +126,11 @@ def missing(name: str) -> str:
     return codec.missing() or down(codec).missing()
 
 
-def usable() -> Container[str]:
+def missing_libraries() -> list[str]:
+    """What is missing here, a line each with the cure."""
+    return sorted({why for codec in CODECS.values() if (why := codec.missing())})
+
+
+def usable() -> AbstractSet[str]:
     """Names of the codecs that can be used here."""
     return frozenset(name for name in CODECS if not missing(name))

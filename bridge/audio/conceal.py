@@ -33,7 +33,12 @@ class ConcealBank:
         """Samples made up so far in each call's present run; 0 when there is none."""
 
     def make(
-        self, calls: NDArray[np.intp], history: NDArray[np.int16] | None, n: int, rate: int
+        self,
+        calls: NDArray[np.intp],
+        history: NDArray[np.int16] | None,
+        n: int,
+        rate: int,
+        period: NDArray[np.intp] | None = None,
     ) -> NDArray[np.int16]:
         """The next n missing samples of each call, (k, n).
 
@@ -42,9 +47,10 @@ class ConcealBank:
             history: (k, HISTORY_MS * rate) samples that came last, where a run begins.
             n: samples wanted.
             rate: samples a ms.
+            period: (k,) samples that are repeated; the history's own pitch if it is not given.
         """
         if history is not None:
-            self._wave[calls, : RUN_MS * rate] = extend(history, RUN_MS * rate, rate)
+            self._wave[calls, : RUN_MS * rate] = extend(history, RUN_MS * rate, rate, period)
             self._wave[calls, RUN_MS * rate :] = 0
         at = self.run[calls, None] + np.arange(n)
         width = self._wave.shape[1]
@@ -72,10 +78,31 @@ class ConcealBank:
         self.run[call] = 0
 
 
-def extend(history: NDArray[np.int16], n: int, rate: int) -> NDArray[np.int16]:
+class ComfortNoise:
+    """What a line sounds like on which nothing is sent: its own noise, not a hole."""
+
+    MOST_DB = -50.0
+
+    def __init__(self, seed: int = 1) -> None:
+        """Noise is taken from a second of it, made once."""
+        self._random = np.random.default_rng(seed)
+        self._noise = self._random.standard_normal(16_384).astype(np.float32)
+
+    def make(self, floor_db: NDArray[np.float32], n: int) -> NDArray[np.int16]:
+        """Noise at each line's floor (k,), in dB of full scale: (k, n), n up to 1,024."""
+        at = self._random.integers(0, len(self._noise) - n, len(floor_db))
+        level = 32768 * 10 ** (np.minimum(floor_db, self.MOST_DB) / 20)
+        noise = self._noise[at[:, None] + np.arange(n)] * level[:, None]
+        made: NDArray[np.int16] = np.rint(noise).astype(np.int16)
+        return made
+
+
+def extend(
+    history: NDArray[np.int16], n: int, rate: int, period: NDArray[np.intp] | None = None
+) -> NDArray[np.int16]:
     """Continue each history (k, HISTORY_MS * rate) by n faded samples."""
     x = history.astype(np.float32)
-    pitch = _pitch(x, rate)
+    pitch = _pitch(x, rate) if period is None else period
     length = x.shape[1]
     # The last period, its end blended with the samples one period earlier: then it closes on
     # itself.

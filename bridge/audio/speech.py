@@ -28,8 +28,9 @@ _FULL_SCALE = 32768.0**2
 def level_db(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
     """Level of each frame (calls, samples) in dB of full scale, its DC taken off; at least -96."""
     x = pcm.astype(np.float32)
-    mean = x.mean(axis=1)
-    power = np.einsum("ij,ij->i", x, x) / np.float32(pcm.shape[1]) - mean * mean
+    n = np.float32(pcm.shape[1])
+    mean = np.einsum("ij->i", x) / n
+    power = np.einsum("ij,ij->i", x, x) / n - mean * mean
     level: NDArray[np.float32] = 10 * np.log10(np.maximum(power / np.float32(_FULL_SCALE), 2.5e-10))
     return level
 

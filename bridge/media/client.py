@@ -24,8 +24,9 @@ from bridge.errors import MediaError, MediaFull, MediaUnreachable
 from bridge.media import control
 from bridge.media.base import Left, Up
 from bridge.media.inherited import Inherited
+from bridge.media.memory import keep_freed_memory
 from bridge.media.player import Player, flush_all
-from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, ORPHAN, SPEECH, SlotMap
+from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, LATE, ORPHAN, SPEECH, SlotMap
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,12 @@ class Slot:
         before = self._inherited.queued_ms if self._inherited is not None else 0
         return before + self._player.queued_ms
 
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """SSRC, sequence number and timestamp of the next packet to the PBX."""
+        c, i = self._columns, self.index
+        return int(c["out_ssrc"][i]), int(c["out_seq"][i]), int(c["out_ts"][i])
+
     def stats(self) -> dict[str, float]:
         """Counters of the call so far: packets by what became of them, ms concealed, queue."""
         c, i = self._columns, self.index
@@ -139,6 +146,7 @@ class MediaClient:
             MediaUnreachable: no media process serves this directory.
             MediaError: it is of another version.
         """
+        keep_freed_memory()
         path = control.socket_path(runtime_dir)
         sock = control.new_socket()
         wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -198,9 +206,35 @@ class MediaClient:
             return
         self._drop(MediaUnreachable("the media process ended"))
 
-    async def open(self, call_id: str, remote: tuple[str, int], codec: str, rate: int) -> Slot:
-        """A slot for a call; see `bridge.media.base.Media`."""
-        request = {"op": "open", "call_id": call_id, "remote": list(remote), "codec": codec}
+    async def open(
+        self,
+        call_id: str,
+        remote: tuple[str, int],
+        codec: str,
+        rate: int,
+        *,
+        late: str = LATE[0],
+        after: tuple[int, int, int] | None = None,
+    ) -> Slot:
+        """A slot for a call; see `bridge.media.base.Media`.
+
+        Args:
+            call_id: names the call.
+            remote: the only address that may speak for it.
+            codec: what is spoken with the PBX.
+            rate: sample rate of the frames both ways, Hz; 0: the line's own.
+            late: what stands in for lost packets: `resynthesize`, `replay`, `silence`, or `drop`
+                (no frame comes, and `Up.at_ms` goes on all the same).
+            after: `Slot.numbers` of another slot that this call had, where it goes on from there.
+        """
+        request: dict[str, Any] = {
+            "op": "open",
+            "call_id": call_id,
+            "remote": list(remote),
+            "codec": codec,
+            "late": late,
+            "after": after,
+        }
         return self._take(call_id, await self._ask(request), rate, from_start=True)
 
     async def attach(self, call_id: str, rate: int) -> Slot:

@@ -23,6 +23,8 @@ from bridge.media.uplink import Uplink
 
 PHASES = 4
 PERIOD_MS = 5.0
+AHEAD = 1000
+"""Packets that a call's numbers begin ahead of what was known to be sent before: 20 s."""
 _CATCH_UP = 3
 
 
@@ -56,8 +58,29 @@ class Plane:
             else:
                 self.down.send(calls)
 
-    def open(self, now: float, call_id: str, remote: tuple[int, int], codec: str) -> int | None:
+    def open(
+        self,
+        now: float,
+        call_id: str,
+        remote: tuple[int, int],
+        codec: str,
+        *,
+        late: int = 0,
+        dtx: bool = False,
+        after: tuple[int, int, int] | None = None,
+    ) -> int | None:
         """Take a slot; its first packet, of silence, leaves at once.
+
+        Args:
+            now: ms.
+            call_id: names the call.
+            remote: IPv4 address and port of the only source that may speak for it.
+            codec: a name in `CODECS` that can be used here.
+            late: what stands in for lost packets, a number of `slots.LATE`.
+            dtx: send nothing in silence.
+            after: SSRC, sequence number and timestamp that somebody before us sent last for this
+                call, as far as it is known: ours begin well ahead of them, because Asterisk
+                drops what goes back.
 
         Returns:
             The slot's index; None if there is none left.
@@ -76,9 +99,11 @@ class Plane:
         c["phase"][index] = np.argmin([len(calls) for calls in self._phases])
         c["state"][index] = OPEN
         self.up.timeline.begin(now, index, row.sample_rate // 1000, row.clock_rate // 1000)
-        self.down.packetizer.begin(
-            index, secrets.randbits(32), secrets.randbits(16), secrets.randbits(32)
-        )
+        c["late"][index], c["dtx"][index] = late, dtx
+        if after is None:
+            after = secrets.randbits(32), secrets.randbits(16), secrets.randbits(32)
+        ssrc, seq, ts = after
+        self.down.packetizer.begin(index, ssrc, seq + AHEAD, ts + AHEAD * 160)
         self.link.set_remote(index, *remote)
         self.refresh()
         self.down.send(np.array([index]))

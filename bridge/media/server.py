@@ -29,9 +29,10 @@ from bridge.errors import MediaError
 from bridge.media import control
 from bridge.media.clock import now_ms
 from bridge.media.downlink import ROOM_OUT
+from bridge.media.memory import keep_freed_memory
 from bridge.media.plane import Plane
 from bridge.media.settings import MediaSettings
-from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
+from bridge.media.slots import FREE, LATE, OPEN, ORPHAN, SlotMap
 from bridge.media.udp import ip_number, make_link, open_socket
 
 log = logging.getLogger(__name__)
@@ -228,7 +229,19 @@ class Server:
             remote = (ip_number(str(host)), int(port))
         except OSError:
             return {"error": "address", "message": f"{host!r} is no IPv4 address"}
-        index = self._plane.open(now_ms(), str(message["call_id"]), remote, codec)
+        late = str(message.get("late", LATE[0]))
+        if late not in LATE:
+            return {"error": "late", "message": f"late is {late!r}; it takes {', '.join(LATE)}"}
+        after = message.get("after")
+        index = self._plane.open(
+            now_ms(),
+            str(message["call_id"]),
+            remote,
+            codec,
+            late=LATE.index(late),
+            dtx=self._settings.dtx,
+            after=(int(after[0]), int(after[1]), int(after[2])) if after else None,
+        )
         if index is None:
             limit = self._settings.max_calls
             return {"error": "full", "message": f"all {limit} slots are taken; raise max_calls"}
@@ -334,6 +347,7 @@ def serve(
         MediaError: it can't start; the message names the cure.
     """
     lock = _lock(Path(settings.runtime_dir), wait=standby)
+    keep_freed_memory()
     server = Server(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())

@@ -20,6 +20,8 @@ class MediaSettings:
     max_calls: int = 1000
     playout_ms: int = 20_000
     """Agent audio that a call may have waiting, at 8 kHz; half of it at 16 kHz."""
+    dtx: bool = False
+    """Send nothing in silence; else silence is sent."""
     grace_ms: int = 30_000
     """How long a call's slot outlives its worker."""
 

@@ -50,6 +50,10 @@ UNLIMITED = 2**62
 
 FREE, OPEN, ORPHAN = 0, 1, 2
 
+# What stands in for lost packets: the operator's choice, by its number in `late`.
+LATE = ("resynthesize", "replay", "silence", "drop")
+RESYNTHESIZE, REPLAY, SILENCE, DROP = range(4)
+
 # Flags of a frame that went up.
 SPEECH, CONCEALED, NOTHING_SENT, DROPPED = 1, 2, 4, 8
 

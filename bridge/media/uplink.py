@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.codecs import BY_NUMBER, Coder
-from bridge.audio.conceal import HISTORY_MS, ConcealBank
+from bridge.audio.conceal import HISTORY_MS, RUN_MS, ComfortNoise, ConcealBank
 from bridge.audio.speech import SpeechBank
 from bridge.media.slots import (
     CONCEALED,
+    DROP,
+    DROPPED,
     FRAME_MS,
     NOTHING_SENT,
+    REPLAY,
+    RESYNTHESIZE,
     SPEECH,
     UP_RATES,
     UP_SAMPLES,
@@ -47,6 +51,8 @@ class Uplink:
         self.timeline = Timeline(slots.columns)
         self.conceal = ConcealBank(slots.calls, max(UP_RATES))
         self._speech = SpeechBank(slots.columns)
+        self._noise = ComfortNoise()
+        self._missing = np.zeros(slots.calls, np.int64)  # samples made up in a row
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
         self.fresh = np.zeros(slots.calls, bool)
@@ -66,6 +72,7 @@ class Uplink:
 
     def forget(self, call: int) -> None:
         """The call is over: what its decoder remembers goes."""
+        self._missing[call] = 0
         for coder in self._coders.values():
             coder.reset(call)
 
@@ -202,6 +209,7 @@ class Uplink:
             if not len(p.call):
                 return
         pcm = coder.decode(p.call, _payload(p, int(p.size.max())), p.size)
+        self._missing[p.call] = 0
         broken = self.conceal.run[p.call] > 0
         if broken.any():
             pcm[broken] = self.conceal.blend(p.call[broken], pcm[broken], rate)
@@ -219,15 +227,36 @@ class Uplink:
             for value in np.unique(both):
                 some = both == value
                 n, rate = int(value >> 8), int(value >> 1 & 0x7F)
-                if value & 1:
-                    self._write(calls[some], self._made_up(calls[some], n, rate), rate, CONCEALED)
-                    self._c["n_concealed_ms"][calls[some]] += n / rate
-                else:
-                    nothing = np.zeros((int(some.sum()), n), np.int16)
-                    self._write(calls[some], nothing, rate, NOTHING_SENT)
+                self._stand_in(calls[some], n, rate, bool(value & 1))
             left -= part
             more = left > 0
             calls, left, lost = calls[more], left[more], lost[more]
+
+    def _stand_in(self, calls: NDArray[np.intp], n: int, rate: int, lost: bool) -> None:
+        """Write n samples that did not come."""
+        fading = self._missing[calls] < RUN_MS * rate
+        self._missing[calls] += n
+        real = fading & lost & (self._c["j_ssrc"][calls] >= 0)
+        if not real.all():
+            # Nothing was sent, or concealment has run out: the line's own noise.
+            idle = calls[~real]
+            noise = self._noise.make(self._c["s_floor_db"][idle], n)
+            noise[self._c["j_ssrc"][idle] < 0] = 0  # no line yet
+            self._write(idle, noise, rate, NOTHING_SENT)
+            calls = calls[real]
+            if not len(calls):
+                return
+        self._c["n_concealed_ms"][calls] += n / rate
+        late = self._c["late"][calls]
+        for choice in np.unique(late).tolist():
+            some = calls[late == choice]
+            if choice == RESYNTHESIZE:
+                made = self._made_up(some, n, rate)
+            elif choice == REPLAY:
+                made = self._repeated(some, n, rate, np.full(len(some), FRAME_MS * rate))
+            else:
+                made = np.zeros((len(some), n), np.int16)
+            self._write(some, made, rate, CONCEALED | (DROPPED if choice == DROP else 0))
 
     def _made_up(self, calls: NDArray[np.intp], n: int, rate: int) -> NDArray[np.int16]:
         """The next n samples of calls of one rate: by a codec that can tell them, else by us."""
@@ -240,7 +269,13 @@ class Uplink:
             out[some] = self._repeated(calls[some], n, rate) if made is None else made
         return out
 
-    def _repeated(self, calls: NDArray[np.intp], n: int, rate: int) -> NDArray[np.int16]:
+    def _repeated(
+        self,
+        calls: NDArray[np.intp],
+        n: int,
+        rate: int,
+        period: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.int16]:
         running = self.conceal.run[calls] > 0
         if running.all():
             return self.conceal.make(calls, None, n, rate)
@@ -250,7 +285,9 @@ class Uplink:
         begin = calls[~running]
         span = HISTORY_MS * rate
         at = (self._c["t_head"][begin, None] - span + np.arange(span)) % UP_SAMPLES
-        out[~running] = self.conceal.make(begin, self._up[begin[:, None], at], n, rate)
+        if period is not None:
+            period = period[~running]
+        out[~running] = self.conceal.make(begin, self._up[begin[:, None], at], n, rate, period)
         return out
 
     def _write(

@@ -277,7 +277,9 @@ class _Transport:
             ) as response:
                 text = await response.text()
                 status = response.status
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError) as error:
+        except aiohttp.ClientConnectorError as error:
+            raise self._unreachable(error) from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             raise Dropped(f"Asterisk at {self._settings.url} ended the connection") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self._unreachable(error) from error

@@ -149,11 +149,12 @@ class AsteriskPbx:
             self._ari, self._settings, incoming, self._spawn, self._owner, app=self.app
         )
 
-    async def close(self) -> None:
-        """End what `release` has still to do (bounded), close connections."""
+    async def close(self, within_s: float | None = None) -> None:
+        """End what `release` has still to do, close connections."""
         if self._tasks:
             # Each of them is bounded by itself; see AsteriskLeg.release.
-            await asyncio.wait(self._tasks, timeout=self._settings.release_timeout_s)
+            bound_s = self._settings.release_timeout_s if within_s is None else within_s
+            await asyncio.wait(self._tasks, timeout=bound_s)
         for task in self._tasks:
             task.cancel()
         await self._ari.close()

@@ -190,5 +190,5 @@ class Pbx(Protocol):
     async def send_home(self, call_id: str, worker: str) -> None:
         """Have a caller who is in nobody's application, or ours, moved to his living owner's."""
 
-    async def close(self) -> None:
-        """End what `release` has still to do (bounded), then connections. Calls stay."""
+    async def close(self, within_s: float | None = None) -> None:
+        """End what `release` has still to do (bounded, at most `within_s`), then connections."""

@@ -33,6 +33,7 @@ from bridge.rtp.deadline import DEADLINE_SPEC, Deadlines
 from bridge.rtp.sequence import ahead16
 
 MAX_JUMP = 3000
+LEFT_MS = 2000.0
 MAX_WAITING = 48
 """Packets of one call that may wait at a gap: 120 ms of 10 ms packets, four times over."""
 MAX_ROUNDS = 64
@@ -44,6 +45,8 @@ SPEC = {
     "j_seen": Column("u8"),
     "j_wild_ssrc": Column("i8", -1),
     "j_wild_next": Column("i8", -1),
+    "j_left_ssrc": Column("i8", -1),
+    "j_left_ms": Column("f8", -np.inf),
     "j_waiting": Column("i4"),
     "j_gap_ms": Column("f8", np.inf),
     "n_received": Column("i8"),
@@ -106,6 +109,7 @@ class JitterBank:
     def __init__(self, columns: Columns, pool: int, room: int) -> None:
         """Keep state in `columns` (see `SPEC`); up to `pool` packets of `room` bytes may wait."""
         self.ssrc, self.next, self.seen = columns["j_ssrc"], columns["j_next"], columns["j_seen"]
+        self.left_ssrc, self.left_ms = columns["j_left_ssrc"], columns["j_left_ms"]
         self.wild_ssrc, self.wild_next = columns["j_wild_ssrc"], columns["j_wild_next"]
         self.waiting, self.gap_ms = columns["j_waiting"], columns["j_gap_ms"]
         self.deadlines = Deadlines(columns)
@@ -181,7 +185,7 @@ class JitterBank:
         go = ours & (ahead == 0)
         restart = np.zeros(len(call), bool)
         if not go.all():
-            restart = self._restarts(packets, ours, ahead)
+            restart = self._restarts(now, packets, ours, ahead)
             go |= restart
             ours &= (np.abs(ahead) < MAX_JUMP) & ~go
             self._old(now, packets.take(ours & (ahead < 0)))
@@ -196,12 +200,16 @@ class JitterBank:
         self.seen[call] = self.seen[call] << np.uint64(1) | np.uint64(1)
 
     def _restarts(
-        self, packets: Packets, ours: NDArray[np.bool_], ahead: NDArray[np.int64]
+        self, now: float, packets: Packets, ours: NDArray[np.bool_], ahead: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Which packets begin a stream: the first of a call, or the second wild one in a row."""
         call = packets.call
         first = self.ssrc[call] < 0
         wild = ~first & (~ours | (np.abs(ahead) >= MAX_JUMP))
+        # Stragglers of the stream that was just left don't bring it back.
+        left = wild & (packets.ssrc == self.left_ssrc[call]) & (now - self.left_ms[call] < LEFT_MS)
+        self.count["late"][call[left]] += 1
+        wild &= ~left
         follows = (
             wild & (packets.ssrc == self.wild_ssrc[call]) & (packets.seq == self.wild_next[call])
         )
@@ -213,7 +221,10 @@ class JitterBank:
         begun = call[starts]
         for over in begun[self.waiting[begun] > 0]:
             self.forget(int(over))
-        self.ssrc[begun] = packets.ssrc[starts]
+        new = packets.ssrc[starts]
+        other = begun[(new != self.ssrc[begun]) & (self.ssrc[begun] >= 0)]
+        self.left_ssrc[other], self.left_ms[other] = self.ssrc[other], now
+        self.ssrc[begun] = new
         self.seen[begun] = 0
         self.wild_ssrc[begun] = -1
         self.count["resync"][call[follows]] += 1
@@ -250,14 +261,14 @@ class JitterBank:
         self._store[rows] = packets.buffer[packets.row, : self._store.shape[1]]
         packets.buffer, packets.row = self._store, rows
         self._pool = _join(self._pool, packets)
-        self._came_ms = np.r_[self._came_ms, np.full(n, now)]
+        self._came_ms = np.concatenate((self._came_ms, np.full(n, now)))
         self.waiting[packets.call] += 1
         self.gap_ms[packets.call] = np.minimum(self.gap_ms[packets.call], now)
 
     def _remove(self, which: NDArray[np.bool_]) -> Packets:
         """Take packets out of the pool; what then waits first says when its gap began."""
         out, kept = self._pool.take(which), self._pool.take(~which)
-        self._free = np.r_[self._free, out.row]
+        self._free = np.concatenate((self._free, out.row))
         np.subtract.at(self.waiting, out.call, 1)
         self._came_ms = self._came_ms[~which]
         self._pool = kept
@@ -296,13 +307,13 @@ def _nothing(buffer: NDArray[np.uint8]) -> Packets:
 
 def _join(a: Packets, b: Packets) -> Packets:
     return Packets(
-        np.r_[a.call, b.call],
-        np.r_[a.ssrc, b.ssrc],
-        np.r_[a.seq, b.seq],
-        np.r_[a.timestamp, b.timestamp],
-        np.r_[a.marker, b.marker],
+        np.concatenate((a.call, b.call)),
+        np.concatenate((a.ssrc, b.ssrc)),
+        np.concatenate((a.seq, b.seq)),
+        np.concatenate((a.timestamp, b.timestamp)),
+        np.concatenate((a.marker, b.marker)),
         a.buffer,
-        np.r_[a.row, b.row],
-        np.r_[a.offset, b.offset],
-        np.r_[a.size, b.size],
+        np.concatenate((a.row, b.row)),
+        np.concatenate((a.offset, b.offset)),
+        np.concatenate((a.size, b.size)),
     )

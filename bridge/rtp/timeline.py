@@ -38,7 +38,9 @@ HOLD_MS = 100.0
 """Nothing came for this long after it was due: the clock takes over."""
 PLAUSIBLE_MS = 500
 AHEAD_MS = 200
+MOST_AHEAD_MS = AHEAD_MS + 40
 BURST_MS = 60.0
+PACE_MS = 100.0
 SLIP_MS = 40.0
 FORCE_MS = 150.0
 WINDOW = 50
@@ -51,7 +53,9 @@ SPEC = {
     "t_head": Column("i8"),
     "t_supplied": Column("i8"),
     "t_due_ms": Column("f8", np.inf),
-    "t_stale_ms": Column("f8", np.inf),
+    "t_stale_ms": Column("f8"),
+    "t_stale_last_ms": Column("f8", -np.inf),
+    "t_ahead_ms": Column("f8"),
     "t_lag_ms": Column("f8", np.inf),
     "t_window": Column("i4"),
     "t_slip": Column("i1"),
@@ -91,6 +95,8 @@ class Timeline:
             columns["t_supplied"],
         )
         self.due_ms, self.lag_ms = columns["t_due_ms"], columns["t_lag_ms"]
+        self.ahead_ms = columns["t_ahead_ms"]
+        self.stale_last_ms = columns["t_stale_last_ms"]
         self.stale_ms = columns["t_stale_ms"]
         self.window, self.slip = columns["t_window"], columns["t_slip"]
         self.count = {name[2:]: columns[name] for name in SPEC if name.startswith("n_")}
@@ -136,9 +142,14 @@ class Timeline:
         was_lost = np.zeros(len(call), bool)
         if fill.any() or restart.any():
             far = PLAUSIBLE_MS * rate
-            stale = ~restart & (supplied > 0) & (step >= 0) & (fill < -AHEAD_MS * rate)
-            since = np.where(stale, np.minimum(self.stale_ms[call], now), np.inf)
-            self.stale_ms[call] = since
+            wall = ((now - self.open_ms[call]) * rate).astype(np.int64)
+            # Once this packet and the burst behind it are up, so far ahead of the time we'd be.
+            ahead = np.maximum(self.ahead_ms[call], 0) * rate - fill
+            late = (supplied > 0) & (step >= 0) & (fill < 0)
+            stale = ~restart & late & (ahead > AHEAD_MS * rate)
+            going_on = now - self.stale_last_ms[call] < PACE_MS
+            since = np.where(going_on, self.stale_ms[call], now)
+            self.stale_ms[call[stale]], self.stale_last_ms[call[stale]] = since[stale], now
             # A burst that was held back comes at once; a clock that stood still goes on in its
             # pace.
             stale &= now - since <= BURST_MS
@@ -147,9 +158,11 @@ class Timeline:
             take &= ~stale
             self.count["stale"][call[stale]] += 1
             was_lost = np.where(lost > 0, step == lost * samples, ~marker) & ~restart
-            wall = ((now - self.open_ms[call]) * rate).astype(np.int64)
-            # A stream that begins now ends its first packet now.
-            fill = np.where(restart, wall - self.head[call] - samples, fill)
+            # A stream that begins now ends its first packet now, or up to a frame ago: its packets
+            # of 20 ms must be frames, else each frame would wait for the packet after it.
+            begin = np.maximum(wall - samples, self.head[call])
+            begin -= begin % (FRAME_MS * rate)
+            fill = np.where(restart, begin - self.head[call], fill)
             fill = np.where(jump | stale, 0, np.clip(fill, 0, far))
             # What the clock supplied stands for stale packets, one after the other.
             self.supplied[call] = np.where(stale, supplied - step - samples, 0)
@@ -168,6 +181,7 @@ class Timeline:
     ) -> None:
         """Slip a frame where the clocks have drifted apart; set when the next packet is due."""
         rate = self.rate[call]
+        stale = ~take
         slip = self.slip[call]
         if slip.any():
             trim = take & (slip < 0) & (quiet | (slip < -1))
@@ -180,6 +194,14 @@ class Timeline:
             self.count["inserted"][call[insert]] += 1
         head_ms = (self.head[call] + fill + np.where(take, samples, 0)) / rate
         lag = now - self.open_ms[call] - head_ms
+        far = take & (lag < -MOST_AHEAD_MS)
+        if far.any():  # a stream that began in the middle of a burst
+            take &= ~far
+            stale |= far
+            self.count["stale"][call[far]] += 1
+            head_ms = np.where(far, head_ms - samples / rate, head_ms)
+            lag = now - self.open_ms[call] - head_ms
+        self.ahead_ms[call] = np.where(take, -lag, self.ahead_ms[call])
         np.minimum(self.lag_ms[call], lag, out=lag)
         self.lag_ms[call] = lag
         self.window[call] += 1
@@ -190,7 +212,9 @@ class Timeline:
                 [least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0
             )
             self.window[over], self.lag_ms[over] = 0, np.inf
-        self.due_ms[call] = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
+        due = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
+        # What is stale doesn't keep the clock from going on.
+        self.due_ms[call] = np.where(stale, self.due_ms[call], due)
 
     def advance(self, call: NDArray[np.intp], samples: NDArray[np.int64] | int) -> None:
         """Samples have gone up, at most one row a call."""

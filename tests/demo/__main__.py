@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +81,7 @@ class Held:
     record: dict[str, str]
     lines: list[Line]
     leftover: list[str]
+    load_average: float
 
 
 def main() -> int:
@@ -184,7 +186,7 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
                 )
                 await caller.talk()
                 await phone.hangup()
-                ended = time.time()
+                ended, load_average = time.time(), os.getloadavg()[0]
                 record, lines = await read_back(stack.redis.url)
             finally:
                 watching.cancel()
@@ -192,7 +194,8 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
     say()
     leftover = await asyncio.to_thread(stack.pbx.wait_idle)
     return Held(
-        *(caller, recording.packets, zero, answered, ended, setup_s, record, lines, leftover)
+        *(caller, recording.packets, zero, answered, ended, setup_s, record, lines, leftover),
+        load_average=load_average,
     )
 
 
@@ -228,6 +231,9 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
         "call_s": round(held.ended - held.answered, 1),
         "greeting_ms": None if verdict.greeting_ms is None else round(verdict.greeting_ms, 1),
         "packet_gap_ms": round(verdict.packet_gap_ms, 1),
+        # Both tell a disturbed machine from a slow bridge: a phone alone sends every 20 ms.
+        "phone_gap_ms": _longest_gap_ms([p.at for p in held.packets if p.sent]),
+        "load_average": round(held.load_average, 1),
         "result": held.record.get("result", ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
@@ -258,6 +264,11 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     missed = summary["missed"]
     say(f"demo: MISSED: {', '.join(missed)}" if missed else "demo: every goal is met")
     return 1 if missed else 0
+
+
+def _longest_gap_ms(times: Sequence[float]) -> float | None:
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    return round(max(gaps) * 1000, 1) if gaps else None
 
 
 def _in_short(summary: dict[str, Any]) -> str:

@@ -44,22 +44,22 @@ def cache_folder() -> Path:
     return Path(base) / "ari-bridge" / "clips"
 
 
-def clip(text: str) -> Clip:
-    """A sentence in the caller's voice, from the cache where it has been said before."""
-    name = hashlib.sha256(f"{FORM} {VOICE} {text}".encode()).hexdigest()[:24]
+def clip(text: str, voice: str = VOICE) -> Clip:
+    """A sentence in the caller's voice, or another of flite's; from the cache where it can be."""
+    name = hashlib.sha256(f"{FORM} {voice} {text}".encode()).hexdigest()[:24]
     path = cache_folder() / f"{name}.wav"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             ready = Path(folder) / "ready.wav"
-            _save(ready, _trim(_say(text, Path(folder) / "said.wav")))
+            _save(ready, _trim(_say(text, voice, Path(folder) / "said.wav")))
             ready.rename(path)  # whole or not at all
     with wave.open(str(path), "rb") as file:
         return Clip(text, np.frombuffer(file.readframes(file.getnframes()), "<i2"))
 
 
-def _say(text: str, path: Path) -> Pcm:
-    command = [str(program("flite")), "-voice", VOICE, "-t", text, "-o", str(path)]
+def _say(text: str, voice: str, path: Path) -> Pcm:
+    command = [str(program("flite")), "-voice", voice, "-t", text, "-o", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode or not path.exists():
         raise LabError(f"flite can't say {text!r}: {done.stderr.strip()[:200]}")

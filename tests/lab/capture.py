@@ -28,8 +28,11 @@ import dpkt
 import numpy as np
 import numpy.typing as npt
 
+from tests.lab.root import LabError
+
 RATE = 8000  # samples a second of a Track, and the RTP clock rate of G.711
 PCMU, PCMA = 0, 8  # RFC 3551 table 4
+CURE = "run this as root, or as somebody who may use sudo without a password"
 DTMF_NAMES = "0123456789*#ABCD"  # RFC 4733 table 3: events 0 to 15
 
 Pcm = npt.NDArray[np.int16]
@@ -226,7 +229,11 @@ def lay_out(packets: Iterable[RtpPacket], *, sent: bool, start: float, end: floa
 
 
 class Digit(NamedTuple):
-    """One DTMF digit on the wire: first and last packet in epoch seconds."""
+    """One DTMF digit on the wire: its first packet, and the first that says it is over.
+
+    Epoch seconds. Who receives it may act on its end from then on; the end is repeated (RFC 4733
+    2.5.1.4).
+    """
 
     digit: str
     start: float
@@ -241,10 +248,15 @@ def _is_telephone_event(packet: RtpPacket) -> bool:
 def digits(packets: Iterable[RtpPacket], *, sent: bool = True) -> list[Digit]:
     """The DTMF digits of one direction (RFC 4733): packets of one digit share a timestamp."""
     found: dict[tuple[int, int], Digit] = {}
+    over: set[tuple[int, int]] = set()
     for p in packets:
         if p.sent == sent and _is_telephone_event(p) and p.payload[0] < len(DTMF_NAMES):
-            first = found.get((p.ssrc, p.ts), Digit(DTMF_NAMES[p.payload[0]], p.at, p.at))
-            found[p.ssrc, p.ts] = first._replace(end=p.at)
+            key = p.ssrc, p.ts
+            if key not in over:
+                first = found.get(key, Digit(DTMF_NAMES[p.payload[0]], p.at, p.at))
+                found[key] = first._replace(end=p.at)
+            if p.payload[1] & 0x80:
+                over.add(key)
     return list(found.values())
 
 
@@ -295,7 +307,7 @@ class Capture:
             command += ["-Z", "root"]  # the private root has no user of tcpdump's own
         else:
             if not shutil.which("sudo"):
-                raise RuntimeError("capturing packets needs root: run as root, or install sudo")
+                raise LabError(f"capturing packets needs root: {CURE}")
             command = ["sudo", "-n", *command]
         return [*command, expression]
 
@@ -312,7 +324,8 @@ class Capture:
             said += line
             if not line:
                 self._process.wait()
-                raise RuntimeError(f"tcpdump can't capture: {said.decode().strip()}")
+                reason = said.decode(errors="replace").strip().splitlines()[-1:]
+                raise LabError(f"tcpdump can't capture ({' '.join(reason)}): {CURE}")
         self._thread.start()
         return self
 

@@ -4,6 +4,11 @@
 #   .venv   the bridge in a virtual environment, from requirements.lock (every file checked by hash)
 #   .lab    a link to the private root in the user's cache: Asterisk, Redis and the callers
 #
+# With the argument `bench`, also what only `make bench` needs:
+#
+#   .lab-bench   a link to a second private root: rtpengine, to compare with
+#   pesq         in .venv: scores speech as ITU-T P.862 does (built with the host's compiler)
+#
 # The private root holds Debian packages that are unpacked, never installed: no maintainer script
 # runs, nothing outside the cache changes, and no root rights are needed. Each program is started by
 # the root's own dynamic linker with the root's own libraries (wrappers in .lab/bin), so it neither
@@ -23,6 +28,8 @@ packages=(asterisk asterisk-modules asterisk-config asterisk-core-sounds-en-gsm 
   baresip-core sip-tester tcpdump openssl flite)
 programs=(usr/sbin/asterisk usr/bin/redis-server usr/bin/redis-cli usr/bin/baresip usr/bin/sipp
   usr/bin/tcpdump usr/bin/openssl usr/bin/flite)
+bench_packages=(rtpengine-daemon)
+bench_programs=(usr/bin/rtpengine)
 
 say() { printf '%s\n' "setup: $*"; }
 die() {
@@ -176,7 +183,9 @@ unpack_packages() { # into $1/sys
   done
   printf '%s\0' "$1"/apt/cache/archives/*.deb | xargs -0 -P "$(nproc)" -I{} dpkg-deb -x {} "$1/sys"
   # What the packages' maintainer scripts would have done, as far as it matters here.
-  ln -sfn en_US_f_Allison "$1/sys/usr/share/asterisk/sounds/en"
+  if [ -d "$1/sys/usr/share/asterisk/sounds" ]; then
+    ln -sfn en_US_f_Allison "$1/sys/usr/share/asterisk/sounds/en"
+  fi
 }
 
 # Wrappers: the root's dynamic linker with the root's libraries, for the root at its final place $2.
@@ -198,7 +207,7 @@ WRAPPER
   ln -s "sys/$lib" "$1/lib"
 }
 
-make_root() {
+make_root() { # LINK, what it holds; packages and programs as set
   local key root build count size
   key=$(printf '%s\n' "${packages[@]}" "${programs[@]}" | sha256sum | cut -c1-8)
   root="$cache/root-$root_format-$(dpkg --print-architecture)-$key"
@@ -211,7 +220,7 @@ make_root() {
     rm -rf "$cache"/build.*
     build=$(mktemp -d "$cache/build.XXXXXX")
     chmod 755 "$build"
-    step "fetching Asterisk, Redis and the callers (Debian packages)" fetch_packages "$build" ||
+    step "fetching $2 (Debian packages)" fetch_packages "$build" ||
       die "the Debian packages could not be fetched (see above)"
     count=$(find "$build/apt/cache/archives" -name '*.deb' | wc -l)
     size=$(du -sm "$build/apt/cache/archives" | cut -f1)
@@ -220,16 +229,30 @@ make_root() {
     rm -rf "$build/apt" "$root"
     touch "$build/whole"
     mv "$build" "$root"
-    say "the private root is ready: $("$root/bin/asterisk" -V)"
+    say "the private root is ready"
   fi
   exec 9>&-
-  [ "$(readlink .lab)" = "$root" ] || ln -sfn "$root" .lab
+  [ "$(readlink "$1")" = "$root" ] || ln -sfn "$root" "$1"
+}
+
+# pesq comes as source: one file, checked by its hash, built against the environment's own numpy.
+install_pesq() {
+  local lock='pesq==0.0.4 --hash=sha256:b724b28f73fb638522982bd68e8c3c0957e2f45210639a460233b17aa7fc890b'
+  .venv/bin/python -c 'import pesq' 2>/dev/null && return
+  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
+    -r <(printf '%s\n' "$lock")
 }
 
 # One set-up of this checkout at a time (the cache has a lock of its own, for other checkouts).
 exec 8<tests/lab/setup.sh
 flock -n 8 || step "waiting for another set-up of this checkout" flock 8
-make_root
+make_root .lab "Asterisk, Redis and the callers"
 make_venv
+if [ "${1:-}" = bench ]; then
+  packages=("${bench_packages[@]}") programs=("${bench_programs[@]}")
+  make_root .lab-bench rtpengine
+  step "building pesq" install_pesq ||
+    die "pesq did not build: apt-get install gcc python3-dev, then 'make bench' again"
+fi
 printf '%s\n' "$SECONDS" >.venv/.setup_s
 say "ready ($SECONDS s)"

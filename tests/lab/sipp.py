@@ -146,16 +146,18 @@ def _receive(rtp: socket.socket, packets: list[RtpPacket]) -> None:
     )
 
 
-def _scenario(hang_up_after_s: float | None, codec: str) -> str:
-    def request(method: str, number: int, tag: str, body: str = "") -> str:
-        head = _HEADERS.format(method=method, number=number, tag=tag)
-        kind = "      Content-Type: application/sdp\n" if body else ""
-        return (
-            "  <send{retrans}>\n    <![CDATA[\n\n"
-            f"      {method} sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n"
-            f"{head}{kind}      Content-Length: [len]\n\n{body}    ]]>\n  </send>\n"
-        ).format(retrans="" if method == "ACK" else ' retrans="500"')
+def request(method: str, number: int, tag: str, body: str = "") -> str:
+    """A SIP request of a scenario, with `body` as its SDP; `number` is its CSeq."""
+    head = _HEADERS.format(method=method, number=number, tag=tag)
+    kind = "      Content-Type: application/sdp\n" if body else ""
+    return (
+        "  <send{retrans}>\n    <![CDATA[\n\n"
+        f"      {method} sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n"
+        f"{head}{kind}      Content-Length: [len]\n\n{body}    ]]>\n  </send>\n"
+    ).format(retrans="" if method == "ACK" else ' retrans="500"')
 
+
+def _scenario(hang_up_after_s: float | None, codec: str) -> str:
     sdp = _SDP.format(payload_type=_PAYLOAD_TYPES[codec], name=codec)
     optional = "".join(
         f'  <recv response="{code}" optional="true"/>\n' for code in (100, 180, 181, 182, 183)

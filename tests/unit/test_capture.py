@@ -196,10 +196,16 @@ def test_what_is_not_g711_is_counted() -> None:
 
 
 def test_digits_are_told_apart_by_their_timestamps() -> None:
-    def event(at: float, code: int, ts: int) -> RtpPacket:
-        return packet(1, at, ts=ts, pt=101, payload=bytes([code, 10, 0, 160]), sent=True)
+    def event(at: float, code: int, ts: int, *, end: bool = False) -> RtpPacket:
+        payload = bytes([code, 10 | 0x80 * end, 0, 160])
+        return packet(1, at, ts=ts, pt=101, payload=payload, sent=True)
 
-    packets = [event(1.0, 4, 0), event(1.1, 4, 0), event(1.5, 4, 9000), event(1.6, 11, 9900)]
+    packets = [
+        event(1.0, 4, 0),
+        *(event(at, 4, 0, end=True) for at in (1.1, 1.12, 1.14)),
+        event(1.5, 4, 9000),
+        event(1.6, 11, 9900),
+    ]
     assert digits(packets) == [
         Digit("4", 1.0, 1.1),
         Digit("4", 1.5, 1.5),

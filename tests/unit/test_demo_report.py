@@ -46,6 +46,7 @@ def test_at_the_limits_every_goal_is_met() -> None:
         ("barge_in_stop_ms", 400.1),
         ("barge_in_stop_ms", None),
         ("voice_to_voice_ms", {"p50": 900.1, "p95": 901}),
+        ("voice_to_voice_ms", {"p50": -200.0, "p95": 500.0}),  # it talks over the caller
         ("voice_to_voice_ms", None),
         ("transfer_reached", False),
         ("transcript_in_redis", False),

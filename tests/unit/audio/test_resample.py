@@ -91,3 +91,38 @@ def test_full_scale_is_clipped_and_does_not_wrap():
     out = run(8000, 16000, square)
     assert out.max() == 32767
     assert (np.abs(np.diff(out.astype(int))) < 60_000).all()
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_every_frame_gives_a_frame_at_once(source, target):
+    """No bursts: 20 ms in, 20 ms out, from the first frame on."""
+    bank = ResamplerBank(source, target, 1)
+    for _ in range(10):
+        assert bank.process(LANE, np.zeros((1, source // 50), np.int16)).shape == (1, target // 50)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_the_delay_is_constant_and_at_most_3_ms(source, target):
+    """Clicks anywhere in a frame come out `DELAY_MS` later, each alike."""
+    delays = []
+    for at in range(source // 10, source // 10 + source // 50, max(1, source // 4000)):
+        click = np.zeros(source // 5, np.int16)
+        click[at] = 30_000
+        out = run(source, target, click).astype(float)
+        # The centre of its power, to a fraction of a sample.
+        centre = (np.arange(len(out)) * out**2).sum() / (out**2).sum()
+        delays.append(centre / target * 1000 - at / source * 1000)
+    assert max(delays) < 3.0
+    assert np.allclose(delays, DELAY_MS, atol=0.03)
+
+
+@pytest.mark.parametrize(("source", "target"), [(8000, 16000), (16000, 8000), (24000, 8000)])
+def test_no_click_at_frame_edges(source, target):
+    """A tone in frames of 20 ms: the error beside a perfect tone is no greater at the edges."""
+    bank, hz, pcm = ResamplerBank(source, target, 1), 1234, tone(source, 1234)
+    frames = [bank.process(LANE, f[None])[0] for f in pcm.reshape(-1, source // 50)]
+    out = np.concatenate(frames).astype(float)
+    at = np.arange(len(out)) / target - DELAY_MS / 1000
+    error = np.abs(out - 20_000 * np.sin(2 * np.pi * hz * at)).reshape(-1, target // 50)[5:]
+    assert error[:, :4].max() <= error[:, 4:].max() + 1
+    assert error.max() < 20_000 * 1e-3

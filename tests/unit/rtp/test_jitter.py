@@ -150,6 +150,15 @@ def test_a_new_ssrc_is_believed_at_its_second_packet():
     assert b.count("resync") == 1
 
 
+def test_stragglers_of_the_ssrc_that_was_left_change_nothing():
+    b = Bench().push(0, (0, 1)).push(20, (0, 700, 66)).push(40, (0, 701, 66))
+    b.push(41, (0, 2), (0, 3), (0, 4)).push(60, (0, 702, 66))
+    assert b.seqs() == [1, 701, 702]
+    assert b.count("late") == 3
+    b.push(5000, (0, 5), (0, 6), (0, 7))
+    assert b.seqs() == [1, 701, 702, 6, 7], "unless it really comes back"
+
+
 def test_a_jump_beyond_3000_is_believed_at_its_second_packet():
     b = Bench().push(0, (0, 1)).push(20, (0, 9000)).push(40, (0, 9001))
     assert b.seqs() == [1, 9001]

@@ -1,0 +1,78 @@
+"""What a bench found: values, what stands behind them, why a value is missing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.goals import GOALS, Value
+
+
+@dataclass
+class Report:
+    """Filled by the parts of a bench."""
+
+    say: Callable[[str], None]
+    """Told in a line what goes on."""
+    runs: int = 3
+    values: dict[str, Value] = field(default_factory=dict)
+    behind: dict[str, Any] = field(default_factory=dict)
+    """By key: single runs, and what must be known to read the value."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """By key: why there is no value."""
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def median(self, key: str, runs: Sequence[float], **behind: Any) -> float:
+        """Put the median of some runs down."""
+        value = round(statistics.median(runs), 4)
+        self.values[key] = value
+        self.behind[key] = {"runs": [round(run, 4) for run in runs], **behind}
+        return value
+
+    def medians(self, key: str, runs: Sequence[Mapping[str, float]], **behind: Any) -> None:
+        """The same, part by part."""
+        self.values[key] = {
+            part: round(statistics.median(run[part] for run in runs), 3) for part in runs[0]
+        }
+        self.behind[key] = {"runs": list(runs), **behind}
+
+    def table(self) -> str:
+        """For people."""
+        lines = [f"{'':34}{'measured':>32}  {'goal':40}met"]
+        for key, goal in GOALS.items():
+            if key not in self.values and key not in self.missing:
+                continue
+            value = self.values.get(key)
+            met = goal.met(value) if goal else None
+            said = {True: "yes", False: "NO", None: "-"}[met]
+            lines.append(f"{key:34}{_text(value):>32}  {goal or ''!s:<40}{said}")
+            if key in self.missing:
+                lines.append(f"    no figure: {self.missing[key]}")
+        return "\n".join(lines)
+
+    def save(self, path: Path, keys: Sequence[str]) -> None:
+        """As JSON: every key with value, goal, met and what stands behind it."""
+        found = {
+            key: {
+                "value": self.values.get(key),
+                "goal": str(GOALS[key]) if GOALS[key] else None,
+                "met": goal.met(self.values.get(key)) if (goal := GOALS[key]) else None,
+                **({"missing": self.missing[key]} if key in self.missing else {}),
+                "behind": self.behind.get(key, {}),
+            }
+            for key in keys
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"machine": self.machine, "results": found}, indent=1) + "\n")
+
+
+def _text(value: Value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{part} {number:g}" for part, number in value.items())
+    return f"{value:g}"
