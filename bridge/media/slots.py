@@ -206,7 +206,7 @@ class SlotMap:
 
     @classmethod
     def take_over(cls, path: Path, calls: int, playout_ms: int) -> SlotMap:
-        """The map of a media process that has died, if its layout and size are ours; else a new one.
+        """The map of a media process that has died, if its layout is ours; else a new one.
 
         Raises:
             MediaError: it can't be written.

@@ -12,6 +12,7 @@ from bridge.pbx.events import (
     Destroyed,
     Ended,
     HangupRequested,
+    MoveFailed,
     Replaced,
     Started,
     Told,
@@ -72,6 +73,8 @@ def test_start():
         (event("ChannelHold"), Told("1795364884.6", Hold(on=True))),
         (event("ChannelUnhold"), Told("1795364884.6", Hold(on=False))),
         (json.dumps({"type": "ApplicationReplaced", "application": "x"}), Replaced()),
+        (event("ApplicationMoveFailed", destination="y"), MoveFailed("1795364884.6")),
+        (event("StasisEnd", application="x"), Ended("1795364884.6", "x")),
     ],
 )
 def test_what_a_call_cares_for(text, said):
@@ -81,6 +84,7 @@ def test_what_a_call_cares_for(text, said):
 def test_every_type_that_we_ask_for_is_tested_here():
     tested = {"StasisStart", "StasisEnd", "ChannelHangupRequest", "ChannelDestroyed"}
     tested |= {"ChannelDtmfReceived", "ChannelHold", "ChannelUnhold", "ApplicationReplaced"}
+    tested |= {"ApplicationMoveFailed"}
     assert set(TYPES) == tested
 
 
