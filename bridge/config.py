@@ -29,6 +29,8 @@ class AgentsSettings:
 class WorkerSettings:
     """How workers come and go."""
 
+    takeover: bool = True
+    """Take over the calls of a worker that has died. Off only to see what that is worth."""
     drain_s: float = 0.0
     """How long a worker that is to stop, and has nobody to hand its calls to, lets them go on."""
 

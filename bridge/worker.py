@@ -163,13 +163,16 @@ class Worker:
     def _join(self) -> None:
         """Be one of the workers."""
         assert self._media is not None
-        self._media.on_left = self._left
         self._store.on_lost = self._lost
         leases = self._leases
         leases.on_beat, leases.on_unsure = self._beat, self._make_sure
-        leases.on_dead = self._reconciler.dead
-        for work in (leases.run(), self._note(), self._look_around()):
+        for work in (leases.run(), self._note()):
             self._spawn(work)
+        if not self.config.worker.takeover:
+            return
+        self._media.on_left = self._left
+        leases.on_dead = self._reconciler.dead
+        self._spawn(self._look_around())
         for worker in set(self._media.orphans().values()) - {""}:
             self._reconciler.dead(worker)  # who had died before we began
 

@@ -67,11 +67,16 @@ PLANS = {
 }
 
 
-def hold(name: str, rounds: int, calls: int, say: Callable[[str], None]) -> dict[str, object]:
-    """Hold one drill; its entry in the summary."""
+def hold(
+    name: str, rounds: int, calls: int, say: Callable[[str], None], *, takeover: bool = True
+) -> dict[str, object]:
+    """Hold one drill; its entry in the summary. Without `takeover` it must fail."""
     plan = PLANS[name]
     with tempfile.TemporaryDirectory(prefix="ari-bridge-drill-") as folder:
-        settings = {"agents": {"folder": str(agents(Path(folder) / "agents"))}}
+        settings = {
+            "agents": {"folder": str(agents(Path(folder) / "agents"))},
+            "worker": {"takeover": takeover},
+        }
         stack = Stack(
             settings=settings, options=plan.options, environment=environment(Path(folder))
         )
@@ -128,6 +133,7 @@ def main() -> int:
     parser.add_argument("--drill", choices=PLANS)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--without-takeover", action="store_true", help="must fail")
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / "summary.json"
@@ -135,7 +141,10 @@ def main() -> int:
     status = 0
     for name in [options.drill] if options.drill else PLANS:
         rounds = options.rounds or PLANS[name].rounds
-        summary[name] = hold(name, rounds, options.calls, lambda line: print(line, flush=True))
+        summary[name] = hold(
+            *(name, rounds, options.calls, lambda line: print(line, flush=True)),
+            takeover=not options.without_takeover,
+        )
         path.write_text(json.dumps(summary, indent=2) + "\n")
         for line in verdict(name, summary[name]):
             print(f"{name}: {line}")

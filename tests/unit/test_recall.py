@@ -1,0 +1,82 @@
+"""What a successor makes of a record, a transcript and what is left in a slot."""
+
+from types import SimpleNamespace
+
+from bridge.dialog.playout import Playout
+from bridge.engines.base import Entry, Resume
+from bridge.media.base import Left
+from bridge.recall import Memory, restore
+from bridge.sessions.model import Line, Record
+from bridge.sessions.progress import Item, Progress
+
+RATE = 8000
+
+
+def memory(progress=None, *lines):
+    record = Record("c1", progress=(progress or Progress()).to_text())
+    return Memory(record, [Line(float(n), role, text) for n, (role, text) in enumerate(lines)])
+
+
+def slot(*left):
+    return SimpleNamespace(left=tuple(Left(*one) for one in left), rate=RATE)
+
+
+def test_history_is_what_was_said_and_the_callers_last_words():
+    said = (("agent", "Hello."), ("event", "hold"), ("dtmf", "1"), ("dtmf", "2"), ("dtmf", "#"))
+    remembered = memory(Progress(caller="where can I park"), *said)
+    assert remembered.history() == (
+        Entry("agent", "Hello."),
+        Entry("dtmf", "12"),
+        Entry("caller", "where can I park"),
+    )
+
+
+def test_keys_that_nobody_has_answered_are_pressed_again():
+    assert memory(None, ("agent", "Hello."), ("dtmf", "1"), ("dtmf", "#")).digits() == "1#"
+    assert memory(None, ("dtmf", "1"), ("agent", "You said 1.")).digits() == ""
+
+
+def test_what_is_queued_whole_plays_on_and_nothing_is_missing():
+    progress = Progress(
+        items=(Item(2, "two", RATE, 100, done=True),), last_item=2, replying=True,
+        given=((1, "one"), (2, "two")),
+    )  # fmt: skip
+    playout = Playout(RATE)
+    assert restore(memory(progress), slot((1, RATE, True), (2, RATE, True)), playout) == Resume(
+        given=("one", "two"), replying=True
+    )
+    assert playout.open_items() == [(2, "two", RATE, 100, True)]
+    assert playout.new_item() == 3
+    over = playout.heard(2, RATE)
+    assert [(h.text, h.cut) for h in over] == [("two", False)]
+
+
+def test_what_never_got_into_the_slot_is_not_begun():
+    progress = Progress(
+        items=(Item(1, "one", RATE, 0, done=True), Item(2, "two", RATE, 0, done=True)),
+        last_item=2, replying=True, given=((1, "one"), (2, "two")),
+    )  # fmt: skip
+    playout = Playout(RATE)
+    resume = restore(memory(progress), slot((1, RATE, True)), playout)
+    assert resume == Resume(given=("one",), replying=True)
+    assert [item for item, *_ in playout.open_items()] == [1]
+
+
+def test_the_rest_of_a_sentence_that_is_half_in_the_slot_is_to_be_said():
+    words = " ".join(["bab"] * 10)
+    progress = Progress(
+        items=(Item(1, words, RATE, 0, done=False),), last_item=1, replying=True,
+        given=((1, words),),
+    )  # fmt: skip
+    playout = Playout(RATE)
+    half = 5 * 180 * RATE // 1000
+    resume = restore(memory(progress), slot((1, half, False)), playout)
+    assert resume.rest == " ".join(["bab"] * 5)
+    assert playout.open_items() == [(1, " ".join(["bab"] * 5), half, 0, True)]
+    assert resume.given == (words,)
+
+
+def test_an_item_newer_than_the_record_still_counts():
+    playout = Playout(RATE)
+    restore(memory(Progress(last_item=1)), slot((1, RATE, True), (2, RATE, True)), playout)
+    assert [item for item, *_ in playout.open_items()] == [2]
