@@ -19,7 +19,7 @@ from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.parts import Do, Remember, Said, Say, Step
 
 RATE = 8000
-LONG_MS, SHORT_MS = 3960, 540
+LONG_MS, SHORT_MS = 20 * int(MS_PER_SYLLABLE), 3 * int(MS_PER_SYLLABLE)
 GREETING_HZ = (300, 400, 500)
 REPLY_HZ = 1000
 """Of the answer to key 0; each next key is 100 Hz higher."""

@@ -12,7 +12,7 @@ from tests.lab.capture import RATE, RtpPacket, decode
 
 _LEVEL = 1000.0
 _PAUSE_S = 0.05
-_WORD_MS = 200
+_WORD_MS = 220
 TONES = (*GREETING_HZ, *range(REPLY_HZ, REPLY_HZ + 1000, 100))
 
 

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from bridge.dialog.playout import Playout
+from bridge.dialog.playout import MS_PER_SYLLABLE, Playout
 from bridge.engines.base import Entry, Resume
 from bridge.media.base import Left
 from bridge.recall import Memory, restore
@@ -69,7 +69,7 @@ def test_the_rest_of_a_sentence_that_is_half_in_the_slot_is_to_be_said():
         given=((1, words),),
     )  # fmt: skip
     playout = Playout(RATE)
-    half = 5 * 180 * RATE // 1000
+    half = 5 * int(MS_PER_SYLLABLE) * RATE // 1000
     resume = restore(memory(progress), slot((1, half, False)), playout)
     assert resume.rest == " ".join(["bab"] * 5)
     assert playout.open_items() == [(1, " ".join(["bab"] * 5), half, 0, True)]
