@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import random
+import secrets
 import signal
 import socket
 import time
@@ -64,7 +65,8 @@ class Worker:
     def __init__(self, config: Config, active: int = 0) -> None:
         """`active`: how many workers take new calls; the youngest beyond that are spares."""
         self.config = config
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        # A restarted container has the host name and process id of the one that died.
+        self.name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
         self._started = time.time()
         self._active = active
         self._takes = False

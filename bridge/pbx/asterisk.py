@@ -256,11 +256,12 @@ class AsteriskPbx:
             leg = self._legs.get(call_id)
             if leg is None or leg.app != where:
                 continue
-            if where == app:
-                if call_id not in there.app_channels:
-                    del self._legs[call_id]
-                    leg.end("lost")
-                    continue
+            here = call_id in there.app_channels
+            if call_id not in there.channels or (where == app and not here):
+                del self._legs[call_id]
+                leg.end("lost")
+                continue
+            if here:
                 leg.still_here()
             if expected is not None and app == self.app:
                 channel_id, n = expected
