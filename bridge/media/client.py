@@ -25,6 +25,7 @@ from bridge.media.base import Up
 from bridge.media.memory import keep_freed_memory
 from bridge.media.player import Player, flush_all
 from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, LATE, SPEECH, SlotMap
+from bridge.rtp.quality import Quality, judge
 
 _ANSWER_S = 5.0
 _KEEP_FRAMES = 4
@@ -76,7 +77,20 @@ class Slot:
         counters = {name[2:]: float(c[name][i]) for name in c if name.startswith("n_")}
         counters["gap_wait_ms"] = float(c["d_wait_ms"][i])
         counters["queued_ms"] = self.queued_ms
+        quality = self.quality()
+        counters["loss_percent"], counters["mos"] = quality.loss_percent, quality.mos
+        counters["late_ms_p50"], counters["late_ms_p95"], counters["late_ms_p99"] = quality.late_ms
         return counters
+
+    def quality(self) -> Quality:
+        """How good the incoming audio is so far."""
+        c, i = self._columns, self.index
+        return judge(
+            float(c["n_received"][i]),
+            float(max(c["n_lost"][i], 0)),
+            float(c["n_concealed_ms"][i]),
+            c["q_late"][i],
+        )
 
     async def close(self) -> None:
         """Give the slot back; idempotent."""
