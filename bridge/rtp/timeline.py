@@ -231,7 +231,7 @@ class Timeline:
         """Calls that need a frame of 20 ms from the clock; ask again until there is none."""
         calls = np.flatnonzero(self.due_ms <= now)
         if len(calls):
-            # What was waited for before the clock took over is made up at once: pauses don't add up.
+            # What was waited for before the clock took over is made up at once: pauses don't add up
             behind = self.open_ms[calls] + self.head[calls] / self.rate[calls] + HOLD_MS
             self.due_ms[calls] = np.minimum(self.due_ms[calls], behind) + FRAME_MS
             self.supplied[calls] += FRAME_MS * self.rate[calls]
