@@ -87,9 +87,11 @@ class Worker:
             )
             events = asyncio.create_task(self._pbx.run(self._take, self._pbx_up))
             try:
-                await asyncio.wait({events, self._media.lost}, return_when="FIRST_COMPLETED")
-                if events.done():
-                    await events
+                vital = {events, writer, self._media.lost}
+                await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+                for task in (events, writer):  # each serves until it is cancelled
+                    if task.done():
+                        await task
                 raise MediaUnreachable("the media process ended")
             finally:
                 await self._end_calls()

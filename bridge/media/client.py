@@ -123,10 +123,12 @@ class MediaClient:
 
         Raises:
             MediaUnreachable: no media process serves this directory.
-            MediaError: it is of another version.
+            MediaError: it is of another version, or others may write to the directory.
         """
         keep_freed_memory()
         path = control.socket_path(runtime_dir)
+        if runtime_dir.exists():
+            control.check_folder(runtime_dir)
         sock = control.new_socket()
         wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:

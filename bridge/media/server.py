@@ -68,6 +68,7 @@ class Server:
             raise MediaError(
                 f"can't make {folder}: {error.strerror}; set [media] runtime_dir"
             ) from error
+        control.check_folder(folder)
         self._path = control.socket_path(folder)
         self._listener = _listen(self._path)
         try:
