@@ -59,7 +59,7 @@ class Outcome:
     """The caller is with us no more: he hung up, was hung up on, or was handed over."""
 
 
-class _CallOver(Exception):  # noqa: N818 - no error
+class _CallOver(Exception):
     """Leaves the call's task group."""
 
 

@@ -66,11 +66,11 @@ class _Child:
 
 
 async def run(config: Path | None) -> int:
-    """Run until SIGINT or SIGTERM. Returns the exit status."""
+    """Run until SIGINT, SIGTERM or the terminal's end. Returns the exit status."""
     children = [_Child("worker"), _Child("media")]  # in the order in which they stop
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked.set)
     keepers = {child.name: asyncio.create_task(child.keep(config)) for child in children}
     waiting = asyncio.create_task(asked.wait())

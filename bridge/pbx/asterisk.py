@@ -297,7 +297,7 @@ class AsteriskPbx:
                 log.error("a task of the PBX failed", exc_info=error)
 
 
-class _Taken(Exception):  # noqa: N818  (never leaves this module)
+class _Taken(Exception):
     """Our application's name belongs to another WebSocket now."""
 
 
