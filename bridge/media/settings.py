@@ -24,7 +24,6 @@ def _in_memory() -> str:
     return "/tmp/ari-bridge"  # noqa: S108 - the same
 
 
-
 @dataclass(frozen=True)
 class MediaSettings:
     """Table `[media]`."""
