@@ -168,7 +168,10 @@ class Timeline:
             begin = np.maximum(wall - samples, self.head[call])
             begin -= begin % (FRAME_MS * rate)
             fill = np.where(restart, begin - self.head[call], fill)
-            fill = np.where(jump | stale, 0, np.clip(fill, 0, far))
+            # Nor does what is missing run ahead of the clock: timestamps may claim what they like.
+            room = np.maximum(wall + MOST_AHEAD_MS * rate - self.head[call] - samples, 0)
+            fill = np.minimum(np.clip(fill, 0, far), room - room % (FRAME_MS * rate))
+            fill[jump | stale] = 0
             # What the clock supplied stands for stale packets, one after the other.
             self.supplied[call] = np.where(stale, supplied - step - samples, 0)
         self._correct(now, call, samples, fill, was_lost, take, quiet)
