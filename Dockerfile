@@ -8,7 +8,7 @@ COPY agents agents
 # The lock's versions of what the bridge with its offline engine needs, without the tools of its
 # developers. (pip checks hashes only where every file has one, and our own folder can't.)
 RUN grep -oE '^[A-Za-z0-9_.-]+==[^ ;]+( ; [^\\]+)?' requirements.lock >/tmp/constraints.txt \
- && pip install --no-cache-dir -c /tmp/constraints.txt '.[offline]' \
+ && pip install --no-cache-dir -c /tmp/constraints.txt '.[offline,opus]' \
  && useradd --system --create-home bridge \
  && install -d -o bridge /run/ari-bridge
 

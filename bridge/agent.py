@@ -69,6 +69,8 @@ class Agent:
     transfer: TransferSettings = field(default_factory=TransferSettings)
     options: dict[str, Any] = field(default_factory=dict)
     """The table of the engine's own name, for the engine to check."""
+    file: str = field(default="", compare=False)
+    """How to name the agent's file in an error."""
 
 
 def load(folder: Path, name: str) -> Agent:
@@ -98,13 +100,13 @@ def parse(table: dict[str, Any], name: str, where: str) -> Agent:
     """
     engine = table.get("engine", Agent.engine)
     rest = {key: value for key, value in table.items() if key != engine}
-    for key in ("name", "options"):  # what only the code fills in
+    for key in ("name", "options", "file"):  # what only the code fills in
         if key in rest:
             raise ConfigError(f"{where}: unknown key '{key}'; the agent's name is its file's")
     own = table.get(engine, {}) if isinstance(engine, str) else {}
     if not isinstance(own, dict):
         raise ConfigError(f"{where}: '{engine}' is {own!r}; it takes a table")
-    return build(Agent, {**rest, "name": name, "options": own}, where)
+    return build(Agent, {**rest, "name": name, "options": own, "file": where}, where)
 
 
 def _read(path: Path) -> dict[str, Any]:

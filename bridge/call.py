@@ -61,7 +61,7 @@ class Outcome:
     """The caller is with us no more: he hung up, was hung up on, or was handed over."""
 
 
-class _CallOver(Exception):  # noqa: N818 - no error
+class _CallOver(Exception):
     """Leaves the call's task group."""
 
 
@@ -104,6 +104,8 @@ class Call:
         self._running: engines.ToolCall | None = None
         self._caller_line: Line | None = None
         self._clearing = False
+        self._held = False
+        self._leaving: Outcome | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._memory = memory
@@ -300,7 +302,8 @@ class Call:
         while True:
             match await self._leg.events.get():
                 case HungUp(cause):
-                    self.end(Outcome("hung-up", cause, gone=True))
+                    # What we asked for may be told before the answer to our request comes.
+                    self.end(self._leaving or Outcome("hung-up", cause, gone=True))
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
                 case Hold(on) if self._talking:
@@ -318,6 +321,7 @@ class Call:
         return hasattr(self, "_slot") and not self._over.done()
 
     def _hold(self, on: bool) -> None:
+        self._held = on
         (self._slot.pause if on else self._slot.resume)()
         for action in self._turns.hold(on):
             self._act(action)
@@ -327,8 +331,16 @@ class Call:
     def _delivery(self, up: Up) -> None:
         if self._over.done():
             return
+        try:
+            self._deliver(up)
+        except Exception as error:  # the call's boundary, where media's reader calls us
+            log.exception("a fault of ours ended the call")
+            self.end(Outcome("failed", str(error) or type(error).__name__))
+
+    def _deliver(self, up: Up) -> None:
         self._now_ms = up.at_ms
-        self._engine.hear(up.at_ms, up.pcm.reshape(-1))
+        if not self._held:  # what a phone on hold sends is not for the engine
+            self._engine.hear(up.at_ms, up.pcm.reshape(-1))
         self._account()
         for speech in up.speech:
             for action in self._turns.frame(self._now_ms, bool(speech)):
@@ -491,13 +503,22 @@ class Call:
                 extension = str(tool.arguments.get("extension", ""))
                 if extension not in allowed.extensions:
                     raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
-                await self._leg.transfer(extension, allowed.context)
-                self.end(Outcome("transferred", extension, gone=True))
+                done = Outcome("transferred", extension, gone=True)
+                await self._go(done, self._leg.transfer(extension, allowed.context))
             case "hang_up":
-                await self._leg.hang_up()
-                self.end(Outcome("done", "the agent hung up", gone=True))
+                done = Outcome("done", "the agent hung up", gone=True)
+                await self._go(done, self._leg.hang_up())
             case _:
                 raise ConfigError(f"there is no tool '{tool.name}'")
+
+    async def _go(self, outcome: Outcome, leave: Awaitable[None]) -> None:
+        """End the call by what takes the caller from us."""
+        self._leaving = outcome
+        try:
+            await leave
+        finally:
+            self._leaving = None
+        self.end(outcome)
 
     # The transcript -------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
     ├── ConfigError          the operator's files: names file, key and cure
     ├── PbxError             the PBX refused or failed
     │   ├── PbxUnreachable   nobody answers there
-    │   ├── PbxRefused       it answers, and says no (wrong password, right, extension)
+    │   ├── PbxRefused       it answers, and says no (password, missing right, no such extension)
     │   └── PbxGone          the channel or mixing bridge is there no more (the caller hung up)
     ├── MediaError           the media process refused or failed
     │   ├── MediaUnreachable it is not there, or its socket ended

@@ -70,7 +70,7 @@ class _Child:
 
 
 async def run(config: Path | None, workers: int = 1, spares: int = 0) -> int:
-    """Run until SIGINT or SIGTERM. Returns the exit status.
+    """Run until SIGINT, SIGTERM or the terminal's end. Returns the exit status.
 
     Args:
         config: the configuration file.
@@ -83,7 +83,7 @@ async def run(config: Path | None, workers: int = 1, spares: int = 0) -> int:
     children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked.set)
     keepers = [asyncio.create_task(child.keep(config)) for child in children]
     waiting = asyncio.create_task(asked.wait())

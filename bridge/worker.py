@@ -109,7 +109,8 @@ class Worker:
         background: list[asyncio.Task[None]] = []
         try:
             await _until_there(self._store.connect)
-            background.append(asyncio.create_task(self._store.run()))
+            writer = asyncio.create_task(self._store.run())
+            background.append(writer)
             folder = Path(self.config.media.runtime_dir)
             self._media = await _until_there(lambda: MediaClient.connect(folder, self.name))
             await _until_there(self._pbx.connect)
@@ -120,9 +121,11 @@ class Worker:
             )
             events = asyncio.create_task(self._pbx.run(self._take, self._pbx_up))
             try:
-                await asyncio.wait({events, self._media.lost}, return_when="FIRST_COMPLETED")
-                if events.done():
-                    await events
+                vital = {events, writer, self._media.lost}
+                await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+                for task in (events, writer):  # each serves until it is cancelled
+                    if task.done():
+                        await task
                 raise MediaUnreachable("the media process ended")
             finally:
                 await self._drain()

@@ -98,5 +98,5 @@ class EchoEngine:
 
 def provider(agent: Agent, shared: Shared) -> PerCall:
     """The registry's entrance."""
-    settings = build(EchoSettings, agent.options, f"agents/{agent.name}.toml: [echo]")
+    settings = build(EchoSettings, agent.options, f"{agent.file}: [echo]")
     return PerCall(lambda: EchoEngine(settings))

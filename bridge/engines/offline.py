@@ -42,7 +42,7 @@ class OfflineProvider:
 
     def __init__(self, agent: Agent, shared: Shared) -> None:
         """Raises `ConfigError` for a table that can't be understood."""
-        where = f"agents/{agent.name}.toml: [offline]"
+        where = f"{agent.file}: [offline]"
         self._settings = build(OfflineSettings, agent.options, where)
         if agent.language != "en":
             raise ConfigError(f"{where}: the offline engine speaks only English, language = 'en'")

@@ -27,6 +27,7 @@ from bridge.media.inherited import Inherited
 from bridge.media.memory import keep_freed_memory
 from bridge.media.player import Player, flush_all
 from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, LATE, ORPHAN, SPEECH, SlotMap
+from bridge.rtp.quality import Quality, judge
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,20 @@ class Slot:
         counters = {name[2:]: float(c[name][i]) for name in c if name.startswith("n_")}
         counters["gap_wait_ms"] = float(c["d_wait_ms"][i])
         counters["queued_ms"] = self.queued_ms
+        quality = self.quality()
+        counters["loss_percent"], counters["mos"] = quality.loss_percent, quality.mos
+        counters["late_ms_p50"], counters["late_ms_p95"], counters["late_ms_p99"] = quality.late_ms
         return counters
+
+    def quality(self) -> Quality:
+        """How good the incoming audio is so far."""
+        c, i = self._columns, self.index
+        return judge(
+            float(c["n_received"][i]),
+            float(max(c["n_lost"][i], 0)),
+            float(c["n_concealed_ms"][i]),
+            c["q_late"][i],
+        )
 
     async def close(self) -> None:
         """Give the slot back; idempotent."""
@@ -144,10 +158,12 @@ class MediaClient:
 
         Raises:
             MediaUnreachable: no media process serves this directory.
-            MediaError: it is of another version.
+            MediaError: it is of another version, or others may write to the directory.
         """
         keep_freed_memory()
         path = control.socket_path(runtime_dir)
+        if runtime_dir.exists():
+            control.check_folder(runtime_dir)
         sock = control.new_socket()
         wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:

@@ -10,10 +10,13 @@ sides.
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
+from bridge.errors import MediaError
 from bridge.media import slots
 
 VERSION = slots.VERSION
@@ -40,6 +43,20 @@ def new_socket() -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock.setblocking(False)
     return sock
+
+
+def check_folder(runtime_dir: Path) -> None:
+    """That the directory is ours alone: who may write there can hear and speak on every call.
+
+    Raises:
+        MediaError: it is a link, somebody else's, or others may write to it.
+    """
+    found = runtime_dir.lstat()
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if not ours or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise MediaError(
+            f"{runtime_dir} is not ours alone: remove it, or set another [media] runtime_dir"
+        )
 
 
 def socket_path(runtime_dir: Path) -> Path:

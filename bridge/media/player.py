@@ -144,7 +144,13 @@ class Player:
         """Drop what is not played yet."""
         self._settle()
         if self._items:
-            self._items[-1].done = True
+            # What was not published yet was never to be heard.
+            last = self._items[-1]
+            published = int(self._write[self._n]) * self._frame - last.start
+            if published < last.length or self._pieces:
+                last.length = max(0, min(last.length, published))
+                last.taken = min(last.taken, self._engine(last.length))
+            last.done = True
         self._pieces, self._waiting, self._rest = [], 0, self._rest[:0]
         if self._resampler is not None:
             self._resampler.reset(self._index)

@@ -64,6 +64,7 @@ class Server:
         self._settings = settings
         folder = Path(settings.runtime_dir)
         _make(folder)
+        control.check_folder(folder)
         self._path = control.socket_path(folder)
         self._listener = _listen(self._path)
         try:
@@ -413,6 +414,13 @@ def _another(path: Path) -> str:
 
 
 def _raise_priority() -> None:
-    """Ahead of its neighbours where that is allowed."""
+    """Ahead of its neighbours where that is allowed.
+
+    Real time, because niceness counts only within a session or control group (sched(7),
+    autogroup), and those are the worker's neighbours, not ours. The kernel itself keeps real-time
+    processes from taking a whole core.
+    """
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -15)
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))

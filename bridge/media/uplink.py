@@ -35,6 +35,9 @@ from bridge.rtp.timeline import Timeline
 
 _MOST_BATCHES = 4
 """Batches read in one tick: a flood never keeps the sender waiting."""
+_EXPIRE_MS, _EXPIRE_EARLY_MS = 17.5, 12.5
+"""Gaps are given up every fourth tick, together, because what follows costs the same for one call
+as for ten (measured: half of the receiving at 1 % loss); those too whose deadline is near."""
 _TABLE = max(BY_NUMBER) + 1
 
 
@@ -55,6 +58,7 @@ class Uplink:
         self._missing = np.zeros(slots.calls, np.int64)  # samples made up in a row
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._expire_ms = -np.inf
         self.fresh = np.zeros(slots.calls, bool)
         """Calls that have got new frames since somebody looked."""
         self.count: dict[str, int] = {
@@ -88,8 +92,9 @@ class Uplink:
                 self._batch(now, length, source)
             if n < len(self._link.buffer):
                 break
-        if len(self.jitter):
-            for release in self.jitter.expire(now):
+        if len(self.jitter) and now >= self._expire_ms:
+            self._expire_ms = now + _EXPIRE_MS
+            for release in self.jitter.expire(now + _EXPIRE_EARLY_MS):
                 self._release(now, release)
 
     def supply(self, now: float) -> None:

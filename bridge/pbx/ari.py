@@ -194,7 +194,7 @@ class Ari:
             await transport.close()
 
 
-class _Refusal(Exception):  # noqa: N818  (never leaves this module)
+class _Refusal(Exception):
     """An HTTP status of 400 or more."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -24,7 +24,7 @@ from bridge.pbx.settings import AsteriskSettings
 log = logging.getLogger(__name__)
 
 
-class Taken(Exception):  # noqa: N818  (never leaves the package)
+class Taken(Exception):
     """The application's name belongs to another WebSocket now."""
 
 

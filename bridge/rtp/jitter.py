@@ -248,7 +248,8 @@ class JitterBank:
         if not len(packets.call):
             return
         waiting = self._pool.call << 16 | self._pool.seq
-        twice = np.isin(packets.call << 16 | packets.seq, waiting)
+        both = packets.call << 16 | packets.seq
+        twice = (both[:, None] == waiting).any(axis=1) if len(both) < 32 else np.isin(both, waiting)
         self.count["duplicate"][packets.call[twice]] += 1
         packets = packets.take(~twice)
         fit = np.arange(len(packets.call)) < len(self._free)

@@ -31,6 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.columns import Column, Columns
+from bridge.rtp.quality import LATE_MS
+from bridge.rtp.quality import SPEC as QUALITY_SPEC
 from bridge.rtp.sequence import ahead32
 
 FRAME_MS = 20
@@ -56,6 +58,7 @@ SPEC = {
     "t_stale_ms": Column("f8"),
     "t_stale_last_ms": Column("f8", -np.inf),
     "t_ahead_ms": Column("f8"),
+    "t_least_ms": Column("f8"),
     "t_lag_ms": Column("f8", np.inf),
     "t_window": Column("i4"),
     "t_slip": Column("i1"),
@@ -64,6 +67,7 @@ SPEC = {
     "n_inserted": Column("i8"),
     "n_jump": Column("i8"),
     "n_supplied": Column("i8"),
+    **QUALITY_SPEC,
 }
 
 
@@ -94,6 +98,7 @@ class Timeline:
             columns["t_head"],
             columns["t_supplied"],
         )
+        self.least_ms, self.late = columns["t_least_ms"], columns["q_late"]
         self.due_ms, self.lag_ms = columns["t_due_ms"], columns["t_lag_ms"]
         self.ahead_ms = columns["t_ahead_ms"]
         self.stale_last_ms = columns["t_stale_last_ms"]
@@ -140,7 +145,7 @@ class Timeline:
         self.next[call] = timestamp + samples * self.clock[call] // rate
         take = np.ones(len(call), bool)
         was_lost = np.zeros(len(call), bool)
-        if fill.any() or restart.any():
+        if fill.any() or supplied.any() or restart.any():
             far = PLAUSIBLE_MS * rate
             wall = ((now - self.open_ms[call]) * rate).astype(np.int64)
             # Once this packet and the burst behind it are up, so far ahead of the time we'd be.
@@ -163,7 +168,10 @@ class Timeline:
             begin = np.maximum(wall - samples, self.head[call])
             begin -= begin % (FRAME_MS * rate)
             fill = np.where(restart, begin - self.head[call], fill)
-            fill = np.where(jump | stale, 0, np.clip(fill, 0, far))
+            # Nor does what is missing run ahead of the clock: timestamps may claim what they like.
+            room = np.maximum(wall + MOST_AHEAD_MS * rate - self.head[call] - samples, 0)
+            fill = np.minimum(np.clip(fill, 0, far), room - room % (FRAME_MS * rate))
+            fill[jump | stale] = 0
             # What the clock supplied stands for stale packets, one after the other.
             self.supplied[call] = np.where(stale, supplied - step - samples, 0)
         self._correct(now, call, samples, fill, was_lost, take, quiet)
@@ -202,6 +210,8 @@ class Timeline:
             head_ms = np.where(far, head_ms - samples / rate, head_ms)
             lag = now - self.open_ms[call] - head_ms
         self.ahead_ms[call] = np.where(take, -lag, self.ahead_ms[call])
+        behind = lag - self.least_ms[call]
+        self.late[call, np.searchsorted(LATE_MS, behind)] += 1
         np.minimum(self.lag_ms[call], lag, out=lag)
         self.lag_ms[call] = lag
         self.window[call] += 1
@@ -211,7 +221,7 @@ class Timeline:
             self.slip[over] = np.select(
                 [least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0
             )
-            self.window[over], self.lag_ms[over] = 0, np.inf
+            self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
         due = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
         # What is stale doesn't keep the clock from going on.
         self.due_ms[call] = np.where(stale, self.due_ms[call], due)
@@ -224,7 +234,9 @@ class Timeline:
         """Calls that need a frame of 20 ms from the clock; ask again until there is none."""
         calls = np.flatnonzero(self.due_ms <= now)
         if len(calls):
-            self.due_ms[calls] += FRAME_MS
+            # What was waited for before the clock took over is made up at once: pauses don't add up
+            behind = self.open_ms[calls] + self.head[calls] / self.rate[calls] + HOLD_MS
+            self.due_ms[calls] = np.minimum(self.due_ms[calls], behind) + FRAME_MS
             self.supplied[calls] += FRAME_MS * self.rate[calls]
             self.count["supplied"][calls] += 1
         return calls

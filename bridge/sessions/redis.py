@@ -87,6 +87,17 @@ class RedisSettings:
     max_pending_lines: int = 10_000
     """Transcript lines kept in memory while Redis is away."""
 
+    def __post_init__(self) -> None:
+        """Check what can be checked without asking."""
+        try:
+            redis.connection.parse_url(self.url)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ValueError(
+                f"'url' can't be used ({error}); it takes something like redis://HOST:6379/0"
+            ) from error
+        if self.timeout_s <= 0:
+            raise ValueError(f"'timeout_s' is {self.timeout_s}; it takes a number above 0")
+
 
 _KEEP_LINES = 500
 """Of each living call, for a Redis that comes back empty."""
@@ -119,6 +130,7 @@ class RedisStore:
         self._redis = redis.asyncio.Redis.from_url(
             settings.url,
             decode_responses=True,
+            encoding_errors="replace",  # an engine's text may hold half a surrogate pair
             socket_timeout=settings.timeout_s,
             socket_connect_timeout=settings.timeout_s,
         )

@@ -38,10 +38,6 @@ _TIMES = {"hundred": 100, "thousand": 1000}
 SIMILAR = 0.78  # of difflib's ratio: one wrong letter in five
 
 
-# On a phone line, with its 3.4 kHz, this speech-to-text takes one "nine" in five for "mine".
-_MISHEARD = {"mine": "nine"}
-
-
 def normal(text: str) -> list[str]:
     """The words of a text in one form: `Open 9:30, twenty-five` is open 9 30 25."""
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower().replace("'", "").replace("’", ""))
@@ -49,7 +45,7 @@ def normal(text: str) -> list[str]:
     tokens = re.findall(r"\d+|[a-z]+", text)
     words: list[str] = []
     spelt = False  # whether the last word is a number that was written in words
-    for token in (_MISHEARD.get(token, token) for token in tokens):
+    for token in tokens:
         value = NUMBERS.get(token)
         last = int(words[-1]) if spelt else 0
         if token in _TIMES and 0 < last < _TIMES[token]:

@@ -258,3 +258,15 @@ async def test_nonsense_on_the_control_socket():
         client = await MediaClient.connect(folder, "w1")
         assert client.address[1] > 0
         await client.close()
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(MediaError, match="not ours alone"):
+        Server(MediaSettings(port=0, runtime_dir=str(folder)))
+    linked = tmp_path / "link"
+    linked.symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(MediaError, match="not ours alone"):
+        Server(MediaSettings(port=0, runtime_dir=str(linked)))

@@ -120,6 +120,14 @@ async def test_memory_is_bounded_while_redis_is_away(server, caplog):
     assert "giving up the oldest" in caplog.text
 
 
+async def test_what_no_encoding_can_write_stops_nothing(server):
+    async with storing(server.url) as store:
+        store.say("a", Line(1.0, "agent", "half a pair: \ud83d"))
+        store.say("a", Line(2.0, "agent", "and on"))
+        assert await store.flush(5)
+        assert [line.text for line in await store.transcript("a")] == ["half a pair: ?", "and on"]
+
+
 async def test_nobody_there_says_where_and_what_to_do():
     store = RedisStore(RedisSettings(url="redis://:hidden@127.0.0.1:1/0", timeout_s=0.5))
     with pytest.raises(StoreUnreachable) as caught:

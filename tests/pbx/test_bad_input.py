@@ -91,6 +91,7 @@ class Program:
         ("[asteriks]\n", "unknown key 'asteriks'; did you mean 'asterisk'?"),
         ("[asterisk]\nurl = 8088\n", "[asterisk]: 'url' is 8088; it takes a string"),
         ("[asterisk]\nurl = 'pbx'\n", "it takes something like http://HOST:8088"),
+        ("[redis]\nurl = 'redis://host:x/0'\n", "[redis]: 'url' can't be used"),
         ("[agents]\nfolder = 'nowhere'\n", "nowhere is not there"),
     ],
 )

@@ -23,6 +23,7 @@ def test_the_table_of_the_engines_name_is_the_engines(folder):
     agent = load(folder('engine = "echo"\n[echo]\ndelay_ms = 5\nother = "x"'), "shop")
     assert agent.engine == "echo"
     assert agent.options == {"delay_ms": 5, "other": "x"}
+    assert agent.file.endswith("/shop.toml")  # where the engine says that its table is wrong
 
 
 def test_an_unknown_agent_names_those_that_there_are(folder):
@@ -47,6 +48,7 @@ def test_a_dialplan_cannot_name_a_path(folder, name):
         ("offline = 5", "'offline' is 5; it takes a table"),
         ("name = 'x'", "unknown key 'name'"),
         ("options = {}", "unknown key 'options'"),
+        ("file = 'x'", "unknown key 'file'"),
         ("[turns]\nbarge_in = 'sometimes'", "it takes 'auto', 'engine', 'off'"),
         ("[turns]\nsensitivity = 2", "'sensitivity' is 2.0; it takes 0 to 1"),
         ("[turns]\nend_silence_ms = 0", "'end_silence_ms' is 0; the least is 20"),

@@ -406,3 +406,39 @@ async def test_the_longest_call():
     async with talk:
         assert (await talk.end()).result == "done"
         assert "leave" in talk.leg.names()
+
+
+async def test_an_engine_that_breaks_while_it_hears_ends_the_call_once(caplog):
+    async with Talk() as talk:
+
+        def broken(at_ms, pcm):
+            raise RuntimeError("a bug")
+
+        talk.engine.hear = broken
+        talk.slot.deliver(False, 5)
+        outcome = await talk.end()
+        assert outcome == Outcome("failed", "a bug")
+        assert "leave" in talk.leg.names()
+        assert caplog.text.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(("name", "result"), [("hang_up", "done"), ("transfer", "transferred")])
+async def test_what_we_asked_for_may_be_told_before_the_answer_comes(name, result):
+    async with Talk() as talk:
+
+        async def slowly(*_):
+            talk.leg.events.put_nowait(HungUp("left"))
+            await asyncio.sleep(60)
+
+        setattr(talk.leg, name, slowly)
+        talk.engine.context.emit(engines.ToolCall("t", name, {"extension": "200"}))
+        assert (await talk.end()).result == result
+
+
+async def test_on_hold_the_engine_hears_nothing():
+    async with Talk() as talk:
+        talk.slot.deliver(False, 2)
+        talk.leg.events.put_nowait(Hold(True))
+        await talk.settle()
+        talk.slot.deliver(False, 5)
+        assert talk.engine.heard_ms == 40

@@ -128,6 +128,7 @@ async def test_echo_by_its_name():
     engines = Engines()
     engine = await engines.create(Agent("a", engine="echo", options={"delay_ms": 20}))
     assert isinstance(engine, EchoEngine)
+    wrong = Agent("a", engine="echo", options={"delay": 20}, file="agents/a.toml")
     with pytest.raises(ConfigError, match=r"agents/a.toml: \[echo\]: unknown key 'delay'"):
-        await engines.create(Agent("a", engine="echo", options={"delay": 20}))
+        await engines.create(wrong)
     await engines.close()

@@ -159,6 +159,21 @@ def test_what_is_played_after_a_clear_is_heard_in_full(line):
     assert (line.player.heard(1), line.player.heard(2)) == (160, 320)
 
 
+def test_what_was_less_than_a_frame_when_cleared_was_never_heard(line):
+    line.player.play(1, ramp(200))
+    line.tick(2)
+    assert line.player.heard(1) == 160
+    line.player.clear()
+    line.player.play(2, ramp(100))
+    line.player.clear()
+    line.player.play(3, ramp(160))
+    line.tick(2)
+    assert [line.player.heard(n) for n in (1, 2, 3)] == [160, 0, 160]
+    assert line.player.heard_items() == {1: 160, 2: 0, 3: 160}
+    line.player.done(3)
+    assert line.player.heard_items() == {3: 160}
+
+
 def test_two_clears_before_media_looks(line):
     line.player.play(1, ramp(320))
     line.tick(1)

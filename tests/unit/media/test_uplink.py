@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bridge.audio import g711
 from bridge.media.slots import CONCEALED, DROPPED, LATE, NOTHING_SENT, SPEECH
+from bridge.rtp.quality import LATE_MS
 from bridge.rtp.timeline import AHEAD_MS, HOLD_MS
 from tests.unit.media.simulated import Simulation, coded, level, number, packet
 
@@ -225,3 +226,15 @@ def test_on_any_link(tmp_path, link):
     assert len(numbers) == sim.count("received") - gone, (
         "what came and is not accounted for came up"
     )
+
+
+def test_lateness_is_kept(tmp_path):
+    arrivals = [
+        (20.0 * (k + 1) + (45 if k % 10 == 5 else 0), packet(k, 160 * k, coded(k)), 1)
+        for k in range(300)
+    ]
+    sim = Simulation(tmp_path).run_to(6200, sorted(arrivals, key=lambda a: a[0]))
+    late = sim.c["q_late"][0]
+    behind = late[np.searchsorted(LATE_MS, 30) :].sum() / late.sum()
+    assert 0.07 < behind < 0.4, "a tenth, and those that waited for them"
+    assert late.sum() == 300
