@@ -240,6 +240,7 @@ class Worker:
             self._spawn(self._found(leg))
             return
         target = self._target()
+        self._sent[target] += 1
         if target == self.name:
             self._begin(leg, None)
         else:
@@ -254,7 +255,6 @@ class Worker:
 
     async def _pass_on(self, leg: Leg, target: str) -> None:
         """Give a new call to another worker; noted first, so that it is never nobody's."""
-        self._sent[target] += 1
         call_id = leg.incoming.call_id
         self._store.begin(call_id)
         self._store.put(

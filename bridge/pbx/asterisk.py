@@ -219,6 +219,7 @@ class AsteriskPbx:
         )
         leg = self._leg(incoming)
         leg.app = app
+        leg.foundling = resumed and self.app != self._settings.app
         self._legs[channel.id] = leg
         self._spawn(self._introduce(leg))
 
@@ -305,7 +306,8 @@ class AsteriskPbx:
                 await self._ari.call("channels.hangup", channelId=thing, ok=(404,))
 
     def _tokens(self) -> dict[str, str]:
-        return {call_id: leg.token for call_id, leg in self._legs.items()}
+        # What a foundling's owner has made for him is no orphan.
+        return {call_id: leg.token for call_id, leg in self._legs.items() if not leg.foundling}
 
     def _end_all(self) -> None:
         for leg in self._legs.values():

@@ -67,6 +67,9 @@ class AsteriskLeg:
         self._spawn = spawn
         self._owner = owner or _Sole()
         self._forgotten = False
+        self.foundling = False
+        """Found in an application of ours, where other workers' calls may be as well: it isn't
+        known yet whose he is."""
         self._arrived = asyncio.Event()
         self._move_failed = False
         self._hangup_requested = False
@@ -322,6 +325,7 @@ class AsteriskLeg:
         return await self._ari.call(operation, **parameters)
 
     async def _make(self, to: Address, codec: Codec) -> Address:
+        self.foundling = False
         if self._media not in ("none", "ended"):  # never two voices in one mixing bridge
             await self._call("channels.hangup", channelId=self._media_id(self._media_n), ok=(404,))
         if self._bridge == "made":
