@@ -286,10 +286,12 @@ class Worker:
         except StoreUnreachable as error:
             log.warning("call %s is under way, and taken without its past: %s", call_id, error)
             record = None
-        if record is None or record.state == "ended" or record.worker == self.name:
+        if record is None or record.state == "ended":
             self._begin(leg, None)
             return
         leg.forget()
+        if record.worker == self.name:
+            return  # we are taking it over this very moment
         member = self._leases.members.get(record.worker)
         if member is not None and member.alive:
             await self._pbx.send_home(call_id, record.worker)
