@@ -36,6 +36,11 @@ def sentence(hz: int, *, long: bool) -> str:
     return " ".join([_WORDS[hz]] * words).capitalize() + "."
 
 
+def word_of(hz: int) -> str:
+    """The word that stands for that tone."""
+    return _WORDS[hz]
+
+
 def hz_of(text: str) -> int:
     """The frequency of a sentence."""
     return _TONES[text.split()[0].strip(".").lower()]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tests.drill.engine import GREETING_HZ, LONG_MS, REPLY_HZ, SHORT_MS, sentence
+from bridge.dialog.playout import MS_PER_SYLLABLE
+from tests.drill.engine import GREETING_HZ, LONG_MS, REPLY_HZ, word_of
 from tests.lab.capture import RATE, RtpPacket, decode
 
 _LEVEL = 1000.0
@@ -86,16 +87,13 @@ def tones(packets: Sequence[RtpPacket]) -> list[Tone]:
     return found
 
 
-def expected_lines(call: Call) -> list[str]:
-    """Sentences that were heard whole, and so must be in the transcript."""
-    texts = []
+def words_heard(call: Call) -> dict[str, float]:
+    """How many words of each tone were heard: what the transcript must hold, to two words."""
+    heard: dict[str, float] = {}
     for tone in call.tones:
-        for text, ms in (
-            (sentence(tone.hz, long=long), LONG_MS if long else SHORT_MS) for long in (True, False)
-        ):
-            if abs(tone.heard_ms - ms) <= 40:
-                texts.append(text)
-    return texts
+        word = word_of(tone.hz)
+        heard[word] = heard.get(word, 0.0) + tone.heard_ms / MS_PER_SYLLABLE
+    return heard
 
 
 _BASIS = {hz: np.exp(-2j * np.pi * hz * np.arange(160) / RATE) * np.hanning(160) for hz in TONES}

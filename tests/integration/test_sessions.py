@@ -122,6 +122,7 @@ async def test_memory_is_bounded_while_redis_is_away(server, caplog):
 
 async def test_what_no_encoding_can_write_stops_nothing(server):
     async with storing(server.url) as store:
+        store.begin("a")
         store.say("a", Line(1.0, "agent", "half a pair: \ud83d"))
         store.say("a", Line(2.0, "agent", "and on"))
         assert await store.flush(5)
