@@ -127,7 +127,7 @@ class AsteriskPbx:
                 await self._read(socket)
             finally:
                 janitor.cancel()
-                on_up(False)
+            on_up(False)  # it went, not we: nothing of the kind where we stop or are replaced
         finally:
             await socket.close()
 
