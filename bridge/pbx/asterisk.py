@@ -99,6 +99,8 @@ class AsteriskPbx:
                 "give each its own app, or run one"
             ) from None
         finally:
+            if janitor is not None:
+                janitor.cancel()
             self.door(False)
 
     def door(self, is_open: bool) -> None:

@@ -97,10 +97,8 @@ class Listener:
             await self._reconcile()
             self._served = True
             self._on_up(True)
-            try:
-                await self._read(socket)
-            finally:
-                self._on_up(False)
+            await self._read(socket)
+            self._on_up(False)  # it went, not we: nothing of the kind where we stop or are replaced
         finally:
             await socket.close()
 

@@ -46,8 +46,9 @@ class BenchEngine:
         self._pcm: list[Pcm] = []
 
     async def start(self, context: Context) -> None:
-        """Begin to listen."""
+        """Begin to listen, and leave a file that says so."""
         self._context, self._item = context, context.new_item()
+        (self._folder / f"{context.call_id}.started").touch()
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Note when, and say it again in pieces as the demo's voice does."""

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -96,19 +96,25 @@ def _run(seed: int) -> tuple[Cpu, np.ndarray]:
         bridge = up.enter_context(_BenchBridge(pbx, redis, notes))
         generator = up.enter_context(Generator(CALLS, SECONDS, load_audio(), seed=seed))
         with _sipp(pbx, generator.port, notes) as ports:
+            _wait(lambda: len(list(notes.glob("*.started"))) == CALLS, "calls to reach the engine")
             generator.go([(pbx.bind, port) for port in ports])
             time.sleep(_WARM_S)
             with Cpu([bridge.media_pid(), pbx.pid]) as cpu:
                 time.sleep(_MEASURED_S)
             heard = checked(generator.wait())
         verify(heard, from_s=2.5, most_delay_s=2.5, most_missing=CALLS, one_source=False)
+        pbx.cli("channel request hangup all")
         pbx.wait_idle(10.0)
-        deadline = time.monotonic() + 5
-        while len(found := list(notes.glob("*.npz"))) < CALLS and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if len(found) < CALLS:
-            raise NotVerifiedError(f"{len(found)} of {CALLS} calls reached the engine")
-        return cpu, _delays(heard, found)
+        _wait(lambda: len(list(notes.glob("*.npz"))) == CALLS, "what the engine noted")
+        return cpu, _delays(heard, list(notes.glob("*.npz")))
+
+
+def _wait(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _SET_UP_S
+    while not done():
+        if time.monotonic() > deadline:
+            raise NotVerifiedError(f"waited {_SET_UP_S:.0f} s for {what}")
+        time.sleep(0.1)
 
 
 def _delays(heard: Heard, notes: list[Path]) -> np.ndarray:

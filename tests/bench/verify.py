@@ -56,7 +56,11 @@ def find(needle: Pcm, hay: Pcm, step: int = _COARSE) -> tuple[int, float]:
     a, b = _thin(needle, step), _thin(hay, step)
     size = 1 << int(np.ceil(np.log2(len(a) + len(b))))
     cross = np.fft.irfft(np.fft.rfft(b, size) * np.conj(np.fft.rfft(a, size)), size)
-    coarse = int(np.argmax(cross[: max(1, len(b) - len(a) + 1)])) * step
+    places = max(1, len(b) - len(a) + 1)
+    power = np.concatenate(([0.0], np.cumsum(np.square(b, dtype=np.float64))))
+    there = power[len(a) : len(a) + places] - power[:places]  # else the loudest place would win
+    least = max(float(np.square(a, dtype=np.float64).sum()) * 0.01, 1.0)
+    coarse = int(np.argmax(cross[:places] / np.sqrt(np.maximum(there, least)))) * step
     best, place = -2.0, coarse
     for at in range(max(0, coarse - 2 * step), min(len(hay) - len(needle), coarse + 2 * step) + 1):
         alike = correlation(needle, hay[at : at + len(needle)])
@@ -127,6 +131,7 @@ def verify(
     worst, delays, missing = 100.0, [], 0
     rows_of = by_stream(heard)
     for stream, rows in enumerate(rows_of):
+        rows = rows[rows["ns"] >= heard.start_ns]  # before that, nobody took what came
         if len(rows) < 50:
             raise NotVerifiedError(f"stream {stream} got {len(rows)} packets")
         if not one_source:  # a PBX may speak itself before it joins the call to us
@@ -136,10 +141,10 @@ def verify(
         who = stream if speaker is None else speaker[stream]
         got, gone = sound(rows)
         missing += gone
-        one = _compare(heard, who, got, int(rows["ns"][0]), from_s, most_delay_s)
-        if one is None:
-            raise NotVerifiedError(f"stream {stream} did not hear its own words again")
-        alike, of, delay = one
+        try:
+            alike, of, delay = _compare(heard, who, got, int(rows["ns"][0]), from_s, most_delay_s)
+        except NotVerifiedError as error:
+            raise NotVerifiedError(f"stream {stream} did not get what was said: {error}") from None
         passed, loud = passed + alike, loud + of
         worst = min(worst, 100 * alike / max(of, 1))
         delays.append(delay)
@@ -158,8 +163,8 @@ def verify(
 
 def _compare(
     heard: Heard, who: int, got: Pcm, first_ns: int, from_s: float, most_delay_s: float
-) -> tuple[int, int, float] | None:
-    """Segments alike, segments compared, delay in ms; None if the words aren't there."""
+) -> tuple[int, int, float]:
+    """Segments alike, segments compared, delay in ms."""
     said = heard.said(who)
     span = int(2.0 * RATE)
     begin = int(from_s * RATE)
@@ -175,7 +180,9 @@ def _compare(
     back_at = first_ns / 1e6 + place * 1000 / RATE
     delay = back_at - sent_at
     if alike < 0.6 or not -FRAME_MS <= delay <= most_delay_s * 1000:
-        return None
+        raise NotVerifiedError(
+            f"two seconds of it are nowhere (at best {alike:.2f}, {delay:.0f} ms)"
+        )
     lag = place - begin
     first = max(begin, -lag) // SEGMENT + 1
     last = min(len(said), len(got) - lag) // SEGMENT

@@ -16,6 +16,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,9 +57,13 @@ class Echo:
         self._have: list[np.ndarray] = []
         self._samples = 0
         self._lead = 2 * piece  # an engine runs ahead: 400 ms before the first word
+        self._late = True
 
     def __call__(self, up: Up) -> None:
         """Take frames; give back a piece when there is one."""
+        if self._late:  # what waited in the ring while the other slots were opened
+            self._late = False
+            return
         pcm = up.pcm.reshape(-1)
         self._have.append(pcm)
         self._samples += len(pcm)
@@ -88,7 +93,9 @@ class Recorder:
 async def main(task: Task) -> None:
     """Until told to end."""
     client = await MediaClient.connect(Path(task.runtime_dir), f"bench-{task.first}")
-    slots, recorders = [], []
+    slots: list[Slot] = []
+    recorders: list[Recorder] = []
+    listeners: list[Callable[[Up], None]] = []
     piece = task.rate * task.piece_ms // 1000
     every = max(1, task.calls // task.record) if task.record else 0
     for i in range(task.calls):
@@ -100,9 +107,11 @@ async def main(task: Task) -> None:
         if every and i % every == 0 and len(recorders) < task.record:
             recorder = Recorder(stream, echo)
             recorders.append(recorder)
-            slot.on_frames = recorder
+            listeners.append(recorder)
         else:
-            slot.on_frames = echo or _ignore
+            listeners.append(echo or _ignore)
+    for slot, listener in zip(slots, listeners, strict=True):
+        slot.on_frames = listener
     stalling = asyncio.create_task(_stall(task.stall_ms)) if task.stall_ms else None
     print("ready", flush=True)
     lines = await _stdin()

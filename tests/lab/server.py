@@ -40,7 +40,11 @@ class Server(ABC):
         return self._process.pid
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # Ctrl-C while it starts: nobody else would end it
+            self.close()
+            raise
         return self
 
     def __exit__(

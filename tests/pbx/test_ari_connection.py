@@ -365,6 +365,12 @@ async def test_a_second_program_takes_over(settings, callers, ear):
             await new.release()
 
 
+async def test_who_stops_does_not_say_that_asterisk_went(with_settings, callers):
+    async with with_settings() as controller:
+        pass
+    assert controller.ups.empty()
+
+
 # ---- Asterisk itself dies
 
 
