@@ -2,6 +2,8 @@
 
     --script FILE   what the caller does (tests/demo/script.toml tells the form)
     --phone         stay up instead, for a softphone of yours
+    --loss PERCENT  lose so many of the caller's and the agent's RTP packets, each way
+    --jitter MS     delay them by so much on average, each by itself
     --out FOLDER    where the results go (out/demo)
 
 Exit status: 0 when every goal is met, 1 when one is missed, 2 when the demo could not be held.
@@ -89,13 +91,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--script", type=Path, default=SHIPPED, metavar="FILE")
     parser.add_argument("--phone", action="store_true")
+    parser.add_argument("--loss", type=float, default=0.0, metavar="PERCENT")
+    parser.add_argument("--jitter", type=float, default=0.0, metavar="MS")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="FOLDER")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)  # ends as Ctrl-C does: everything is stopped in turn
     try:
         if options.phone:
             return stay_up()
-        return run(load(options.script), options.script, options.out)
+        network = {"loss": options.loss / 100, "jitter_ms": options.jitter}
+        return run(load(options.script), options.script, options.out, network)
     except (LabError, PhoneError, ScriptError) as error:
         say(f"demo: {error}")
         return 2
@@ -145,13 +150,13 @@ def _progress(line: str) -> None:
 # ---- the scripted call ---------------------------------------------------------------------------
 
 
-def run(script: Script, path: Path, out: Path) -> int:
-    """Hold the call of a script and judge it."""
+def run(script: Script, path: Path, out: Path, network: dict[str, float]) -> int:
+    """Hold the call of a script, over a network as bad as `Stack` takes it, and judge it."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with step("synthesising the caller's voice"):
         clips = {turn.say: clip(turn.say) for turn in script.turns if turn.say}
-    with Stack(say=_progress) as stack:
+    with Stack(say=_progress, **network) as stack:
         try:
             held = asyncio.run(hold(stack, script, clips, out))
             versions = {"asterisk_version": stack.pbx.version, "redis_version": stack.redis.version}

@@ -20,6 +20,7 @@ from tests.lab.baresip import Baresip
 from tests.lab.bridge import Bridge, Settings
 from tests.lab.capture import Capture, RtpPacket
 from tests.lab.redis import Redis
+from tests.lab.relay import Relay
 from tests.lab.root import program
 
 AGENT_EXTENSION = "700"
@@ -31,6 +32,7 @@ class Stack:
     """Args:
     settings: of bridge.toml, beyond what the lab gives by itself.
     with_bridge: False for Asterisk and Redis alone.
+    loss, jitter_ms: of the network between phone and Asterisk, each way (tests/lab/relay.py).
     say: told in a line what is being started.
     """
 
@@ -41,6 +43,8 @@ class Stack:
         with_bridge: bool = True,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        loss: float = 0.0,
+        jitter_ms: float = 0.0,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.redis = Redis()
@@ -48,6 +52,9 @@ class Stack:
         self.bridge = Bridge(
             self.pbx, self.redis, settings=settings, options=options, environment=environment
         )
+        self.relay: Relay | None = None
+        if loss or jitter_ms:
+            self.relay = Relay(self.pbx.sip_port, loss=loss, jitter_ms=jitter_ms)
         self._with_bridge = with_bridge
         self._say = say
 
@@ -57,6 +64,8 @@ class Stack:
             started.enter_context(self.redis)
             self._say("starting Asterisk")
             started.enter_context(self.pbx)
+            if self.relay:
+                started.enter_context(self.relay)
             if self._with_bridge:
                 self._say("starting the bridge (it loads its speech models)")
                 started.enter_context(self.bridge)
@@ -74,7 +83,8 @@ class Stack:
     def phone(self, *, secure: bool = False, **options: Any) -> Baresip:
         """A phone on this Asterisk: plain SIP and RTP, or `secure`, TLS and SRTP."""
         if not secure:
-            return Baresip("caller", "", self.pbx.sip_port, **options)
+            port = self.relay.port if self.relay else self.pbx.sip_port
+            return Baresip("caller", "", port, **options)
         return Baresip(
             *("secure", self.pbx.phone_password, self.pbx.tls_port),
             transport="tls",

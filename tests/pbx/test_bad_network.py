@@ -1,0 +1,38 @@
+"""The demo's conversation over a bad network, on the real Asterisk, judged by ear."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from pathlib import Path
+
+from tests.demo.__main__ import conclude, hold
+from tests.demo.script import SHIPPED, load
+from tests.demo.voice import clip
+from tests.lab.stack import Stack
+
+LOSS, JITTER_MS = 0.03, 30.0
+
+
+def test_the_conversation_succeeds_at_3_percent_loss_and_30_ms_jitter(tmp_path: Path) -> None:
+    script = load(SHIPPED)
+    clips = {turn.say: clip(turn.say) for turn in script.turns if turn.say}
+    with Stack(loss=LOSS, jitter_ms=JITTER_MS) as stack:
+        held = asyncio.run(hold(stack, script, clips, tmp_path))
+        said = stack.bridge.log()
+    conclude(held, script, SHIPPED, tmp_path, {"asterisk_version": "", "redis_version": ""})
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["agent_understood"] == summary["turns"] == len(script.turns)
+    assert summary["transfer_reached"]
+    assert summary["transcript_in_redis"]
+    assert summary["leftover_channels"] == 0
+    assert "Traceback" not in said
+    # The network was as bad as it says, both ways.
+    assert stack.relay is not None
+    counts = stack.relay.counts
+    assert counts.lost + counts.passed > 2 * 50 * summary["call_s"] * 0.8
+    assert 0.02 < counts.lost / (counts.lost + counts.passed) < 0.04
+    assert 28 < sum(counts.delays_ms) / len(counts.delays_ms) < 32
+    received = [p.seq for p in held.packets if not p.sent]
+    assert sum((b - a) & 0xFFFF > 0x8000 for a, b in itertools.pairwise(received)) > 50
