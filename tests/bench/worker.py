@@ -57,13 +57,14 @@ class Echo:
         self._have: list[np.ndarray] = []
         self._samples = 0
         self._lead = 2 * piece  # an engine runs ahead: 400 ms before the first word
-        self._late = True
+        self._skip = 20
 
     def __call__(self, up: Up) -> None:
         """Take frames; give back a piece when there is one."""
-        if self._late:  # what waited in the ring while the other slots were opened
-            self._late = False
+        if self._skip and len(up.pcm) > 2:  # what waited while all the slots were opened
+            self._skip -= 1
             return
+        self._skip = 0
         pcm = up.pcm.reshape(-1)
         self._have.append(pcm)
         self._samples += len(pcm)
