@@ -55,7 +55,7 @@ class Echo:
     """One call."""
 
     def __init__(self, slot: Slot, piece: int, later: int) -> None:
-        """`later`: samples by which this call's pieces come after another's: calls are not in step."""
+        """`later`: samples by which its pieces come after another call's: calls are not in step."""
         self._slot, self._piece = slot, piece
         self._have: list[np.ndarray] = []
         self._samples = 0
