@@ -20,6 +20,8 @@ DELAY_MS = 2.0
 RATES = (8000, 16000, 24000, 48000)
 _BLOCK_MS = 1.25
 _BETA = 6.2  # Kaiser: 64 dB
+_MOST_FLOATS = 1 << 18
+"""Of the windows' copies: 1 MB, so that they stay in the cache however many streams there are."""
 
 
 @lru_cache(maxsize=32)
@@ -75,12 +77,18 @@ class ResamplerBank:
             (k, n * target / source) int16.
         """
         k, n = pcm.shape
-        x = np.empty((k, self._keep + n), np.float32)
-        x[:, : self._keep] = self._memory[lanes]
-        x[:, self._keep :] = pcm
-        self._memory[lanes] = x[:, n:]
-        windows = sliding_window_view(x, self._keep + self._into, axis=1)[:, :: self._into]
-        y = windows.reshape(-1, self._keep + self._into) @ self._matrix
-        np.rint(y, out=y)
-        np.clip(y, -32768, 32767, out=y)
-        return y.astype(np.int16).reshape(k, -1)
+        width = self._keep + self._into
+        out = np.empty((k, n // self._into * self._out), np.int16)
+        rows = max(1, _MOST_FLOATS // max(1, n // self._into * width))
+        for start in range(0, k, rows):
+            some = slice(start, start + rows)
+            x = np.empty((len(lanes[some]), self._keep + n), np.float32)
+            x[:, : self._keep] = self._memory[lanes[some]]
+            x[:, self._keep :] = pcm[some]
+            self._memory[lanes[some]] = x[:, n:]
+            windows = sliding_window_view(x, width, axis=1)[:, :: self._into]
+            y = windows.reshape(-1, width) @ self._matrix
+            np.rint(y, out=y)
+            np.clip(y, -32768, 32767, out=y)
+            out[some] = y.reshape(len(x), -1)
+        return out

@@ -68,7 +68,7 @@ class BenchEngine:
         """Write what was noted."""
         if self._context is not None and self._at:
             np.savez(
-                self._folder / f"{time.monotonic_ns()}.npz",
+                self._folder / f"{self._context.call_id}.npz",
                 at=np.array(self._at, np.int64),
                 pcm=np.concatenate(self._pcm),
             )

@@ -28,8 +28,9 @@ LOSS = 0.01
 WARM_S = 2.5
 MEASURED_S = 5.0
 SECONDS = WARM_S + MEASURED_S + 0.5
-LATEST_MS = 3.0
-"""A generator that is later than this (p99) has measured the machine's other work."""
+LATEST_MS, LATEST_FOR_COST_MS = 3.0, 15.0
+"""A generator that is later than this (p99) has measured the machine's other work; CPU time is less
+easily spoilt than delays."""
 _PIECE_DELAY_S = 2.0
 
 
@@ -44,6 +45,7 @@ class Run:
     lost: int
     kib: float
     queue_kib: float
+    generator_late_ms: float
 
     @property
     def cost(self) -> float:
@@ -57,6 +59,7 @@ class Run:
             "media": round(media, 4),
             "worker": round(worker, 4),
             "send_late_ms": self.late,
+            "generator_late_ms_p99": round(self.generator_late_ms, 2),
             "audio": self.verdict.told(),
         }
 
@@ -79,17 +82,17 @@ def bridge(calls: int, seed: int, *, loss: float = LOSS, measured_s: float = MEA
             with Cpu([media.pid, worker.pid]) as cpu:
                 time.sleep(measured_s)
             kib = (_resident_kib(media.pid) - _played_kib(media) - empty) / calls
-            heard = checked(generator.wait())
+            heard = checked(generator.wait(), LATEST_FOR_COST_MS)
     # Never sent, or sent and not answered: what the generator left out is no loss of ours.
     verdict = verify(heard, most_delay_s=_PIECE_DELAY_S)
     late = lateness_ms(heard, WARM_S, seconds - 0.2)
     queue = 2 * 2 * media.layout["play_samples"] / 1024
-    return Run(calls, cpu, verdict, percentiles(late), verdict.missing, kib, queue)
+    return Run(calls, cpu, verdict, percentiles(late), verdict.missing, kib, queue, heard.late_ms())
 
 
-def checked(heard: Heard) -> Heard:
+def checked(heard: Heard, latest_ms: float = LATEST_MS) -> Heard:
     """The same, if the generator itself was on time."""
-    if (late := heard.late_ms()) > LATEST_MS:
+    if (late := heard.late_ms()) > latest_ms:
         raise NotVerifiedError(
             f"the generator was {late:.1f} ms late (p99): the machine does other work; stop it"
         )
@@ -124,7 +127,7 @@ def c_echo(calls: int, seed: int) -> float:
         time.sleep(1.0)
         with Cpu([pid]) as cpu:
             time.sleep(3.5)
-        verify(checked(generator.wait()), from_s=1.0)
+        verify(checked(generator.wait(), LATEST_FOR_COST_MS), from_s=1.0)
     return cpu.ms_per_call_second(calls)
 
 
@@ -138,7 +141,7 @@ def relay(calls: int, seed: int) -> float:
         time.sleep(2.0)
         with Cpu([rtpengine.pid]) as cpu:
             time.sleep(3.5)
-        heard = checked(generator.wait())
+        heard = checked(generator.wait(), LATEST_FOR_COST_MS)
         verify(heard, speaker={i: i ^ 1 for i in range(streams)}, from_s=1.0)
     return cpu.ms_per_call_second(calls)
 

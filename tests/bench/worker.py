@@ -24,7 +24,9 @@ import numpy as np
 
 from bridge.media.base import Up
 from bridge.media.client import MediaClient, Slot
-from tests.bench.generator import address
+from tests.bench.generator import FRAME_MS, address
+
+_SETTLE_S = 1.5
 
 
 @dataclass
@@ -52,18 +54,15 @@ class Task:
 class Echo:
     """One call."""
 
-    def __init__(self, slot: Slot, piece: int) -> None:
+    def __init__(self, slot: Slot, piece: int, later: int) -> None:
+        """`later`: samples by which its pieces come after another call's: calls are not in step."""
         self._slot, self._piece = slot, piece
         self._have: list[np.ndarray] = []
         self._samples = 0
-        self._lead = 2 * piece  # an engine runs ahead: 400 ms before the first word
-        self._late = True
+        self._lead = 2 * piece + later  # an engine runs ahead: 400 ms before the first word
 
     def __call__(self, up: Up) -> None:
         """Take frames; give back a piece when there is one."""
-        if self._late:  # what waited in the ring while the other slots were opened
-            self._late = False
-            return
         pcm = up.pcm.reshape(-1)
         self._have.append(pcm)
         self._samples += len(pcm)
@@ -103,13 +102,17 @@ async def main(task: Task) -> None:
         remote = (address(stream), task.port)
         slot = await client.open(f"bench-{stream}", remote, task.codec, task.rate)
         slots.append(slot)
-        echo = Echo(slot, piece) if task.echo else None
+        later = i % (task.piece_ms // FRAME_MS) * (task.rate * FRAME_MS // 1000)
+        echo = Echo(slot, piece, later) if task.echo else None
         if every and i % every == 0 and len(recorders) < task.record:
             recorder = Recorder(stream, echo)
             recorders.append(recorder)
             listeners.append(recorder)
         else:
             listeners.append(echo or _ignore)
+    for slot in slots:
+        slot.on_frames = _ignore
+    await asyncio.sleep(_SETTLE_S)  # what has waited in the rings meanwhile is nobody's
     for slot, listener in zip(slots, listeners, strict=True):
         slot.on_frames = listener
     stalling = asyncio.create_task(_stall(task.stall_ms)) if task.stall_ms else None

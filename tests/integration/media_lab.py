@@ -38,9 +38,9 @@ def media_process(**settings):
 class Phone:
     """Sends and receives RTP of one call, the way Asterisk's external media does."""
 
-    def __init__(self, payload_type=0):
+    def __init__(self, payload_type=0, port=0):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
+        self.socket.bind(("127.0.0.1", port))
         self.socket.setblocking(False)
         self.address = self.socket.getsockname()
         self.payload_type = payload_type

@@ -6,7 +6,6 @@ do, is in `take_in` and `take_out`.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import subprocess
@@ -17,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab import sipp
-from tests.lab.ari import listen
 from tests.lab.asterisk import Asterisk, operator_fragments
+from tests.lab.bridge import Bridge
+from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY
 
 OLD_TONE_HZ = 1004  # Milliwatt()
@@ -102,18 +102,16 @@ def test_taken_in_and_out_again_nothing_of_the_old_pbx_changes(
     assert existing_pbx.wait_idle() == []
 
 
-async def test_the_new_extension_reaches_the_bridge(taken_in: Asterisk) -> None:
-    async with listen(taken_in) as ari:
-        caller = asyncio.create_task(asyncio.to_thread(sipp.call, taken_in, "700"))
-        start = await ari.event("StasisStart")
-        assert start["args"] == ["demo"]
-        assert start["channel"]["dialplan"]["exten"] == "700"
-        await ari.request("post", f"channels/{start['channel']['id']}/answer")
-        call = await caller
-        assert call.answered
+def test_the_new_extension_talks_and_the_old_one_works_beside_it(
+    taken_in: Asterisk, redis: Redis
+) -> None:
+    with Bridge(taken_in, redis) as bridge:
+        call = sipp.call(taken_in, "700", hang_up_after_s=3.0)
+        assert call.answered, call.said
         assert call.ended_as_expected, call.said
-        await ari.event("StasisEnd")
-    assert taken_in.wait_idle() == []
+        assert 80 < call.loudest_hz() < 1000, bridge.log()  # the agent's greeting
+        assert_old_extension_works(taken_in)
+        assert taken_in.wait_idle() == []
 
 
 def test_a_number_that_the_pbx_has_itself_stays_its_own(taken_in: Asterisk) -> None:
