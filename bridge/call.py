@@ -133,16 +133,14 @@ class Call:
     async def run(self) -> Outcome:
         """From hand-over to end; whatever happens, the call is over and cleaned up after."""
         log.info("call from %s to %s", self._leg.incoming.caller_number, self._leg.incoming.dialed)
-        try:
-            async with AsyncExitStack() as cleanup:
-                cleanup.push_async_callback(self._leg.release)
-                await self._live(cleanup)
-                if not self._over.result().gone:
-                    await self._give_back(self._over.result())
-        finally:
-            if self._over.done():  # not so only where the whole process is being cancelled
-                self._finish(self._over.result())
-        return self._over.result()
+        async with AsyncExitStack() as cleanup:
+            cleanup.push_async_callback(self._leg.release)
+            await self._live(cleanup)
+            outcome = self._over.result()
+            self._finish(outcome)  # before what may wait for a PBX that is away
+            if not outcome.gone:
+                await self._give_back(outcome)
+        return outcome
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -287,6 +285,9 @@ class Call:
 
     def _finish(self, outcome: Outcome) -> None:
         self._write_caller_line()
+        if hasattr(self, "_playout"):  # what was heard of the sentence that the end cut off
+            self._playout.drop()
+            self._heard(self._playout.dropped(self._slot.heard_items()))
         log.info("call ended: %s %s", outcome.result, outcome.reason)
         self._store.put(
             self.id,

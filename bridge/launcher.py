@@ -23,7 +23,7 @@ EXIT_CONFIG = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _HEIRS_FIRST_S = 1.0  # while others take its calls over, loading would take the processor from them
 _STEADY_S = 10.0  # a process that lived this long starts again at once
-_STOP_S = 12.0
+_STOP_S = {"worker": 8.0, "media": 1.5}  # what each may need, whatever is away
 _MEDIA = 2  # one serves, one stands by
 
 
@@ -63,10 +63,10 @@ class _Child:
             if self.process is not None and self.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     self.process.send_signal(send)
-            done, _ = await asyncio.wait({keeper}, timeout=_STOP_S)
+            done, _ = await asyncio.wait({keeper}, timeout=_STOP_S[self.name])
             if done:
                 return
-            log.error("the %s process did not stop within %.0f s", self.name, _STOP_S)
+            log.error("the %s process did not stop within %.1f s", self.name, _STOP_S[self.name])
 
 
 async def run(config: Path | None, workers: int = 1, spares: int = 0) -> int:

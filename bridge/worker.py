@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 # A stop takes at most their sum, whatever is away; the launcher waits a little longer.
-_END_CALLS_S, _FLUSH_S, _CLOSE_S = 4.0, 3.0, 2.0
+_END_CALLS_S, _FLUSH_S, _CLOSE_S = 3.0, 2.5, 1.5
 _PASS_ON_S = 1.0
 _LOOK_S = 2.0
 _NOT_THERE_YET = (StoreUnreachable, MediaUnreachable, PbxUnreachable)

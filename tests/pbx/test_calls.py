@@ -177,6 +177,7 @@ async def test_asterisk_goes_and_comes_back() -> None:
         memory = Memory(stack)
         async with stack.phone() as phone:
             await phone.dial("701")
+            await until(lambda: memory.record().get("state") == "talking", "the call is up")
             stack.pbx.kill()
         stack.pbx.start()
         await until(lambda: memory.record().get("state") == "ended", "the session ended")

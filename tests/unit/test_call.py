@@ -442,3 +442,16 @@ async def test_on_hold_the_engine_hears_nothing():
         await talk.settle()
         talk.slot.deliver(False, 5)
         assert talk.engine.heard_ms == 40
+
+
+async def test_a_sentence_that_the_end_cuts_off_is_told_as_far_as_it_was_heard():
+    async with Talk() as talk:
+        talk.engine.say("one two three four five six seven eight", 4000)
+        talk.slot.deliver(False, 100)
+        talk.leg.events.put_nowait(HungUp("hangup"))
+        await talk.end()
+        [(role, text)] = talk.store.lines
+        assert role == "agent"
+        assert text
+        assert "one two three four five six seven eight".startswith(text)
+        assert len(text) < 30
