@@ -65,6 +65,9 @@ class Agent:
     language: str = "en"
     greeting: str = ""
     max_call_s: int = 1800
+    late_packets: Literal["resynthesize", "replay", "silence", "drop"] = "resynthesize"
+    """What the engine hears in the place of lost packets: made-up speech, the last frame again
+    (faded), silence, or nothing at all (its clock goes on all the same)."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     options: dict[str, Any] = field(default_factory=dict)

@@ -22,6 +22,7 @@ in media.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
@@ -183,7 +184,9 @@ class Call:
         incoming = self._leg.incoming
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
         source = await self._leg.open_media(self._media.address, incoming.codec)
-        self._slot = await self._media.open(self.id, source, incoming.codec, self._engine.rate)
+        self._slot = await self._media.open(
+            *(self.id, source, incoming.codec, self._engine.rate), late=agent.late_packets
+        )
         self._playout = Playout(self._slot.rate)
         await self._leg.answer()
         await self._leg.join()
@@ -288,6 +291,7 @@ class Call:
         if hasattr(self, "_playout"):  # what was heard of the sentence that the end cut off
             self._playout.drop()
             self._heard(self._playout.dropped(self._slot.heard_items()))
+            self._store.put(self.id, audio=json.dumps(self._slot.stats()))
         log.info("call ended: %s %s", outcome.result, outcome.reason)
         self._store.put(
             self.id,

@@ -99,7 +99,15 @@ class Media(Protocol):
             MediaError: there is no such slot (any more).
         """
 
-    async def open(self, call_id: str, remote: tuple[str, int], codec: str, rate: int) -> Slot:
+    async def open(
+        self,
+        call_id: str,
+        remote: tuple[str, int],
+        codec: str,
+        rate: int,
+        *,
+        late: str = "resynthesize",
+    ) -> Slot:
         """A slot for a call whose RTP comes from, and goes to, `remote`. A packet leaves at once.
 
         Args:

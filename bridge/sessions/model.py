@@ -66,6 +66,8 @@ class Record:
     """How it ended: `hung-up`, `transferred`, `done`, `failed`, `unknown-agent`, `shutdown`."""
     reason: str = ""
     """One line more about the result, for people."""
+    audio: str = ""
+    """How the caller's audio was: `Slot.stats` at the end (loss, lateness, MOS, ...), as JSON."""
     started: float = 0.0
     answered: float = 0.0
     ended: float = 0.0

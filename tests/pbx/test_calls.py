@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -103,6 +104,10 @@ async def test_audio_goes_up_and_comes_back(stack: Stack, tmp_path: Path, codec:
             await asyncio.sleep(seconds + 1.0)
             await phone.hangup()
     assert memory.record()["codec"] == codec.upper()
+    await until(lambda: "audio" in memory.record(), "the call's quality is kept")
+    quality = json.loads(memory.record()["audio"])
+    assert quality["received"] > 100
+    assert 1 <= quality["mos"] <= 4.5
     assert likeness(received(packets, phone), words.pcm) > 0.98
     numbers = [p.seq for p in packets.packets if not p.sent and decode(p) is not None]
     assert np.all(np.diff(numbers) % 65536 == 1)

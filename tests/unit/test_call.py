@@ -91,6 +91,9 @@ class Slot:
         self.queue.clear()
         self.cleared = False
 
+    def stats(self):
+        return {"mos": 4.2}
+
     def heard_items(self):
         return dict(self.counts)
 
@@ -115,7 +118,8 @@ class Media:
     def __init__(self):
         self.slot = Slot()
 
-    async def open(self, call_id, remote, codec, rate):
+    async def open(self, call_id, remote, codec, rate, *, late):
+        self.late = late
         assert (call_id, remote, codec, rate) == ("c1", ("127.0.0.1", 9000), "PCMU", RATE)
         return self.slot
 
@@ -455,3 +459,13 @@ async def test_a_sentence_that_the_end_cuts_off_is_told_as_far_as_it_was_heard()
         assert text
         assert "one two three four five six seven eight".startswith(text)
         assert len(text) < 30
+
+
+async def test_lost_packets_are_treated_as_the_agent_says_and_quality_is_kept():
+    talk = Talk()
+    talk.agent = Agent("demo", late_packets="silence")
+    async with talk:
+        assert talk.media.late == "silence"
+        talk.leg.events.put_nowait(HungUp("hangup"))
+        await talk.end()
+        assert talk.store.record["audio"] == '{"mos": 4.2}'
