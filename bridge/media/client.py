@@ -374,31 +374,22 @@ class MediaClient:
         dropped = flags & DROPPED != 0
         some_dropped = bool(dropped.any())
         at_ms = (cursor * FRAME_MS).tolist()
-        for i, row in enumerate(rows.tolist()):
+        ups = zip(rows.tolist(), map(Up, at_ms, pcm, speech, concealed), dropped, strict=True)
+        for row, up, gone in ups:
             slot = self._open.get(row)
             if slot is None or slot.on_frames is None:
                 continue  # closed by a listener before it in this very round
-            if some_dropped and dropped[i].any():
-                self._hand_up_kept(slot, at_ms[i], pcm[i], speech[i], concealed[i], dropped[i])
+            if some_dropped and gone.any():
+                self._hand_up_kept(slot, up, gone)
                 continue
-            _tell(slot.on_frames, Up(at_ms[i], pcm[i], speech[i], concealed[i]))
+            _tell(slot.on_frames, up)
 
-    def _hand_up_kept(
-        self,
-        slot: Slot,
-        at_ms: int,
-        pcm: NDArray[np.int16],
-        speech: NDArray[np.bool_],
-        concealed: NDArray[np.bool_],
-        dropped: NDArray[np.bool_],
-    ) -> None:
+    def _hand_up_kept(self, slot: Slot, up: Up, dropped: NDArray[np.bool_]) -> None:
         for i in np.flatnonzero(~dropped).tolist():
             if slot.on_frames is not None:
                 one = slice(i, i + 1)
-                _tell(
-                    slot.on_frames,
-                    Up(at_ms + i * FRAME_MS, pcm[one], speech[one], concealed[one]),
-                )
+                at_ms = up.at_ms + i * FRAME_MS
+                _tell(slot.on_frames, Up(at_ms, up.pcm[one], up.speech[one], up.concealed[one]))
 
     # Control --------------------------------------------------------------------------------------
 
