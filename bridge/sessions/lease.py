@@ -132,6 +132,7 @@ class RedisLeases:
 
     async def run(self) -> None:
         """Renew and watch until cancelled."""
+        self._last_tick = time.monotonic()  # loading models may have taken seconds
         ticking = asyncio.create_task(self._tick())
         try:
             while True:
