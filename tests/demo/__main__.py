@@ -49,6 +49,7 @@ from tests.demo.script import SHIPPED, Script, ScriptError, load
 from tests.demo.voice import clip
 from tests.lab.baresip import PhoneError
 from tests.lab.capture import RtpPacket, digits, lay_out
+from tests.lab.relay import as_played
 from tests.lab.root import REPOSITORY, LabError
 from tests.lab.speech import Ear
 from tests.lab.stack import AGENT_EXTENSION, ECHO_EXTENSION, HUMAN_EXTENSION, Stack, capture
@@ -198,8 +199,9 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
                 await asyncio.gather(watching, return_exceptions=True)
     say()
     leftover = await asyncio.to_thread(stack.pbx.wait_idle)
+    packets = as_played(recording.packets) if stack.relay else recording.packets
     return Held(
-        *(caller, recording.packets, zero, answered, ended, setup_s, record, lines, leftover),
+        *(caller, packets, zero, answered, ended, setup_s, record, lines, leftover),
         load_average=load_average,
     )
 

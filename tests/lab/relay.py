@@ -20,10 +20,12 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from tests.lab.capture import RATE, RtpPacket, decode
 from tests.lab.root import free_range
 
 Address = tuple[str, int]
@@ -47,6 +49,28 @@ class _Media:
     outer: socket.socket
     phone: Address | None = None
     pbx: Address | None = None
+
+
+def as_played(packets: Sequence[RtpPacket]) -> list[RtpPacket]:
+    """What a phone plays of a capture: for up to three lost packets in a row, the last one again.
+
+    Every phone conceals a loss in some such way; a person never hears the hole itself.
+    """
+    received = [p for p in packets if not p.sent and decode(p) is not None]
+    known = {(p.ssrc, p.seq) for p in received}
+    made = []
+    for p in received:
+        size = len(p.payload)
+        for k in range(1, 4):
+            seq = (p.seq + k) & 0xFFFF
+            if (p.ssrc, seq) in known:
+                break
+            if not any((p.ssrc, (seq + more) & 0xFFFF) in known for more in range(1, 4 - k + 1)):
+                break  # no loss: the stream has ended
+            made.append(
+                p._replace(seq=seq, ts=(p.ts + k * size) & 0xFFFFFFFF, at=p.at + k * size / RATE)
+            )
+    return sorted([*packets, *made], key=lambda p: p.at)
 
 
 class Relay:

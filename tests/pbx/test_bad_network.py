@@ -1,4 +1,4 @@
-"""The demo's conversation over a bad network, on the real Asterisk, judged by ear."""
+"""The demo's conversation over a bad network, on the real Asterisk, judged as a phone plays it."""
 
 from __future__ import annotations
 
