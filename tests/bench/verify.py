@@ -20,6 +20,7 @@ RATE = 8000
 SEGMENT = RATE // 10
 ALIKE = 0.9
 """Correlation from which a segment passes: PCMU twice and two resamplers leave 0.98 and more."""
+FOUND = 0.6
 _COARSE = 4
 _LOUD = 300.0  # RMS of a segment that holds enough to be compared
 
@@ -156,7 +157,7 @@ def verify(
     )
     # One stream may be moved by a frame on its way, where two clocks were brought together: what
     # follows lies at another delay, and counts as different.
-    if verdict.alike_percent < 98 or worst < 50:
+    if verdict.alike_percent < 98:
         raise NotVerifiedError(f"what came back does not sound like what was said: {verdict}")
     if missing > most_missing:
         raise NotVerifiedError(f"{missing} packets never came back")
@@ -169,19 +170,19 @@ def _compare(
     """Segments alike, segments compared, delay in ms."""
     said = heard.said(who)
     span = int(2.0 * RATE)
-    begin = int(from_s * RATE)
-    # A loud stretch to look for: the first one from `from_s` on.
     power = np.square(said[: len(said) // SEGMENT * SEGMENT].astype(np.float64)).reshape(
         -1, SEGMENT
     )
     level = np.sqrt(power.mean(axis=1))
-    # Its place in what was received, if all took the same time: arrival less sending.
-    needle = said[begin : begin + span]
-    place, alike = find(needle, got)
-    sent_at = heard.start_ns / 1e6 + begin * 1000 / RATE
-    back_at = first_ns / 1e6 + place * 1000 / RATE
-    delay = back_at - sent_at
-    if alike < 0.6 or not -FRAME_MS <= delay <= most_delay_s * 1000:
+    # Its place in what was received, if all took the same time: arrival less sending. A frame's
+    # correction in the midst of it hides it; then another stretch shows.
+    for begin in (int(from_s * RATE), int(from_s * RATE) + span):
+        place, alike = find(said[begin : begin + span], got)
+        sent_at = heard.start_ns / 1e6 + begin * 1000 / RATE
+        delay = first_ns / 1e6 + place * 1000 / RATE - sent_at
+        if alike >= FOUND:
+            break
+    if alike < FOUND or not -FRAME_MS <= delay <= most_delay_s * 1000:
         raise NotVerifiedError(
             f"two seconds of it are nowhere (at best {alike:.2f}, {delay:.0f} ms)"
         )
