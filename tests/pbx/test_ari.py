@@ -108,7 +108,9 @@ async def test_transfer_to_an_extension(controller, callers, ear):
     assert await leg.extension_exists("200", "from-ari-bridge")
     await leg.transfer("200", "from-ari-bridge")
     assert await over(leg) == "left"
-    assert await caller.where() == ("internal", "200")  # where its one line leads
+    async with asyncio.timeout(5):
+        while await caller.where() != ("internal", "200"):  # where its one line leads
+            await asyncio.sleep(0.01)
     await leg.release()
     await callers.nothing_left(caller)
     # neither the dialplan's net for agents' calls nor ours cuts the talk with the human
