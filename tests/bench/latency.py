@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def up(report: Report) -> None:
         runs = []
         for run in range(1, report.runs + 1):
             report.say(f"{key}: run {run} of {report.runs}")
-            runs.append(_up(calls, 8.0, record, run))
+            runs.append(report.attempt(partial(_up, calls, 7.0, record, run)))
         report.medians(
             key, runs, recorded_calls=record, engine_rate=ENGINE_RATE,
             without=f"the resampler's constant {DELAY_MS:g} ms",
@@ -107,7 +108,7 @@ def down(report: Report) -> None:
     runs = []
     for run in range(1, report.runs + 1):
         report.say(f"down_ms: run {run} of {report.runs}")
-        runs.append(_down(run, frames=30))
+        runs.append(report.attempt(partial(_down, run, frames=30)))
     report.medians("down_ms", runs, frames=30)
 
 
@@ -143,7 +144,7 @@ def stalled(report: Report) -> None:
     for run in range(1, report.runs + 1):
         for ms, found in ((0, without), (STALL_MS, runs)):
             report.say(f"stalled neighbour: run {run} of {report.runs}, {ms} ms of Python")
-            found.append(_stalled(ms, run))
+            found.append(report.attempt(partial(_stalled, ms, run)))
     report.medians(
         "stalled_neighbour_late_ms", runs, without_stall=without, calls=STALLED_CALLS,
         stall=f"{STALL_MS} ms of pure Python every 200 ms, on the same core",

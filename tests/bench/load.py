@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,13 +152,13 @@ def cost(report: Report) -> None:
     many, few, echoes, relays = [], [], [], []
     for run in range(1, report.runs + 1):
         report.say(f"run {run} of {report.runs}: {CALLS} calls through the bridge")
-        many.append(bridge(CALLS, run))
+        many.append(report.attempt(partial(bridge, CALLS, run)))
         report.say(f"run {run}: {many[-1].cost:.3f} ms a call-second; an echo in C")
-        echoes.append(c_echo(CALLS, run))
+        echoes.append(report.attempt(partial(c_echo, CALLS, run)))
         report.say(f"run {run}: {echoes[-1]:.3f} ms; {FEW_CALLS} calls through the bridge")
-        few.append(bridge(FEW_CALLS, run))
+        few.append(report.attempt(partial(bridge, FEW_CALLS, run)))
         report.say(f"run {run}: {few[-1].cost:.3f} ms; {RELAYED_CALLS} calls through rtpengine")
-        relays.append(relay(RELAYED_CALLS, run))
+        relays.append(report.attempt(partial(relay, RELAYED_CALLS, run)))
         report.say(f"run {run}: {relays[-1]:.3f} ms")
     report.median(
         "bridge_cpu_ms_per_call_second",

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def calls(report: Report) -> None:
     ratios, one_way, behind = [], [], []
     for run in range(1, report.runs + 1):
         report.say(f"run {run} of {report.runs}: {CALLS} calls through Asterisk")
-        cpu, delays = _run(run)
+        cpu, delays = report.attempt(partial(_run, run))
         asterisk, *media_s = (used * 1000 / (CALLS * cpu.wall_s) for used in cpu.each)
         media = sum(media_s)
         ratios.append(media / asterisk)

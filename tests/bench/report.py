@@ -7,9 +7,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.bench.goals import GOALS, Value
+from tests.bench.verify import NotVerifiedError
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -25,6 +28,22 @@ class Report:
     missing: dict[str, str] = field(default_factory=dict)
     """By key: why there is no value."""
     machine: dict[str, Any] = field(default_factory=dict)
+    again: int = 0
+    """Measurements that had to be taken again."""
+
+    def attempt(self, measure: Callable[[], T]) -> T:
+        """Measure; once more, twice at most, where it couldn't be verified.
+
+        Raises:
+            NotVerifiedError: the third time.
+        """
+        for _ in range(2):
+            try:
+                return measure()
+            except NotVerifiedError as error:
+                self.say(f"again, because {error}")
+                self.again += 1
+        return measure()
 
     def median(self, key: str, runs: Sequence[float], **behind: Any) -> float:
         """Put the median of some runs down."""
@@ -67,7 +86,12 @@ class Report:
             for key in keys
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": self.machine, "results": found}, indent=1) + "\n")
+        path.write_text(
+            json.dumps(
+                {"machine": {**self.machine, "again": self.again}, "results": found}, indent=1
+            )
+            + "\n"
+        )
 
 
 def _text(value: Value) -> str:
