@@ -142,7 +142,7 @@ def stalled(report: Report) -> None:
     """`stalled_neighbour_late_ms`: packets beside a worker that holds its interpreter lock."""
     runs, without = [], []
     for run in range(1, report.runs + 1):
-        for ms, found in ((0, without), (STALL_MS, runs)):
+        for ms, found in ((0, without), (STALL_MS, runs))[run > 1 :]:  # without it, once
             report.say(f"stalled neighbour: run {run} of {report.runs}, {ms} ms of Python")
             found.append(report.attempt(partial(_stalled, ms, run)))
     report.medians(
