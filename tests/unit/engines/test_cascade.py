@@ -102,7 +102,7 @@ async def test_a_committed_turn_that_goes_on_is_answered_once():
     tts.gate.clear()
     async with line(stt, brain, tts) as call:
         await call.tone(400)
-        await call.silence(700)
+        await call.silence(800)
         assert call.of(CallerText) == [CallerText("Where can I", True, 1)]
         assert call.turns.state is State.THINKING
         await call.tone(300)
@@ -178,7 +178,7 @@ async def test_a_prepared_reply_makes_one_sentence_and_calls_no_tool():
 async def test_a_noise_is_answered_with_nothing():
     async with line(*parts("")) as call:
         await call.tone(200)
-        await call.silence(700)
+        await call.silence(800)
     assert call.of(CallerText) == [CallerText("", True, 1)]
     assert not call.of(Text)
     assert call.turns.state is State.LISTENING
@@ -274,12 +274,12 @@ async def test_after_close_nothing_more_comes():
     tts.gate.clear()
     async with line(stt, brain, tts) as call:
         await call.tone(400)
-        await call.silence(700)
+        await call.silence(800)
         await call.engine.close()
         await call.engine.close()
         tts.gate.set()
         await call.tone(400)
-        await call.silence(700)
+        await call.silence(800)
     assert not call.of(ReplyDone)
 
 
