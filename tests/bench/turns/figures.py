@@ -43,7 +43,7 @@ def judge(case: Case) -> Verdict:
 
 
 def _interruption(case: Case) -> Verdict:
-    paused = case.first("Pause", after_ms=case.onset_ms - EARLY_MS)
+    paused = case.first("AgentPaused", after_ms=case.onset_ms - EARLY_MS)
     gone = case.first("BargeIn")
     paused_ms = paused[0] - case.onset_ms if paused else None
     if gone is None or gone[0] > case.end_ms + LATE_MS:
@@ -59,7 +59,7 @@ def _interruption(case: Case) -> Verdict:
 
 def _false(case: Case) -> Verdict:
     gone = case.first("BargeIn")
-    paused = case.first("Pause")
+    paused = case.first("AgentPaused")
     if gone:
         return Verdict(case, f"cut {gone[0] - CLIP_AT_MS} ms in")
     if not paused:

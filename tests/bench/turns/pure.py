@@ -25,7 +25,6 @@ import numpy.typing as npt
 from bridge.agent import Agent, load
 from bridge.audio import g711, speech
 from bridge.audio.columns import heap
-from bridge.dialog import turns as dialog
 from bridge.dialog.turns import Turns
 from tests.bench.turns.corpus import ECHO_DB, Clip, folder
 from tests.bench.turns.voices import say
@@ -166,9 +165,9 @@ def _act(case: Case, at_ms: int, action: Any) -> None:
     match type(action).__name__:
         case "BargeIn":
             case.playing = case.paused = False
-        case "Pause":
+        case "AgentPaused":
             case.paused = True
-        case "Resume":
+        case "AgentResumed":
             case.paused = False
         case "TurnPausing" | "TurnEager":
             start, end = action.start_ms - PRE_MS, min(action.end_ms + POST_MS, at_ms + FRAME_MS)
@@ -182,7 +181,17 @@ def _words(case: Case, at_ms: int, until_ms: int, text: str) -> None:
         return
     from bridge.dialog.completeness import end_silence_ms
 
-    case.turns.words(until_ms, end_silence_ms(case.agent.turns, text))
+    understood = _brain(case.agent.file).understands(text, None) if text else None
+    case.turns.words(until_ms, end_silence_ms(case.agent.turns, text, "", understood))
+
+
+@functools.cache
+def _brain(file: str) -> Any:
+    """The demo agent's, which says how well it understood."""
+    from bridge.engines.base import Shared
+    from bridge.engines.offline import OfflineProvider
+
+    return OfflineProvider(load(Path(file).parent, Path(file).stem), Shared())._brain
 
 
 # ---- words ---------------------------------------------------------------------------------------
