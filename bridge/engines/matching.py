@@ -38,6 +38,10 @@ NEAR, NEAR_ELSE = 0.75, 0.85
 """Spelling that is so alike (0 to 1) may be meant; more alike, where the first letter differs."""
 
 
+LAST_WORD = 0.6
+"""What an example's last telling word says of its having been said to the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """An intent and how well it fits, 0 to 1."""
@@ -134,7 +138,9 @@ class Matcher:
 
 def _covered(example: Sequence[str], likely: Mapping[str, float]) -> float:
     telling = [t for t in example if not _is_function(t) and t not in _QUESTION_STEMS] or example
-    return sum(likely.get(t, 0.0) for t in telling) / len(telling)
+    share = sum(likely.get(t, 0.0) for t in telling) / len(telling)
+    # Whoever has said the last one has said the sentence, in words of his own.
+    return max(share, LAST_WORD * likely.get(telling[-1], 0.0) + (1 - LAST_WORD) * share)
 
 
 def _is_function(token: str) -> bool:
