@@ -269,6 +269,10 @@ class Turns:
         """Whether media may pause the agent by itself when the caller makes himself heard."""
         return self._interruptible and not self._held and self._now_ms >= self._rest_until_ms
 
+    def belong_to(self, owner: Literal["bridge", "engine"]) -> None:
+        """From now on, this one ends turns."""
+        self._bridge_owns = owner == "bridge"
+
     # Inputs ---------------------------------------------------------------------------------------
 
     def frame(self, at_ms: int, speech: bool) -> list[Action]:
