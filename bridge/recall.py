@@ -82,3 +82,22 @@ def _split(text: str, queued_ms: float) -> tuple[str, str]:
     whole_ms = max(queued_ms, syllables(text) * MS_PER_SYLLABLE)
     said = cut_text(text, queued_ms / whole_ms if whole_ms else 0.0)
     return said, text[len(said) :].strip()
+
+
+_MOST_PACKETS = 10_000
+"""What may have been sent since the numbers were noted, 20 ms each; more is a clock that is wrong.
+Numbers may go ahead by less than 32768 (RFC 3550 appendix A.1)."""
+
+
+def numbers_now(record: Record, now: float) -> tuple[int, int, int] | None:
+    """SSRC, sequence number and timestamp that our packets have reached by `now`, s.
+
+    Packets leave every 20 ms whatever happens, so what was noted some time ago tells where they
+    are; hosts' clocks may differ a little. None if nothing was noted.
+    """
+    if not record.numbers:
+        return None
+    ssrc, seq, ts = map(int, record.numbers.split())
+    sent = min(_MOST_PACKETS, max(0, int((now - record.numbers_at) * 50)))
+    # 8 kHz is the clock rate of all that goes down: PCMU, PCMA, L16, and G.722 (RFC 3551 4.5.2).
+    return ssrc, (seq + sent) % 2**16, (ts + sent * 160) % 2**32
