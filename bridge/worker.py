@@ -29,21 +29,19 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bridge import agent, keeper, logs
+from bridge import keeper, logs
 from bridge.audio.codecs import missing_libraries
 from bridge.calls import Calls
 from bridge.config import Config, reload
 from bridge.door import Door
-from bridge.engines.base import Engine
-from bridge.engines.registry import Engines
 from bridge.errors import (
-    BridgeError,
     ConfigError,
     MediaUnreachable,
     PbxUnreachable,
     StoreUnreachable,
 )
 from bridge.media.client import MediaClient
+from bridge.minds import Minds
 from bridge.pbx.asterisk import AsteriskPbx
 from bridge.reconcile import Reconciler, takers
 from bridge.sessions.lease import RedisLeases
@@ -85,7 +83,7 @@ class Worker:
         self._started, self._active = time.time(), active
         self._takes = self._left = self._stopping = False
         self._hands_over = True
-        self._engines = Engines()
+        self._minds = Minds(lambda: Path(self.config.agents.folder))
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked = asyncio.Event()
 
@@ -132,7 +130,9 @@ class Worker:
             finally:
                 for task in reaching:
                     task.cancel()  # `AsteriskPbx.run` goes on trying
-            await self._prepare()
+            for why in missing_libraries():
+                log.warning("%s; until then such callers are taken in the next best codec", why)
+            await self._minds.prepare()
             log.info(
                 "ready: Asterisk %s, Redis %s, agents from %s",
                 ", ".join(p.version or f"at {p.url} is away" for p in self._pbxs.values()),
@@ -168,12 +168,12 @@ class Worker:
                 await media.close()
             await asyncio.gather(*(pbx.close(_CLOSE_S) for pbx in self._pbxs.values()))
             await store.close()
-            await self._engines.close()
+            await self._minds.close()
 
     def _assemble(self, media: MediaClient) -> None:
         store, config = self._store, self.config
         self._leases = leases = RedisLeases(store.server, self.name, self._about)
-        self._calls = Calls(leases, media, store, self._mind)
+        self._calls = Calls(leases, media, store, self._minds.make)
         for one in config.asterisk:
             self._pbxs[one.name] = AsteriskPbx(one, worker=self.name, owner=self._calls)
         self._reconciler = Reconciler(
@@ -183,22 +183,6 @@ class Worker:
             *(leases, store, self._pbxs, self._calls, self._reconciler, self._spawn),
             takeover=config.worker.takeover,
         )
-
-    async def _prepare(self) -> None:
-        """Load every agent's engine now: no caller waits. One that can't be loaded isn't fatal."""
-        for why in missing_libraries():
-            log.warning("%s; until then such callers are taken in the next best codec", why)
-        folder = Path(self.config.agents.folder)
-        for path in sorted(folder.glob("*.toml")):
-            try:
-                await self._engines.prepare(agent.load(folder, path.stem))
-            except BridgeError as error:
-                log.error("%s", error)
-
-    async def _mind(self, name: str) -> tuple[agent.Agent, Engine]:
-        """The agent of that name and an engine for it. Raises `ConfigError`, `EngineError`."""
-        character = agent.load(Path(self.config.agents.folder), name)
-        return character, await self._engines.create(character)
 
     def _pbx_up(self, up: bool) -> None:
         if not up:
@@ -288,7 +272,7 @@ class Worker:
         log.info("settings reloaded")
         for key in ignored:
             log.warning("%s has changed, which takes a restart", key)
-        self._spawn(self._prepare())
+        self._spawn(self._minds.prepare())
 
     async def _drain(self) -> None:
         """Hand our calls over; where there is nobody, let them go on for a while, then end them."""

@@ -3,11 +3,13 @@
 In the manner of ITU-T G.711 Appendix I, written from its description: at the first missing sample
 the pitch is found by normalised cross-correlation in the history, and the history's last period is
 repeated, its seam blended over a quarter period; after 10 ms it fades by 20 % per 10 ms, to nothing
-at 60 ms; the first sample that comes again is blended with the continued repetition. The whole run
-is made when it begins, for all calls at once, because every later step only reads it.
+at 60 ms; the first sample that comes again is blended with the continued repetition. What is kept
+of a run is one period and how far it has got: most runs are over after a frame.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -15,8 +17,9 @@ from numpy.typing import NDArray
 
 RUN_MS = 60
 """A run fades to nothing in this time."""
-_SPARE_MS = 10
 HISTORY_MS = 40
+_CYCLE_MS = 20
+"""The longest period: a repeated frame's."""
 _MIN_MS, _MAX_MS = 5, 15  # of a pitch period: 66 to 200 Hz, multiples of higher voices included
 _MATCH_MS = 20
 _BLEND_MS = 4
@@ -28,7 +31,8 @@ class ConcealBank:
 
     def __init__(self, calls: int, most_rate: int = 16) -> None:
         """Room for `calls` calls at up to `most_rate` samples a ms."""
-        self._wave = np.zeros((calls, (RUN_MS + _SPARE_MS) * most_rate), np.int16)
+        self._cycle = np.zeros((calls, _CYCLE_MS * most_rate), np.int16)
+        self._period = np.ones(calls, np.uint16)
         self.run = np.zeros(calls, np.int64)
         """Samples made up so far in each call's present run; 0 when there is none."""
 
@@ -50,12 +54,11 @@ class ConcealBank:
             period: (k,) samples that are repeated; the history's own pitch if it is not given.
         """
         if history is not None:
-            self._wave[calls, : RUN_MS * rate] = extend(history, RUN_MS * rate, rate, period)
-            self._wave[calls, RUN_MS * rate :] = 0
-        at = self.run[calls, None] + np.arange(n)
-        width = self._wave.shape[1]
-        made: NDArray[np.int16] = self._wave[calls[:, None], np.minimum(at, width - 1)]
-        made[at >= RUN_MS * rate] = 0
+            wave = history.astype(np.float32)
+            found = _pitch(wave, rate) if period is None else period
+            self._cycle[calls, : _CYCLE_MS * rate] = _closed(wave, found, _CYCLE_MS * rate)
+            self._period[calls] = found
+        made = self._next(calls, n, rate)
         self.run[calls] += n
         return made
 
@@ -65,9 +68,7 @@ class ConcealBank:
         """Lead from the run into the samples that came again, and end the run."""
         n = min(_BLEND_MS * rate, pcm.shape[1])
         ramp = (np.arange(1, n + 1, dtype=np.float32)) / (n + 1)
-        at = np.minimum(self.run[calls, None] + np.arange(n), self._wave.shape[1] - 1)
-        old = self._wave[calls[:, None], at]
-        old[at >= RUN_MS * rate] = 0
+        old = self._next(calls, n, rate)
         out = pcm.copy()
         out[:, :n] = np.rint(out[:, :n] * ramp + old * (1 - ramp)).astype(np.int16)
         self.run[calls] = 0
@@ -76,6 +77,16 @@ class ConcealBank:
     def stop(self, call: int) -> None:
         """End a call's run without a blend."""
         self.run[call] = 0
+
+    def _next(self, calls: NDArray[np.intp], n: int, rate: int) -> NDArray[np.int16]:
+        """The n samples after what the runs have got to, faded."""
+        run, end = self.run[calls], RUN_MS * rate
+        at = np.minimum(np.arange(n) + (run[:, None] if run.any() else 0), end)
+        phase = at.astype(np.uint16) % self._period[calls, None]
+        width = self._cycle.shape[1]
+        wave = self._cycle.ravel().take(phase + calls[:, None] * width)
+        made: NDArray[np.int16] = np.rint(wave * _fade(rate)[at]).astype(np.int16)
+        return made
 
 
 class ComfortNoise:
@@ -97,50 +108,54 @@ class ComfortNoise:
         return made
 
 
-def extend(
-    history: NDArray[np.int16], n: int, rate: int, period: NDArray[np.intp] | None = None
-) -> NDArray[np.int16]:
-    """Continue each history (k, HISTORY_MS * rate) by n faded samples."""
-    x = history.astype(np.float32)
-    pitch = _pitch(x, rate) if period is None else period
+@functools.cache
+def _fade(rate: int) -> NDArray[np.float32]:
+    """The level of each sample of a run; the last is that of all beyond it."""
+    ms = np.arange(RUN_MS * rate + 1) / rate
+    return np.clip(1 - 0.2 * (ms - _HOLD_MS) / 10, 0, 1).astype(np.float32)
+
+
+def _closed(x: NDArray[np.float32], period: NDArray[np.intp], width: int) -> NDArray[np.int16]:
+    """Each history's last period as a cycle, (k, width), of which `period` samples count.
+
+    Its end is blended with the samples one period earlier: then it closes on itself.
+    """
     length = x.shape[1]
-    # The last period, its end blended with the samples one period earlier: then it closes on
-    # itself.
-    quarter = np.maximum(pitch // 4, 1)[:, None]
-    ahead = np.arange(n)[None, :]
-    phase = ahead % pitch[:, None]
-    at = length - pitch[:, None] + phase
-    rows = np.arange(len(x))[:, None]
-    wave = x[rows, at]
-    into = np.clip((phase - (pitch[:, None] - quarter) + 1) / (quarter + 1), 0, 1)
-    wave = wave * (1 - into) + x[rows, at - pitch[:, None]] * into
-    fade = np.clip(1 - 0.2 * (ahead / rate - _HOLD_MS) / 10, 0, 1)
-    faded: NDArray[np.int16] = np.rint(wave * fade).astype(np.int16)
-    return faded
+    ahead = np.arange(width)
+    at = (np.arange(len(x)) * length)[:, None] + (length - period[:, None] + ahead)
+    flat = x.ravel()
+    last = flat.take(at, mode="clip")  # beyond a period: anything
+    before = flat.take(at - period[:, None], mode="clip")
+    quarter = np.maximum(period // 4, 1)[:, None]
+    begin = (period[:, None] - quarter - 1).astype(np.float32)
+    ramp = (ahead.astype(np.float32) - begin) / (quarter + 1).astype(np.float32)
+    into = np.clip(ramp, 0, 1)
+    closed: NDArray[np.int16] = np.rint(last + (before - last) * into).astype(np.int16)
+    return closed
 
 
 def _pitch(x: NDArray[np.float32], rate: int) -> NDArray[np.intp]:
     """Lag, in samples, at which each history is most like itself."""
     step = rate // 4  # searched at 4 kHz: the period is needed to within the blend only
-    low = x.reshape(len(x), -1, step).mean(axis=2)
+    low = sum((x[:, k::step] for k in range(1, step)), x[:, ::step])
     least, most, match = _MIN_MS * 4, _MAX_MS * 4, _MATCH_MS * 4
     windows = sliding_window_view(low, match, axis=1)[
         :, -1 - most : low.shape[1] - match - least + 1
     ]
-    target = low[:, -match:]
-    cross = np.einsum("kwm,km->kw", windows, target)
-    energy = np.einsum("kwm,kwm->kw", windows, windows)
-    score = cross * np.abs(cross) / np.maximum(energy, 1e-3)
-    lag = most - score.argmax(axis=1)
-    coarse = lag * step
+    lag = most - _likest(windows, low[:, -match:])
     # To the sample, around the coarse lag.
     length, n = x.shape[1], _MATCH_MS * rate // 2
-    fine = coarse[:, None] + np.arange(-step + 1, step)
+    fine = lag[:, None] * step + np.arange(-step + 1, step)
     fine = np.clip(fine, _MIN_MS * rate, _MAX_MS * rate)
-    at = length - n - fine[:, :, None] + np.arange(n)
-    shifted = x[np.arange(len(x))[:, None, None], at]
-    cross = np.einsum("kfn,kn->kf", shifted, x[:, -n:])
-    energy = np.einsum("kfn,kfn->kf", shifted, shifted)
-    best = (cross * np.abs(cross) / np.maximum(energy, 1e-3)).argmax(axis=1)
-    found: NDArray[np.intp] = fine[np.arange(len(x)), best]
+    rows = np.arange(len(x))
+    shifted = sliding_window_view(x, n, axis=1)[rows[:, None], length - n - fine]
+    found: NDArray[np.intp] = fine[rows, _likest(shifted, x[:, -n:])]
+    return found
+
+
+def _likest(windows: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Which of its windows (k, w, n) each target (k, n) is most like, in shape and sign."""
+    cross = np.einsum("kwn,kn->kw", windows, target)
+    energy = np.einsum("kwn,kwn->kw", windows, windows)
+    found: NDArray[np.intp] = (cross * np.abs(cross) / np.maximum(energy, 1e-3)).argmax(axis=1)
     return found

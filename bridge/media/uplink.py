@@ -24,8 +24,8 @@ from bridge.media.slots import (
     REPLAY,
     RESYNTHESIZE,
     SPEECH,
+    UP_FRAMES,
     UP_RATES,
-    UP_SAMPLES,
     SlotMap,
 )
 from bridge.media.udp import ROOM, Link, Portable
@@ -33,8 +33,12 @@ from bridge.rtp.header import Cause, parse
 from bridge.rtp.jitter import JitterBank, Packets, Release
 from bridge.rtp.timeline import Timeline
 
-_MOST_BATCHES = 4
-"""Batches read in one tick: a flood never keeps the sender waiting."""
+_MOST_BATCHES, _MANY_RELEASES = 4, 64
+"""Batches read in one tick, and releases after which no other is read: a flood never keeps the
+sender waiting."""
+_MOST_UNREAD_MS = 500.0
+"""While more is to be read, the clock supplies nothing: what it stands in for may lie there. Only
+so long, because a flood never ends."""
 _EXPIRE_MS, _EXPIRE_EARLY_MS = 17.5, 12.5
 """Gaps are given up every fourth tick, together, because what follows costs the same for one call
 as for ten (measured: half of the receiving at 1 % loss); those too whose deadline is near."""
@@ -59,6 +63,7 @@ class Uplink:
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
         self._expire_ms = -np.inf
+        self._unread_ms = np.inf  # since when there has been more to read than a tick reads
         self.fresh = np.zeros(slots.calls, bool)
         """Calls that have got new frames since somebody looked."""
         self.count: dict[str, int] = {
@@ -88,9 +93,12 @@ class Uplink:
         """Take what has come, and let go of what has waited long enough."""
         for _ in range(_MOST_BATCHES):
             n, length, source = self._link.receive()
-            if n:
-                self._batch(now, length, source)
+            releases = self._batch(now, length, source) if n else 0
             if n < len(self._link.buffer):
+                self._unread_ms = np.inf
+                break
+            self._unread_ms = min(self._unread_ms, now)
+            if releases > _MANY_RELEASES:
                 break
         if len(self.jitter) and now >= self._expire_ms:
             self._expire_ms = now + _EXPIRE_MS
@@ -99,15 +107,19 @@ class Uplink:
 
     def supply(self, now: float) -> None:
         """Frames from the clock for calls that nothing came from."""
-        while len(calls := self.timeline.supply(now)):
+        if self._unread_ms <= now < self._unread_ms + _MOST_UNREAD_MS:
+            return
+        waiting = self.jitter.waiting > 0 if len(self.jitter) else None
+        while len(calls := self.timeline.supply(now, waiting)):
             rate = self._c["t_rate"][calls]
             self._fill(calls, FRAME_MS * rate, np.ones(len(calls), bool))
 
-    def _batch(self, now: float, length: NDArray[np.int64], source: NDArray[np.int64]) -> None:
+    def _batch(self, now: float, length: NDArray[np.int64], source: NDArray[np.int64]) -> int:
+        """What came at once; returns in how many releases it went up."""
         n = len(length)
         if not len(self._keys):
             self.count["unknown_source"] += n
-            return
+            return 0
         at = np.minimum(np.searchsorted(self._keys, source), len(self._keys) - 1)
         known = self._keys[at] == source
         h = parse(self._link.buffer[:n], length)
@@ -121,7 +133,7 @@ class Uplink:
                     self.count[Cause(cause).name.lower()] += int(number)
             np.add.at(self._c["n_bad"], self._rows[at[known & ~good]], 1)
             if not len(rows):
-                return
+                return 0
         size = h.size[rows]
         wrong = h.payload_type[rows] != self._expected[self._c["codec"][call]]
         if wrong.any():
@@ -139,8 +151,11 @@ class Uplink:
             offset=h.offset[rows],
             size=size,
         )
+        releases = 0
         for release in self.jitter.arrive(now, packets):
             self._release(now, release)
+            releases += 1
+        return releases
 
     def _release(self, now: float, release: Release) -> None:
         p, lost, restart = release.packets, release.lost, release.restart
@@ -288,8 +303,8 @@ class Uplink:
         if running.any():
             out[running] = self.conceal.make(calls[running], None, n, rate)
         begin = calls[~running]
-        span = HISTORY_MS * rate
-        at = (self._c["t_head"][begin, None] - span + np.arange(span)) % UP_SAMPLES
+        span, ring = HISTORY_MS * rate, UP_FRAMES * FRAME_MS * rate
+        at = (self._c["t_head"][begin, None] - span + np.arange(span)) % ring
         if period is not None:
             period = period[~running]
         out[~running] = self.conceal.make(begin, self._up[begin[:, None], at], n, rate, period)
@@ -309,7 +324,8 @@ class Uplink:
             speech = self._speech.judge(calls, pcm)
             up_flags[calls, at] = speech.view(np.uint8) * SPEECH | flags
         else:
-            self._up[calls[:, None], (begin[:, None] + np.arange(n)) % UP_SAMPLES] = pcm
+            at = (begin[:, None] + np.arange(n)) % (ring * frame)
+            self._up[calls[:, None], at] = pcm
             first, last = begin // frame, (begin + n - 1) // frame
             started = begin % frame == 0
             up_flags[calls[started], first[started] % ring] = flags

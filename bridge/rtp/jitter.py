@@ -36,8 +36,9 @@ MAX_JUMP = 3000
 LEFT_MS = 2000.0
 MAX_WAITING = 48
 """Packets of one call that may wait at a gap: 120 ms of 10 ms packets, four times over."""
-MAX_ROUNDS = 64
-"""Packets of one call in one batch; the oldest beyond that are dropped."""
+MAX_ROUNDS = 256
+"""Packets of one call in one batch; the oldest beyond that are dropped. 2.5 s of 10 ms packets: as
+much as a slot's ring holds, so being held up ourselves loses nothing that the ring could take."""
 
 SPEC = {
     "j_ssrc": Column("i8", -1),

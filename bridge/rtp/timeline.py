@@ -46,6 +46,8 @@ PACE_MS = 100.0
 SLIP_MS = 40.0
 FORCE_MS = 150.0
 WINDOW = 50
+HELD_UP_MS = 300.0
+"""So far behind is only who was held up himself: that says nothing of the clocks."""
 
 SPEC = {
     "t_open_ms": Column("f8"),
@@ -212,9 +214,9 @@ class Timeline:
         self.ahead_ms[call] = np.where(take, -lag, self.ahead_ms[call])
         behind = lag - self.least_ms[call]
         self.late[call, np.searchsorted(LATE_MS, behind)] += 1
+        self.window[call] += lag < HELD_UP_MS
         np.minimum(self.lag_ms[call], lag, out=lag)
         self.lag_ms[call] = lag
-        self.window[call] += 1
         full = self.window[call] >= WINDOW
         if full.any():
             over, least = call[full], lag[full]
@@ -230,9 +232,14 @@ class Timeline:
         """Samples have gone up, at most one row a call."""
         self.head[call] += samples
 
-    def supply(self, now: float) -> NDArray[np.intp]:
-        """Calls that need a frame of 20 ms from the clock; ask again until there is none."""
-        calls = np.flatnonzero(self.due_ms <= now)
+    def supply(self, now: float, waiting: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+        """Calls that need a frame of 20 ms from the clock; ask again until there is none.
+
+        Not those with packets `waiting` at a gap: they go up within the gap's deadline, and what
+        was supplied meanwhile would be too much.
+        """
+        due = self.due_ms <= now
+        calls = np.flatnonzero(due if waiting is None else due & ~waiting)
         if len(calls):
             # What was waited for before the clock took over is made up at once: pauses don't add up
             behind = self.open_ms[calls] + self.head[calls] / self.rate[calls] + HOLD_MS

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,17 @@ def burst_pattern(frames: int, loss: float, seed: int, mean: float = 3.0) -> Pat
 
 def pesq(report: Report) -> None:
     """`pesq`: concealment, silence and repetition, on the same lost packets."""
+    _compare(report, "pesq", ("random_3", "random_10", "burst_5"))
+
+
+def pesq_by_loss(report: Report) -> None:
+    """`pesq_by_loss`: the same for more kinds of loss; 3 minutes, so only when asked for."""
+    kinds = [f"{kind}_{percent}" for kind in ("random", "burst") for percent in (1, 3, 5, 10, 20)]
+    _compare(report, "pesq_by_loss", kinds)
+
+
+def _compare(report: Report, key: str, cases: Sequence[str]) -> None:
+    """Each case names its pattern and how many per cent are lost."""
     try:
         from pesq import pesq as score
     except ImportError:
@@ -125,18 +137,15 @@ def pesq(report: Report) -> None:
     pcm = _speech_only()[: _PESQ_PARTS * _PESQ_S * RATE]
     clean = TABLES[PCMU][encode(pcm)]
     frames = len(pcm) // FRAME
-    cases = {
-        "random_3": lambda seed: random_pattern(frames, 0.03, seed),
-        "random_10": lambda seed: random_pattern(frames, 0.10, seed),
-        "burst_5": lambda seed: burst_pattern(frames, 0.05, seed),
-    }
+    patterns = {"random": random_pattern, "burst": burst_pattern}
     runs: list[dict[str, float]] = []
     beside: dict[str, dict[str, list[float]]] = {}
     for seed in range(1, report.runs + 1):
         found = {}
-        for name, pattern in cases.items():
-            report.say(f"pesq: {name}, pattern {seed} of {report.runs}")
-            lost = pattern(seed)
+        for name in cases:
+            report.say(f"{key}: {name}, pattern {seed} of {report.runs}")
+            kind, percent = name.split("_")
+            lost = patterns[kind](frames, int(percent) / 100, seed)
             ways = {
                 "bridge": through_the_plane(pcm, lost),
                 "silence": _replaced(clean, lost, 0),
@@ -154,7 +163,7 @@ def pesq(report: Report) -> None:
                 )
             found[name] = beside[name]["bridge"][-1]
         runs.append(found)
-    report.medians("pesq", runs, beside=beside, seconds_scored=len(pcm) // RATE)
+    report.medians(key, runs, beside=beside, seconds_scored=len(pcm) // RATE)
 
 
 def _speech_only() -> Pcm:

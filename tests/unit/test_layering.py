@@ -29,6 +29,7 @@ LAYERS = [
     "reconcile",
     "door",
     "config",
+    "minds",
     "worker",
     "launcher",
     "web",

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from bridge.audio.conceal import HISTORY_MS, RUN_MS, ComfortNoise, ConcealBank, extend
+from bridge.audio.conceal import HISTORY_MS, RUN_MS, ComfortNoise, ConcealBank
 
 CALL = np.array([0])
+
+
+def extend(history, n, rate, period=None):
+    """The first n samples of each history's run."""
+    bank = ConcealBank(len(history), rate)
+    return bank.make(np.arange(len(history)), history, n, rate, period)
 
 
 def voice(n, hz=137, rate=8000, start=0):
@@ -15,7 +21,7 @@ def voice(n, hz=137, rate=8000, start=0):
     return np.rint(5000 * wave).astype(np.int16)
 
 
-@pytest.mark.parametrize("rate", [8, 16])
+@pytest.mark.parametrize("rate", [8, 16, 24])
 @pytest.mark.parametrize("hz", [80, 137, 190])
 def test_a_voice_goes_on_in_its_pitch(rate, hz):
     history = voice(HISTORY_MS * rate, hz, rate * 1000)
