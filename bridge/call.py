@@ -156,19 +156,19 @@ class Call:
     ) -> tuple[Conversation, Context]:
         """A conversation that another process began."""
         assert self._memory
-        slot = await self._inherit(agent, engine, self._memory.record)
+        slot, fresh = await self._inherit(agent, engine, self._memory.record)
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
         self._place()
-        resume = conversation.take_up(self._memory)
+        resume = conversation.take_up(self._memory, fresh=fresh)
         caller, history = self._leg.incoming.caller_number, self._memory.history()
         return conversation, conversation.context(agent, caller, self._tasks, history, resume)
 
-    async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> Slot:
-        """The audio of a conversation that another process began."""
+    async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> tuple[Slot, bool]:
+        """The audio of a conversation that another process began, and whether it begins anew."""
         if record.place == self._media.place:
             try:
-                return await self._media.attach(self.id, engine.rate)
+                return await self._media.attach(self.id, engine.rate), False
             except MediaError as error:
                 log.warning("%s; opening another", error)
         # Its media process was another host's, or has forgotten it: the PBX gets a new address, and
@@ -181,7 +181,7 @@ class Call:
             after=numbers_now(record, time.time()),
         )
         await self._leg.join()
-        return slot
+        return slot, True
 
     def _place(self) -> None:
         """Write down where the audio flows."""
