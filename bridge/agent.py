@@ -31,8 +31,12 @@ class TurnSettings:
     """Speech shorter than this while the agent speaks doesn't interrupt it."""
     eager_silence_ms: int = 200
     """Silence after speech at which the engine begins to prepare its answer; 0: only at the end."""
-    end_silence_ms: int = 600
-    """Silence after speech that ends the caller's turn."""
+    complete_silence_ms: int = 280
+    """Silence that ends the caller's turn after a whole sentence."""
+    end_silence_ms: int = 720
+    """The same where nothing says whether the sentence is whole; engines without words: always."""
+    incomplete_silence_ms: int = 1000
+    """The same after half of a sentence, or where a number was asked for."""
     barge_in: Literal["auto", "engine", "off"] = "auto"
     """Who may cut the agent short: the bridge, only the engine, or nobody."""
     no_input_ms: int = 8000
@@ -41,12 +45,20 @@ class TurnSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.sensitivity <= 1:
             raise ValueError(f"'sensitivity' is {self.sensitivity}; it takes 0 to 1")
-        for name in ("min_speech_ms", "min_speech_while_speaking_ms", "end_silence_ms"):
+        for name in (
+            "min_speech_ms",
+            "min_speech_while_speaking_ms",
+            "complete_silence_ms",
+            "end_silence_ms",
+            "incomplete_silence_ms",
+        ):
             if getattr(self, name) < 20:
                 raise ValueError(f"'{name}' is {getattr(self, name)}; the least is 20 (one frame)")
-        if not 0 <= self.eager_silence_ms <= self.end_silence_ms:
+        least = min(self.complete_silence_ms, self.end_silence_ms, self.incomplete_silence_ms)
+        if not 0 <= self.eager_silence_ms <= least:
             raise ValueError(
-                f"'eager_silence_ms' is {self.eager_silence_ms}; it takes 0 to 'end_silence_ms'"
+                f"'eager_silence_ms' is {self.eager_silence_ms}; it takes 0 to the least of "
+                f"the silences that end a turn ({least})"
             )
 
 

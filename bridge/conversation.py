@@ -24,6 +24,7 @@ from typing import Any
 
 import bridge.engines.base as engines
 from bridge.agent import Agent
+from bridge.dialog.completeness import Expected, end_silence_ms
 from bridge.dialog.playout import Heard, Playout
 from bridge.dialog.turns import Action, BargeIn, TurnCommitted, Turns, TurnWithdrawn
 from bridge.engines.base import Engine
@@ -70,7 +71,7 @@ class Conversation:
             over: whether the call has an outcome already.
             end: ends the call.
         """
-        self._id, self._engine, self._slot = call_id, engine, slot
+        self._id, self._agent, self._engine, self._slot = call_id, agent, engine, slot
         self._tools, self._transcript, self._store = tools, transcript, store
         self._over, self._end = over, end
         self._turns = Turns(agent.turns, engine.turns)
@@ -78,6 +79,7 @@ class Conversation:
         self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
         self._now_ms = 0
         self._clearing = self._held = self._replying = False
+        self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
         self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._state: Mapping[str, Any] = {}
@@ -235,10 +237,8 @@ class Conversation:
                 self._transcript.settle()
                 self._turns.reply_done(self._now_ms)
                 self._reply(False)
-            case engines.CallerText(text, final):
-                if final:
-                    self._transcript.caller(text)
-                    self.note()
+            case engines.CallerText() | engines.Expect():
+                self._learn(event)
             case engines.Interrupt():
                 self._transcript.say("event", "barge-in")
                 self._turns.interrupted()
@@ -281,6 +281,20 @@ class Conversation:
             self._tools.next()
 
     # The agent's audio ----------------------------------------------------------------------------
+
+    def _learn(self, event: engines.CallerText | engines.Expect) -> None:
+        """What the caller has said, or is asked for."""
+        match event:
+            case engines.Expect(kind):
+                self._expected = kind
+            case engines.CallerText(text, final=True):
+                self._transcript.caller(text)
+                self.note()
+            case engines.CallerText(text, until_ms=until_ms, understood=understood):
+                # What he has said so far decides how long a silence ends his turn.
+                settings, language = self._agent.turns, self._agent.language
+                silence_ms = end_silence_ms(settings, text, self._expected, understood, language)
+                self._turns.words(until_ms, silence_ms)
 
     def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
         began = not self._playout.playing

@@ -74,7 +74,8 @@ def restore(memory: Memory, slot: Slot, playout: Playout) -> Resume:
     there = {left.item for left in slot.left}
     given = tuple(text for item, text in progress.given if item in there or item not in noted)
     playout.skip(progress.last_item)
-    digits = "" if progress.replying else memory.digits()
+    # A key cuts the agent short, so what plays answers all keys before it.
+    digits = "" if progress.replying or playout.playing else memory.digits()
     return Resume(
         given=given, replying=progress.replying, rest=rest, digits=digits, state=progress.extra
     )

@@ -19,6 +19,7 @@ engine.
                                         > INTERRUPTED
     ... has spoken   -               -                     BargeIn               -
     long enough                                            > INTERRUPTED
+    first silence    TurnPausing, whatever the state
     eager silence    TurnEager       -                     -                     TurnEager
     ... speaks on    TurnWithdrawn   -                     -                     TurnWithdrawn
     final silence    TurnCommitted   -                     forgotten             TurnCommitted
@@ -57,6 +58,9 @@ from typing import Literal
 from bridge.agent import TurnSettings
 from bridge.dialog.endpointing import FRAME_MS, Edge, Endpointer, Phase
 
+PAUSE_MS = 80
+"""Silence that makes a pause: a plosive's closure is mostly shorter, a decision comes later."""
+
 
 class State(Enum):
     """Who has the floor; see the table above."""
@@ -75,6 +79,20 @@ class SpeechStarted:
     """The caller began to speak at `at_ms`. It may come to nothing (a cough, "uh-huh")."""
 
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPausing:
+    """The caller has just stopped, perhaps only between two words: a hint to an engine to look at
+    what he has said, so that the words are known when a decision is due.
+
+    His speech lies between `start_ms` and `end_ms`; `turn` is 0 if it may come to nothing (spoken
+    against the agent).
+    """
+
+    turn: int
+    start_ms: int
+    end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +145,7 @@ class NoInput:
     count: int
 
 
-Action = SpeechStarted | TurnEager | TurnWithdrawn | TurnCommitted | BargeIn | NoInput
+Action = SpeechStarted | TurnPausing | TurnEager | TurnWithdrawn | TurnCommitted | BargeIn | NoInput
 
 
 class Turns:
@@ -147,7 +165,10 @@ class Turns:
         """Number of the caller's present or last turn; the first is 1."""
         self.settings = settings
         self.endpoint = Endpointer(
-            settings.min_speech_ms, settings.end_silence_ms, settings.eager_silence_ms
+            settings.min_speech_ms,
+            settings.end_silence_ms,
+            settings.eager_silence_ms,
+            min(PAUSE_MS, settings.eager_silence_ms),
         )
         self._bridge_owns = owner == "bridge"
         self._start_ms = 0  # of the present turn
@@ -183,6 +204,8 @@ class Turns:
             return self._onset(at_ms)
         if edge is Edge.END:
             return self._end(at_ms)
+        if edge is Edge.PAUSE:
+            return [self._pausing()]
         if edge is Edge.EAGER:
             return self._eager_end()
         if edge is Edge.RESUMED:
@@ -190,6 +213,14 @@ class Turns:
         if speech and self.state is State.SPEAKING:
             return self._against(at_ms)
         return self._silence(at_ms)
+
+    def words(self, until_ms: int, end_silence_ms: int) -> None:
+        """What the caller said up to `until_ms` is known: so much silence behind it ends his turn.
+
+        Words that don't hold all of his speech say nothing about the present silence.
+        """
+        if self.caller_speaks and until_ms >= self.endpoint.end_ms:
+            self.endpoint.settle(end_silence_ms)
 
     def agent_started(self) -> None:
         """Agent audio was queued for playout, where none waited or played."""
@@ -268,6 +299,12 @@ class Turns:
             return []
         self._take_floor()
         return [BargeIn(self.endpoint.start_ms, at_ms + FRAME_MS)]
+
+    def _pausing(self) -> TurnPausing:
+        endpoint = self.endpoint
+        if self._counts:
+            return TurnPausing(self.turn, self._start_ms, endpoint.end_ms)
+        return TurnPausing(0, endpoint.start_ms, endpoint.end_ms)
 
     def _eager_end(self) -> list[Action]:
         if not (self._counts and self._bridge_owns) or self.state is State.SPEAKING:

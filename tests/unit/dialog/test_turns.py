@@ -10,6 +10,7 @@ from bridge.dialog.turns import (
     State,
     TurnCommitted,
     TurnEager,
+    TurnPausing,
     Turns,
     TurnWithdrawn,
 )
@@ -30,6 +31,7 @@ class Floor:
         settings = TurnSettings(**{**SETTINGS.__dict__, **changes})
         self.turns = Turns(settings, owner)
         self.at_ms = 0
+        self.pauses = []  # the hints, which bear on nothing
 
     def speech(self, ms):
         return self._frames(ms, True)
@@ -42,7 +44,8 @@ class Floor:
         for _ in range(ms // 20):
             actions += self.turns.frame(self.at_ms, speech)
             self.at_ms += 20
-        return actions
+        self.pauses += [a for a in actions if isinstance(a, TurnPausing)]
+        return [a for a in actions if not isinstance(a, TurnPausing)]
 
     @property
     def state(self):
@@ -403,3 +406,47 @@ def test_turns_are_well_formed_whatever_happens(inputs, mode, owner):
             checker.check(action, before)
         if checker.floor.state is State.INTERRUPTED:
             assert checker.floor.turns.caller_speaks
+
+
+def test_a_pause_is_told_before_anything_is_decided():
+    floor = Floor()
+    floor.silence(400)
+    floor.speech(300)
+    floor.silence(60)
+    assert floor.pauses == []
+    floor.silence(20)
+    assert floor.pauses == [TurnPausing(1, 400, 700)]
+    floor.silence(60)
+    floor.speech(100)
+    floor.silence(80)
+    assert floor.pauses[1:] == [TurnPausing(1, 400, 940)]
+
+
+def test_known_words_settle_how_long_the_silence_lasts():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words(400, 280)
+    assert floor.silence(160) == [TurnEager(1, 0, 300)]
+    assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
+
+
+def test_words_that_lack_the_end_settle_nothing():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words(280, 280)
+    floor.silence(480)
+    assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
+
+
+def test_what_words_settled_is_over_when_the_caller_speaks_on():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words(400, 280)
+    floor.speech(100)
+    floor.silence(480)
+    assert floor.state is State.LISTENING
+    floor.silence(120)
+    assert floor.state is State.THINKING

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from bridge.agent import Agent
+from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.playout import Playout
 from bridge.dialog.turns import BargeIn, TurnCommitted, Turns, TurnWithdrawn
 from bridge.engines.base import (
@@ -17,11 +18,13 @@ from bridge.engines.base import (
     CallerText,
     Context,
     Digit,
+    Expect,
     Failed,
     Interrupt,
     ItemDone,
     ReplyDone,
     Text,
+    Timing,
     ToolCall,
 )
 
@@ -45,6 +48,7 @@ class Line:
         self._queue = []
         self._counts = {}
         self._was_playing = False
+        self._expected = ""
 
     async def __aenter__(self):
         self._group = asyncio.TaskGroup()
@@ -182,7 +186,15 @@ class Line:
             case Interrupt():
                 self.turns.interrupted()
                 self._flush()
-            case CallerText() | ToolCall() | Failed():
+            case CallerText(final=False):
+                silence_ms = end_silence_ms(
+                    self.agent.turns, event.text, self._expected, event.understood
+                )
+                self.turns.words(event.until_ms, silence_ms)
+                self.log.append((self.at_ms, event))
+            case Expect(kind):
+                self._expected = kind
+            case CallerText() | ToolCall() | Failed() | Timing():
                 self.log.append((self.at_ms, event))
 
     # What to look at ----------------------------------------------------------------------------
