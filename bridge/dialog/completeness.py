@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import Enum
+from itertools import pairwise
 from typing import Literal
 
 from bridge.agent import TurnSettings
@@ -29,7 +30,7 @@ from bridge.agent import TurnSettings
 Expected = Literal["", "number", "yes-no"]
 """What the agent has asked for: nothing in particular, a number, or yes or no."""
 
-UNDERSTOOD = 0.6
+UNDERSTOOD = 0.8
 """From this on (0 to 1) an engine's own opinion counts as an answer to just these words."""
 
 
@@ -76,12 +77,13 @@ def judge(
         return Completeness.UNSURE
     if _breaks_off(words, text.rstrip()):
         return Completeness.INCOMPLETE
-    if _open_ended(words, expected):
+    if _open_ended(words, expected) or text.rstrip().endswith(","):
         return Completeness.UNSURE
     if understood is None:
-        long_enough = len(words) >= _LEAST_WORDS
-        return Completeness.COMPLETE if long_enough else Completeness.UNSURE
-    return Completeness.COMPLETE if understood >= UNDERSTOOD else Completeness.UNSURE
+        whole = len(words) >= _LEAST_WORDS
+    else:
+        whole = understood >= UNDERSTOOD or _whole_question(words)
+    return Completeness.COMPLETE if whole else Completeness.UNSURE
 
 
 # What an English sentence doesn't end with --------------------------------------------------------
@@ -90,6 +92,9 @@ _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*|\d+")
 
 _LEAST_WORDS = 3
 """Fewer may be the beginning of anything, unless the engine knows better."""
+
+
+_LEAST_QUESTION = 4
 
 
 def _set(text: str) -> frozenset[str]:
@@ -104,14 +109,16 @@ _NEVER_LAST = _set("""
     uh uhm um umm er erm hm hmm mm eh
     very quite rather such
     into onto between during regarding concerning via per
-    want wants wanna gonna wonder wondering
+    want wants wanted wanna gonna wonder wondering
 """)
 """Whatever came before, more must follow."""
 
-_LAST_IN_QUESTIONS = _set("""
+_MODALS = _set("can could may might will would shall should must")
+
+_LAST_IN_QUESTIONS = _MODALS | _set("""
     to of in on at by for from with about as like
-    is are was were am be been do does did have has had can could may might will would shall should
-    must know tell say ask need want get give looking trying going thinking calling talking
+    is are was were am be been do does did have has had
+    know tell say ask need get give speak talk looking trying going thinking calling talking
 """)
 """May end a question ("where are you from", "what do you need"), or a question within a sentence
 ("tell me where you are"), but no plain statement."""
@@ -129,6 +136,20 @@ _AUXILIARY = _set("""
     about much many long late far often old soon time kind sort
 """)
 """What follows a question word in a question (and in "how long", "what time")."""
+
+_ASKING = _QUESTION | _set("""
+    is are was were am do does did have has had can could may might will would shall should
+    isn't aren't don't doesn't didn't haven't hasn't can't couldn't won't wouldn't
+""")
+"""What a question begins with."""
+
+_BEFORE_VERB = _set("do does did can could would will have had should might may must if when")
+"""Before "you", they want a verb behind it."""
+
+_BEFORE_MORE = frozenset(
+    ("tell me", "let me", "give me", "show me", "ask you", "want you", "like you", "need you")
+)
+"""Pairs of words that only a question ends with ("what can you tell me")."""
 
 _CLAUSE = _set("if when because although though since while after before once as unless")
 """Begin a clause that needs another one behind it."""
@@ -154,8 +175,12 @@ _BEFORE_TIMES = _set("at until till by after before past around from to about fo
 def _breaks_off(words: Sequence[str], text: str) -> bool:
     """Whether more must come."""
     last = words[-1]
-    if last in _NEVER_LAST or text.endswith((",", "-", "–", "…", "...")):
+    if last in _NEVER_LAST or text.endswith(("-", "–", "…", "...")):
         return True
+    if last == "you" and len(words) > 1 and words[-2] in _BEFORE_VERB:
+        return True
+    if " ".join(words[-2:]) in _BEFORE_MORE:
+        return not any(w in _QUESTION for w in words)
     if last in ("no", "some", "any", "this", "these", "those", "that", "more", "another") and (
         len(words) > 1 and words[-2] in _LAST_IN_QUESTIONS
     ):
@@ -171,7 +196,8 @@ def _breaks_off(words: Sequence[str], text: str) -> bool:
 
 def _may_end(words: Sequence[str]) -> bool:
     """Whether a sentence may end with this auxiliary, preposition or verb."""
-    if any(w in _QUESTION for w in words[:-2]) and not _statement_like(words):
+    asked = any(w in _QUESTION for w in words[:-2]) and not _statement_like(words)
+    if asked and words[-1] not in _MODALS:
         return True
     if words[-1] == "like":
         return any(w in ("look", "looks", "sound", "sounds", "you") for w in words[-3:-1])
@@ -186,7 +212,9 @@ def _statement_like(words: Sequence[str]) -> bool:
 
 
 def _number_under_way(words: Sequence[str]) -> bool:
-    """Whether the text ends with spoken digits, as in an order number."""
+    """Whether the text names a number, or ends with spoken digits as in one."""
+    if any(pair in (("number", "is"), ("number", "was")) for pair in pairwise(words)):
+        return True
     run = 0
     for word in reversed(words):
         if word not in _DIGITS and not word.isdigit():
@@ -196,6 +224,12 @@ def _number_under_way(words: Sequence[str]) -> bool:
         return False
     before = words[len(words) - run - 1] if run < len(words) else ""
     return not (run <= 2 and before in _BEFORE_TIMES)
+
+
+def _whole_question(words: Sequence[str]) -> bool:
+    """Whether it is a question of some length: whoever asks one waits for the answer."""
+    first = next((w for w in words if w not in _ALONE), "")
+    return first in _ASKING and len(words) >= _LEAST_QUESTION
 
 
 def _half(words: Sequence[str]) -> bool:

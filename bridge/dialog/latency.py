@@ -178,7 +178,7 @@ def _latest(*stamps: float | None) -> float | None:
 
 def _own(own: float | None, path: float) -> str:
     """A stage's own time, where it ran aside of what the caller waited for."""
-    return "" if own is None or abs(own - path) < 1 else f" (took {own:.0f})"
+    return "" if own is None or abs(own - path) < 0.5 else f" (took {own:.0f})"
 
 
 def _rounded(spans: dict[str, float]) -> dict[str, float]:

@@ -192,7 +192,8 @@ class RulesBrain:
             return float(digits in intent.lookup.table)
         if memory.asked_back and yes_or_no(text) is not None:
             return 1.0
-        return min(1.0, self._matcher.match(text)[0].score / SURE)
+        best = self._matcher.match(text)[0]
+        return min(1.0, best.score / SURE) * self._matcher.wholly(best.intent, text)
 
     # Kinds of answers -----------------------------------------------------------------------------
 
