@@ -31,6 +31,7 @@ from bridge import agent, logs
 from bridge.audio.codecs import missing_libraries
 from bridge.call import Call, Outcome
 from bridge.config import Config
+from bridge.ears import Ears
 from bridge.engines import supervisor
 from bridge.engines.base import Engine
 from bridge.engines.registry import Engines
@@ -78,6 +79,7 @@ class Worker:
         self._pbx = AsteriskPbx(config.asterisk, worker=self.name, owner=self)
         self._reconciler = Reconciler(self._leases, self._store, self._pbx, self._begin, active)
         self._engines = Engines()
+        self._ears = Ears()
         self._media: MediaClient | None = None
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -151,6 +153,7 @@ class Worker:
         """Load every agent's engine now: no caller waits. One that can't be loaded isn't fatal."""
         for why in missing_libraries():
             log.warning("%s; until then such callers are taken in the next best codec", why)
+        self._ears.load()
         folder = Path(self.config.agents.folder)
         for path in sorted(folder.glob("*.toml")):
             try:
@@ -303,7 +306,12 @@ class Worker:
     def _begin(self, leg: Leg, memory: Memory | None) -> None:
         assert self._media is not None
         call_id = leg.incoming.call_id
-        call = Call(leg, self._media, self._store, self._mind, worker=self.name, memory=memory)
+        call = Call(
+            *(leg, self._media, self._store, self._mind),
+            worker=self.name,
+            memory=memory,
+            ears=self._ears,
+        )
         task = asyncio.create_task(self._hold(call), name=f"call {call_id}")
         self._calls[call_id] = (call, task)
 

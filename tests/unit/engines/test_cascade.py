@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bridge.agent import Agent
+from bridge.agent import Agent, TurnSettings
 from bridge.dialog.playout import Heard
 from bridge.dialog.turns import State, TurnCommitted, TurnEager, TurnWithdrawn
 from bridge.engines.base import (
