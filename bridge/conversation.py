@@ -40,7 +40,7 @@ from bridge.dialog.turns import (
 from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
 from bridge.media.base import FRAME_MS, Slot, Up
-from bridge.recall import Memory, restore
+from bridge.recall import Memory, restore, restore_lost
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Item, Progress
 from bridge.tools import Outcome, Tools
@@ -95,6 +95,7 @@ class Conversation:
         self._clearing = self._held = self._replying = self._leaving = False
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
+        self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._state: Mapping[str, Any] = {}
         self._noted = Progress()
         self._room = asyncio.Event()
@@ -131,13 +132,20 @@ class Conversation:
         self._replying = greeting
         self.note()
 
-    def take_up(self, memory: Memory) -> engines.Resume:
-        """One that another process began: items, turn, tools."""
+    def take_up(self, memory: Memory, *, fresh: bool = False) -> engines.Resume:
+        """One that another process began: items, turn, tools.
+
+        `fresh`: the slot is a new one, what waited in the old one is lost.
+        """
         progress = memory.progress
-        resume = restore(memory, self._slot, self._playout)
+        if fresh:
+            resume = restore_lost(memory, self._playout)
+            self._past = {item: queued for item, _, queued, *_ in self._playout.open_items()}
+        else:
+            resume = restore(memory, self._slot, self._playout)
+        self._replying, self._state = resume.replying, progress.extra
+        self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
-        self._replying, self._state = progress.replying, progress.extra
-        self._given = [(0, text) for text in resume.given] if progress.replying else []
         self._transcript.caller(progress.caller)
         if not progress.replying:  # else the engine asks for them again
             # Each takes the caller away from us; since he is here, none has had its effect.
@@ -401,7 +409,8 @@ class Conversation:
             self._clearing = False
             self._heard(self._playout.dropped(self._slot.heard_items()))
         was_playing = self._playout.playing
-        for item, samples in self._slot.heard_items().items():
+        past, self._past = self._past, {}
+        for item, samples in {**past, **self._slot.heard_items()}.items():
             self._heard(self._playout.heard(item, samples))
         self._feed()
         if was_playing and not self._playout.playing:

@@ -94,6 +94,10 @@ class Slot(Protocol):
     def cleared(self) -> bool:
         """Whether the last `clear` was carried out: what was heard of what it dropped is final."""
 
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """SSRC, sequence number and timestamp of the next packet to the PBX."""
+
     def heard_items(self) -> Mapping[int, int]:
         """Samples at `rate` that really went out, of each item played since the last time it was
         asked for and of the one playing; counted from the item's beginning, exact to the frame."""
@@ -110,6 +114,8 @@ class Media(Protocol):
 
     address: tuple[str, int]
     """Where the PBX has to send to."""
+    place: str
+    """Names this media process and its slots, on all hosts."""
 
     async def attach(self, call_id: str, rate: int) -> Slot:
         """Take over the slot of a call whose worker is gone. What is queued in it plays on.
@@ -126,6 +132,7 @@ class Media(Protocol):
         rate: int,
         *,
         late: str = "resynthesize",
+        after: tuple[int, int, int] | None = None,
     ) -> Slot:
         """A slot for a call whose RTP comes from, and goes to, `remote`. A packet leaves at once.
 
@@ -134,6 +141,9 @@ class Media(Protocol):
             remote: the only address that may speak for it.
             codec: PCMU, PCMA, ...: what is spoken with the PBX.
             rate: sample rate of the frames both ways, Hz; 0: the line's own.
+            late: what stands in for lost packets.
+            after: `Slot.numbers` that another slot of this call had reached: packets go on well
+                ahead of them, because the PBX drops what goes back.
 
         Raises:
             MediaError: no slot is free, or the process is gone.

@@ -189,6 +189,7 @@ class MediaClient:
         """Use `connect`."""
         self.slots = slots
         self.address: tuple[str, int] = ("", 0)
+        self.place = slots.place
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the media process is gone and no successor has come within `SUCCESSOR_S`."""
         self.on_left: Callable[[str], None] = lambda worker: None

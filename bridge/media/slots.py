@@ -24,6 +24,7 @@ order; between the two lie thousands of the interpreter's instructions elsewhere
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -136,6 +137,8 @@ class SlotMap:
         """Use `create` or `attach`."""
         self._memory = memory
         self.inode = 0
+        self.place = ""
+        """Names this very file, on all hosts."""
         self.calls: int = header["calls"]
         self.play_samples: int = header["play_samples"]
         self.columns: dict[str, NDArray[Any]] = {
@@ -185,6 +188,7 @@ class SlotMap:
                     made.columns[name][:] = column.default
             fresh.replace(path)
             made.inode = path.stat().st_ino
+            made.place = _place(path.stat())
         except OSError as error:
             raise MediaError(
                 f"can't make {path}: {error.strerror}; set runtime_dir to a writable directory"
@@ -201,7 +205,7 @@ class SlotMap:
         try:
             with path.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), 0)
-                inode = os.fstat(file.fileno()).st_ino
+                found = os.fstat(file.fileno())
         except (OSError, ValueError) as error:
             raise MediaError(f"can't map {path}: {error}") from error
         version = int.from_bytes(memory[8:12], "little")
@@ -212,7 +216,7 @@ class SlotMap:
             )
         length = int.from_bytes(memory[12:16], "little")
         attached = cls(memory, json.loads(memory[16 : 16 + length]))
-        attached.inode = inode
+        attached.inode, attached.place = found.st_ino, _place(found)
         return attached
 
     @classmethod
@@ -240,3 +244,9 @@ class SlotMap:
         generation = self.columns["generation"][index]
         reset(STATE_SPEC, self.columns, index)
         self.columns["generation"][index] = generation + 1
+
+
+def _place(file: os.stat_result) -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    machine = boot.read_text() if boot.exists() else os.uname().nodename
+    return hashlib.sha256(f"{machine} {file.st_dev} {file.st_ino}".encode()).hexdigest()[:12]

@@ -71,6 +71,7 @@ class Slot:
     """Plays a frame a delivery; room for half a second."""
 
     rate = RATE
+    numbers = (1, 2, 3)
 
     def __init__(self):
         self.on_frames = None
@@ -135,6 +136,7 @@ class Slot:
 
 class Media:
     address = ("127.0.0.1", 4000)
+    place = "here"
 
     def __init__(self):
         self.slot = Slot()

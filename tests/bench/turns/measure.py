@@ -185,11 +185,8 @@ def _counts(said: Said) -> bool:
 
 def _decided(held: Held, onset: float) -> float | None:
     """When the bridge dropped what it was saying: the first decision after the onset."""
-    times = [
-        own["dropped"] + held.clock
-        for own in json.loads(held.record.get("latency") or "[]")
-        if own.get("dropped")
-    ]
+    stamps = [turn.get("at_s", {}) for turn in json.loads(held.record.get("latency") or "[]")]
+    times = [own["dropped"] + held.clock for own in stamps if "dropped" in own]
     return next((t for t in sorted(times) if onset - _SLOP_S < t < onset + 8.0), None)
 
 
