@@ -249,8 +249,10 @@ class Worker:
             await asyncio.sleep(_ORPHAN_LOOK_S)
             if not keeper.orphaned() or keeper.holder(folder) is None:
                 continue
-            here = [m for m in takers(self._leases.members.values()) if m.name != self.name]
-            successors = sum(m.kept and m.place == self._media.place for m in here)
+            successors = sum(
+                m.alive and m.takes and m.kept and m.place == self._media.place
+                for m in self._leases.members.values()
+            )
             if successors and not since:
                 since = time.monotonic()
             waited = since and time.monotonic() - since > _SUCCESSORS_S

@@ -47,8 +47,9 @@ _UNTIL, _ABOUT, _DOOR = (f"{PREFIX}:{{workers}}:{name}" for name in ("until", "a
 
 # KEYS: until, about, door. ARGV: name, ttl in ms, about, 1 if it would hold the front door, 1 if it
 # may take it from a holder whose lease has run out, by when this was meant to arrive (ms, 0: no
-# matter), 1 if we may take it where nothing is known of it (a vacated one is anybody's). Gives: 1 if our own lease was there, the door's holder, its token, the time in ms, then
-# for each worker: name, ms that are left of its lease, about.
+# matter), 1 if it may take it where nothing is known of it (one that was left is anybody's). Gives:
+# 1 if our own lease was there, the door's holder, its token, the time in ms, then for each worker:
+# name, ms that are left of its lease, about.
 _BEAT = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
