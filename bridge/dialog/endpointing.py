@@ -24,6 +24,10 @@ FRAME_MS = 20
 GAP_MS = 160
 """A beginning that pauses for longer was none (a plosive's closure takes 50 to 150 ms)."""
 
+LEAK_MS = 7
+"""What a silent frame takes from a beginning: scattered false frames, even every fourth, never add
+up to one, and a closure costs little."""
+
 RESUME_MS = 60
 """Shorter speech does not end a silence: a wrong frame or two must not keep a turn open."""
 
@@ -68,10 +72,12 @@ class Endpointer:
     """End of its last frame of speech so far."""
     voiced_ms: int = 0
     """How much speech it has held so far."""
+    eager: bool = False
+    """Whether the present silence has been long enough for an `EAGER` edge."""
     _run_ms: int = 0
+    _score_ms: int = 0
     _settled_ms: int | None = None
     _paused: bool = False
-    _eager: bool = False
 
     def frame(self, at_ms: int, speech: bool) -> Edge | None:
         """Take the decision on the frame that begins at `at_ms`; frames come in order."""
@@ -82,7 +88,8 @@ class Endpointer:
             return None
         silence_ms = at_ms + FRAME_MS - self.end_ms
         if self.phase is Phase.MAYBE:
-            if silence_ms > GAP_MS:
+            self._score_ms -= LEAK_MS
+            if silence_ms > GAP_MS or self._score_ms <= 0:
                 self.reset()
             return None
         return self._silence(silence_ms)
@@ -96,7 +103,7 @@ class Endpointer:
         self.phase = Phase.SILENT
         self.voiced_ms = 0
         self._run_ms = 0
-        self._paused = self._eager = False
+        self._paused = self.eager = False
         self._settled_ms = None
 
     def _speech(self, at_ms: int) -> Edge | None:
@@ -105,11 +112,12 @@ class Endpointer:
         if self.phase is Phase.SILENT:
             self.phase = Phase.MAYBE
             self.start_ms = at_ms
-            self.voiced_ms = 0
+            self.voiced_ms = self._score_ms = 0
         self.voiced_ms += FRAME_MS
+        self._score_ms += FRAME_MS
         if self.phase is Phase.MAYBE:
             self.end_ms = end_ms
-            if self.voiced_ms < self.min_speech_ms:
+            if self._score_ms < self.min_speech_ms:
                 return None
             self.phase = Phase.SPEECH
             return Edge.ONSET
@@ -117,8 +125,8 @@ class Endpointer:
             self.end_ms = end_ms
             self._paused = False
             self._settled_ms = None
-            if self._eager:
-                self._eager = False
+            if self.eager:
+                self.eager = False
                 return Edge.RESUMED
             return None
         return self._silence(end_ms - self.end_ms)
@@ -128,8 +136,8 @@ class Endpointer:
         if silence_ms >= limit_ms:
             self.reset()
             return Edge.END
-        if self.eager_silence_ms and not self._eager and silence_ms >= self.eager_silence_ms:
-            self._paused = self._eager = True
+        if self.eager_silence_ms and not self.eager and silence_ms >= self.eager_silence_ms:
+            self._paused = self.eager = True
             return Edge.EAGER
         if self.pause_silence_ms and not self._paused and silence_ms >= self.pause_silence_ms:
             self._paused = True

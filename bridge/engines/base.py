@@ -39,6 +39,8 @@ from numpy.typing import NDArray
 from bridge.agent import Agent
 from bridge.dialog.completeness import Expected as Expected
 from bridge.dialog.playout import Heard as Heard
+from bridge.dialog.turns import AgentPaused as AgentPaused
+from bridge.dialog.turns import AgentResumed as AgentResumed
 from bridge.dialog.turns import BargeIn as BargeIn
 from bridge.dialog.turns import NoInput as NoInput
 from bridge.dialog.turns import SpeechStarted as SpeechStarted
@@ -76,6 +78,8 @@ CallEvent = (
     | TurnEager
     | TurnWithdrawn
     | TurnCommitted
+    | AgentPaused
+    | AgentResumed
     | BargeIn
     | Digit
     | Heard

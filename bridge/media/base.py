@@ -26,7 +26,7 @@ class Up:
     pcm: NDArray[np.int16]
     """(frames, samples a frame) at the slot's rate."""
     speech: NDArray[np.bool_]
-    """(frames,): the first-stage detector's decision."""
+    """(frames,): the first-stage detector's decision; False where it may be our own echo."""
     concealed: NDArray[np.bool_]
     """(frames,): made up for a lost packet."""
 
@@ -63,10 +63,29 @@ class Slot(Protocol):
         """The item is complete: what is left of it, shorter than a frame, is played too."""
 
     def pause(self) -> None:
-        """Stop playing, with a short fade; what is queued stays."""
+        """Stop playing, with a short fade; what is queued stays, a former owner's too."""
 
     def resume(self) -> None:
         """Go on where `pause` stopped."""
+
+    def tune(self, sensitivity: float) -> None:
+        """Set the first-stage speech detector's sensitivity, 0 to 1."""
+
+    def arm(self, on: bool) -> None:
+        """Let agent audio pause by itself, or not, when the caller makes himself heard."""
+
+    @property
+    def tripped(self) -> bool:
+        """Whether it has done so and `deal` wasn't called yet. After a second it goes on."""
+
+    def deal(self) -> None:
+        """The trip is dealt with: from here on `pause` and `resume` rule."""
+
+    def is_echo(self) -> bool:
+        """Whether the caller's last frames are what was just played to him, come back.
+
+        If they are, an echo as loud as that trips nothing any more.
+        """
 
     def clear(self) -> None:
         """Drop what is not played yet, with a short fade; `cleared` tells when that is done."""

@@ -8,8 +8,10 @@ where audio time stands, what waits to be played.
 
 Who writes what (nobody else does):
 
-    media    all but the following worker   `play_write`, `play_clear`, `play_pause`, `play_drop`,
-    `play_done`, `play_items` and the samples of its own ring
+    media    all but the following
+    worker   `play_write`, `play_clear`, `play_pause`, `play_drop`, `play_done`, `play_items` and
+             the samples of its own ring (`play_pause` of its predecessor's too); `reflex`,
+             `reflex_done`, `reflex_echo_db`; `s_above_db`, `s_least_db`
 
 Rings. `up` holds the caller's frames at the line's rate, for all who care to read; `t_head` counts
 its samples. `play` holds the agent's audio, two rings a slot: each owner of a slot writes a ring of
@@ -36,9 +38,10 @@ from numpy.typing import NDArray
 from bridge.audio import speech
 from bridge.audio.columns import Column, reset
 from bridge.errors import MediaError
+from bridge.media import reflex
 from bridge.rtp import jitter, packetizer, timeline
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"ARIBRIDG"
 _HEADER = 1 << 16
 FRAME_MS = 20
@@ -58,7 +61,7 @@ LATE = ("resynthesize", "replay", "silence", "drop")
 RESYNTHESIZE, REPLAY, SILENCE, DROP = range(4)
 
 # Flags of a frame that went up.
-SPEECH, CONCEALED, NOTHING_SENT, DROPPED = 1, 2, 4, 8
+SPEECH, CONCEALED, NOTHING_SENT, DROPPED, ECHO = 1, 2, 4, 8, 16
 
 SLOT_SPEC = {
     "state": Column("u1"),
@@ -73,10 +76,6 @@ SLOT_SPEC = {
     "orphan_ms": Column("f8", np.inf),
     "late": Column("u1"),
     "dtx": Column("?"),
-    # What C's reflex needs: armed by the worker, carried out by media.
-    "reflex": Column("u1"),
-    "reflex_pause": Column("?"),
-    "reflex_ms": Column("f8", -1),
     "ring": Column("i8"),
     "ring_next": Column("i8"),
     "play_write": Column("i8", 0, (2,)),
@@ -100,7 +99,14 @@ SLOT_SPEC = {
     "n_bad": Column("i8"),
     "up_flags": Column("u1", 0, (UP_FRAMES,)),
 }
-STATE_SPEC = {**SLOT_SPEC, **jitter.SPEC, **packetizer.SPEC, **timeline.SPEC, **speech.SPEC}
+STATE_SPEC = {
+    **SLOT_SPEC,
+    **jitter.SPEC,
+    **packetizer.SPEC,
+    **timeline.SPEC,
+    **speech.SPEC,
+    **reflex.SPEC,
+}
 
 
 @dataclass(frozen=True, slots=True)

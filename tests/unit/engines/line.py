@@ -12,7 +12,7 @@ import numpy as np
 from bridge.agent import Agent
 from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.playout import Playout
-from bridge.dialog.turns import BargeIn, TurnCommitted, Turns, TurnWithdrawn
+from bridge.dialog.turns import BargeIn, State, TurnCommitted, Turns, TurnWithdrawn
 from bridge.engines.base import (
     Audio,
     CallerText,
@@ -120,7 +120,7 @@ class Line:
 
     def _play(self):
         frame, need = [], self.frame
-        while need and self._queue:
+        while need and self._queue and self.turns.state is not State.PAUSED:
             item, pcm, done = self._queue[0]
             part = pcm[done : done + need]
             frame.append(part)
@@ -134,7 +134,7 @@ class Line:
                 self._hear(heard)
         self.played.append(np.pad(np.concatenate(frame) if frame else np.zeros(0), (0, need)))
         if self._was_playing and not self.playout.playing:
-            self.turns.agent_finished(self.at_ms)
+            self._act(self.turns.agent_finished(self.at_ms))
         self._was_playing = self.playout.playing
 
     def _act(self, actions):
@@ -181,7 +181,7 @@ class Line:
                 for heard in self.playout.done(event.item):
                     self._hear(heard)
             case ReplyDone():
-                self.turns.reply_done(self.at_ms)
+                self._act(self.turns.reply_done(self.at_ms))
                 self.log.append((self.at_ms, event))
             case Interrupt():
                 self.turns.interrupted()
@@ -190,8 +190,8 @@ class Line:
                 silence_ms = end_silence_ms(
                     self.agent.turns, event.text, self._expected, event.understood
                 )
-                self.turns.words(event.until_ms, silence_ms)
                 self.log.append((self.at_ms, event))
+                self._act(self.turns.words(event.text, event.until_ms, silence_ms))
             case Expect(kind):
                 self._expected = kind
             case CallerText() | ToolCall() | Failed() | Timing():
