@@ -11,7 +11,7 @@ from bridge.agent import Agent
 from bridge.call import Call
 from bridge.ears import Ears
 from bridge.engines.base import Engine
-from bridge.errors import StoreUnreachable
+from bridge.errors import BridgeError, StoreUnreachable
 from bridge.media.base import Media
 from bridge.pbx.base import Leg
 from bridge.recall import Memory
@@ -59,6 +59,8 @@ class Calls:
         logs.call_id.set(call.id)
         try:
             await call.run()
+        except BridgeError as error:  # what it gives back at its end, to whom is not there
+            log.warning("%s", error)
         finally:
             if call.id in self._calls and self._calls[call.id][0] is call:
                 del self._calls[call.id]

@@ -252,8 +252,10 @@ class Worker:
             await asyncio.sleep(_ORPHAN_LOOK_S)
             if not keeper.orphaned() or keeper.holder(folder) is None:
                 continue
-            here = [m for m in takers(self._leases.members.values()) if m.name != self.name]
-            successors = sum(m.kept and m.place == self._media.place for m in here)
+            successors = sum(
+                m.alive and m.takes and m.kept and m.place == self._media.place
+                for m in self._leases.members.values()
+            )
             if successors and not since:
                 since = time.monotonic()
             waited = since and time.monotonic() - since > _SUCCESSORS_S
@@ -310,10 +312,12 @@ class Worker:
         if not await self._store.flush(_FLUSH_S):
             return
         self._calls.let_go()
-        self._left = True  # those of other hosts see it at their next beat
+        # Before a call's clean-up gives its slot back. Those of our own host are told by this, and
+        # come for their calls; those of others see it at their next beat.
+        await self._media.close()
+        self._left = True
         with contextlib.suppress(StoreUnreachable):
             await self._leases.beat()
-        await self._media.close()  # those of our own are told, and come for them
         # Nobody is refused: the next holder of the door takes it from us.
         await asyncio.gather(*(pbx.door_taken(_DOOR_S) for pbx in self._pbxs.values()))
 
