@@ -1,6 +1,6 @@
 """Streaming resampling by whole ratios between 8, 16, 24 and 48 kHz, for many streams at once.
 
-A windowed-sinc low-pass in polyphase form, as one matrix: a block of 1.25 ms of input and the
+A windowed-sinc low-pass in polyphase form, as one matrix: a block of 2.5 ms of input and the
 filter's memory go through one matrix product and come out as a block of output. The delay is
 constant, `DELAY_MS`, whatever the chunks; a stream cut anywhere gives the same samples. Images and
 aliases lie ≥ 60 dB below from 0.6 kHz beyond the lower rate's half (Kaiser window); what is nearer,
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 DELAY_MS = 2.0
 RATES = (8000, 16000, 24000, 48000)
-_BLOCK_MS = 1.25
+_BLOCK_MS = 2.5
 _BETA = 6.2  # Kaiser: 64 dB
 _MOST_FLOATS = 1 << 18
 """Of the windows' copies: 1 MB, so that they stay in the cache however many streams there are."""

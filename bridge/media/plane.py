@@ -21,8 +21,8 @@ from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
 from bridge.media.udp import Link, Portable, key
 from bridge.media.uplink import Uplink
 
-PHASES = 4
-PERIOD_MS = 5.0
+PHASES = 2
+PERIOD_MS = 10.0
 AHEAD = 1000
 """Packets that a call's numbers begin ahead of what was known to be sent before: 20 s."""
 _CATCH_UP = 3

@@ -1,8 +1,10 @@
 """From the network up: datagrams in, 20 ms frames of PCM in the slots' rings.
 
-Per batch: headers, the call by its sender, order (`JitterBank`), audio time (`Timeline`), decoding,
-concealment, speech detection. Each stage is a few numpy operations over all calls of the batch;
-where calls differ (codec, packet size) the batch is split by what they have in common.
+Per batch: the call by its sender; then packets that are just what was due (`Ordinary`, nearly all)
+are decoded and handed up, and the others go the general way: headers, order (`JitterBank`), audio
+time (`Timeline`), decoding, concealment. At last, speech detection. Each stage is a few numpy
+operations over all calls of the batch; where calls differ (codec, packet size) the batch is split
+by what they have in common.
 """
 
 from __future__ import annotations
@@ -24,17 +26,22 @@ from bridge.media.slots import (
     REPLAY,
     RESYNTHESIZE,
     SPEECH,
+    UP_FRAMES,
     UP_RATES,
-    UP_SAMPLES,
     SlotMap,
 )
 from bridge.media.udp import ROOM, Link, Portable
-from bridge.rtp.header import Cause, parse
+from bridge.rtp.header import HEADER_BYTES, Cause, parse
 from bridge.rtp.jitter import JitterBank, Packets, Release
+from bridge.rtp.ordinary import Ordinary, fields
 from bridge.rtp.timeline import Timeline
 
-_MOST_BATCHES = 4
-"""Batches read in one tick: a flood never keeps the sender waiting."""
+_MOST_BATCHES, _MANY_RELEASES = 4, 64
+"""Batches read in one tick, and releases after which no other is read: a flood never keeps the
+sender waiting."""
+_MOST_UNREAD_MS = 500.0
+"""While more is to be read, the clock supplies nothing: what it stands in for may lie there. Only
+so long, because a flood never ends."""
 _EXPIRE_MS, _EXPIRE_EARLY_MS = 17.5, 12.5
 """Gaps are given up every fourth tick, together, because what follows costs the same for one call
 as for ten (measured: half of the receiving at 1 % loss); those too whose deadline is near."""
@@ -52,13 +59,16 @@ class Uplink:
         self._frames = slots.up
         self.jitter = JitterBank(slots.columns, max(256, 4 * slots.calls), ROOM)
         self.timeline = Timeline(slots.columns)
+        self._ordinary = Ordinary(slots.calls)
         self.conceal = ConcealBank(slots.calls, max(UP_RATES))
         self._speech = SpeechBank(slots.columns)
         self._noise = ComfortNoise()
         self._missing = np.zeros(slots.calls, np.int64)  # samples made up in a row
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._source = np.zeros(slots.calls, np.int64)
         self._expire_ms = -np.inf
+        self._unread_ms = np.inf  # since when there has been more to read than a tick reads
         self.fresh = np.zeros(slots.calls, bool)
         """Calls that have got new frames since somebody looked."""
         self.count: dict[str, int] = {
@@ -77,20 +87,26 @@ class Uplink:
     def forget(self, call: int) -> None:
         """The call is over: what its decoder remembers goes."""
         self._missing[call] = 0
+        self._ordinary.forget(call)
         for coder in self._coders.values():
             coder.reset(call)
 
     def listen(self, keys: NDArray[np.int64], rows: NDArray[np.intp]) -> None:
         """Who may speak: the sorted source keys, and each one's call."""
-        self._keys, self._rows = keys, rows
+        self._source[rows] = keys
+        # One more, greater than any: then every source has a place.
+        self._keys, self._rows = np.append(keys, np.iinfo(np.int64).max), np.append(rows, 0)
 
     def receive(self, now: float) -> None:
         """Take what has come, and let go of what has waited long enough."""
         for _ in range(_MOST_BATCHES):
             n, length, source = self._link.receive()
-            if n:
-                self._batch(now, length, source)
+            releases = self._batch(now, length, source) if n else 0
             if n < len(self._link.buffer):
+                self._unread_ms = np.inf
+                break
+            self._unread_ms = min(self._unread_ms, now)
+            if releases > _MANY_RELEASES:
                 break
         if len(self.jitter) and now >= self._expire_ms:
             self._expire_ms = now + _EXPIRE_MS
@@ -99,18 +115,90 @@ class Uplink:
 
     def supply(self, now: float) -> None:
         """Frames from the clock for calls that nothing came from."""
-        while len(calls := self.timeline.supply(now)):
+        if self._unread_ms <= now < self._unread_ms + _MOST_UNREAD_MS:
+            return
+        waiting = self.jitter.waiting > 0 if len(self.jitter) else None
+        while len(calls := self.timeline.supply(now, waiting)):
+            self._ordinary.forget(calls)
             rate = self._c["t_rate"][calls]
             self._fill(calls, FRAME_MS * rate, np.ones(len(calls), bool))
 
-    def _batch(self, now: float, length: NDArray[np.int64], source: NDArray[np.int64]) -> None:
+    def _batch(self, now: float, length: NDArray[np.int64], source: NDArray[np.int64]) -> int:
+        """What came at once; returns in how many releases it went up."""
+        buffer = self._link.buffer[: len(length)]
+        call = self._rows[np.searchsorted(self._keys, source)]
+        found = fields(buffer, length, source)
+        plain = self._ordinary.match(call, found)
+        if plain.all():
+            self._go_on(now, call, found, buffer)
+            return 1
+        rows = np.flatnonzero(plain)
+        if len(rows):
+            self._go_on(now, call[rows], found[rows], buffer[rows])
+        odd = np.flatnonzero(~plain)
+        return self._examine(now, buffer[odd], length[odd], source[odd]) + 1
+
+    def _go_on(
+        self,
+        now: float,
+        call: NDArray[np.intp],
+        found: NDArray[np.int64],
+        buffer: NDArray[np.uint8],
+    ) -> None:
+        """Ordinary packets, one a call: `found` as `fields` gave it, `buffer` their bytes."""
+        kind = self._c["codec"][call]
+        numbers = [int(kind[0])] if (kind == kind[0]).all() else np.unique(kind).tolist()
+        for number in numbers:
+            some = slice(None) if len(numbers) == 1 else np.flatnonzero(kind == number)
+            self._go_on_group(now, number, call[some], found[some], buffer[some])
+
+    def _go_on_group(
+        self,
+        now: float,
+        number: int,
+        call: NDArray[np.intp],
+        found: NDArray[np.int64],
+        buffer: NDArray[np.uint8],
+    ) -> None:
+        codec = BY_NUMBER[number]
+        rate, clock = codec.sample_rate // 1000, codec.clock_rate // 1000
+        frame, end = FRAME_MS * rate, int(found[0, 3])  # expected, so alike for all
+        pcm = self._coders[number].decode(
+            call, buffer[:, HEADER_BYTES:end], found[:, 3] - HEADER_BYTES
+        )
+        head = self._c["t_head"][call]
+        self._write_frames(call, head // frame, pcm, rate, 0)
+        self.jitter.go_on(call, found[:, 0] & 0xFFFF)
+        self._ordinary.go_on(call, found, FRAME_MS * clock)
+        timestamp = found[:, 1]
+        unsteady = self.timeline.go_on(now, call, timestamp, head + frame, FRAME_MS, rate, clock)
+        self._ordinary.forget(unsteady)
+        self.fresh[call] = True
+
+    def _expect(self, number: int, p: Packets) -> None:
+        """Packets of a frame each went up the general way: what is next may be ordinary again."""
+        codec = BY_NUMBER[number]
+        frame = FRAME_MS * codec.sample_rate // 1000
+        aligned = self._c["t_head"][p.call] % frame == 0
+        steady = aligned & (self.jitter.waiting[p.call] == 0) & self.timeline.steady(p.call)
+        if steady.any():
+            p = p.take(steady)
+            seq, timestamp = self.jitter.next[p.call], self.timeline.next[p.call]
+            kind, source = codec.payload_type, self._source[p.call]
+            self._ordinary.expect(p.call, kind, seq, timestamp, p.ssrc, p.size, source)
+
+    def _examine(
+        self,
+        now: float,
+        buffer: NDArray[np.uint8],
+        length: NDArray[np.int64],
+        source: NDArray[np.int64],
+    ) -> int:
+        """Datagrams of any kind, from anybody; returns in how many releases they went up."""
         n = len(length)
-        if not len(self._keys):
-            self.count["unknown_source"] += n
-            return
-        at = np.minimum(np.searchsorted(self._keys, source), len(self._keys) - 1)
+        at = np.searchsorted(self._keys, source)
         known = self._keys[at] == source
-        h = parse(self._link.buffer[:n], length)
+        h = parse(buffer, length)
         good = known & (h.cause == Cause.OK)
         rows = np.flatnonzero(good)
         call = self._rows[at[rows]]
@@ -121,7 +209,7 @@ class Uplink:
                     self.count[Cause(cause).name.lower()] += int(number)
             np.add.at(self._c["n_bad"], self._rows[at[known & ~good]], 1)
             if not len(rows):
-                return
+                return 0
         size = h.size[rows]
         wrong = h.payload_type[rows] != self._expected[self._c["codec"][call]]
         if wrong.any():
@@ -134,13 +222,18 @@ class Uplink:
             seq=h.seq[rows],
             timestamp=h.timestamp[rows],
             marker=h.marker[rows],
-            buffer=self._link.buffer,
+            buffer=buffer,
             row=rows,
             offset=h.offset[rows],
             size=size,
         )
+        self._ordinary.forget(call)
+        releases = 0
         for release in self.jitter.arrive(now, packets):
             self._release(now, release)
+            releases += 1
+        self._ordinary.forget(self.jitter.holding)
+        return releases
 
     def _release(self, now: float, release: Release) -> None:
         p, lost, restart = release.packets, release.lost, release.restart
@@ -219,6 +312,8 @@ class Uplink:
         if broken.any():
             pcm[broken] = self.conceal.blend(p.call[broken], pcm[broken], rate)
         self._write(p.call, pcm, rate, 0)
+        if samples == FRAME_MS * rate and self._bytes_per_ms[number]:
+            self._expect(number, p)
 
     def _fill(
         self, calls: NDArray[np.intp], samples: NDArray[np.int64], lost: NDArray[np.bool_]
@@ -289,7 +384,9 @@ class Uplink:
             out[running] = self.conceal.make(calls[running], None, n, rate)
         begin = calls[~running]
         span = HISTORY_MS * rate
-        at = (self._c["t_head"][begin, None] - span + np.arange(span)) % UP_SAMPLES
+        at = (self._c["t_head"][begin, None] - span + np.arange(span)) % (
+            UP_FRAMES * FRAME_MS * rate
+        )
         if period is not None:
             period = period[~running]
         out[~running] = self.conceal.make(begin, self._up[begin[:, None], at], n, rate, period)
@@ -304,12 +401,10 @@ class Uplink:
         begin, n, frame = head[calls], pcm.shape[1], FRAME_MS * rate
         ring = frames.shape[1]
         if n == frame and not (begin % frame).any():
-            at = begin // frame % ring
-            frames[calls, at] = pcm
-            speech = self._speech.judge(calls, pcm)
-            up_flags[calls, at] = speech.view(np.uint8) * SPEECH | flags
+            self._write_frames(calls, begin // frame, pcm, rate, flags)
         else:
-            self._up[calls[:, None], (begin[:, None] + np.arange(n)) % UP_SAMPLES] = pcm
+            at = (begin[:, None] + np.arange(n)) % (ring * frame)
+            self._up[calls[:, None], at] = pcm
             first, last = begin // frame, (begin + n - 1) // frame
             started = begin % frame == 0
             up_flags[calls[started], first[started] % ring] = flags
@@ -325,6 +420,21 @@ class Uplink:
                 up_flags[calls[done], at] |= speech.view(np.uint8) * SPEECH
         self.timeline.advance(calls, n)
         self.fresh[calls] = True
+
+    def _write_frames(
+        self,
+        calls: NDArray[np.intp],
+        number: NDArray[np.int64],
+        pcm: NDArray[np.int16],
+        rate: int,
+        flags: int,
+    ) -> None:
+        """Put whole frames, (k, samples), at their places, with what the detector says of them."""
+        frames = self._frames[rate]
+        at = number % frames.shape[1]
+        frames[calls, at] = pcm
+        speech = self._speech.judge(calls, pcm)
+        self._c["up_flags"][calls, at] = speech.view(np.uint8) * SPEECH | flags
 
 
 def _payload(p: Packets, width: int) -> NDArray[np.uint8]:

@@ -36,8 +36,9 @@ MAX_JUMP = 3000
 LEFT_MS = 2000.0
 MAX_WAITING = 48
 """Packets of one call that may wait at a gap: 120 ms of 10 ms packets, four times over."""
-MAX_ROUNDS = 64
-"""Packets of one call in one batch; the oldest beyond that are dropped."""
+MAX_ROUNDS = 256
+"""Packets of one call in one batch; the oldest beyond that are dropped. 2.5 s of 10 ms packets: as
+much as a slot's ring holds, so being held up ourselves loses nothing that the ring could take."""
 
 SPEC = {
     "j_ssrc": Column("i8", -1),
@@ -130,6 +131,16 @@ class JitterBank:
         """The call is over: let go of what waits for it."""
         if self.waiting[call]:
             self._remove(self._pool.call == call)
+
+    @property
+    def holding(self) -> NDArray[np.intp]:
+        """Calls whose packets wait; more than once where there are several."""
+        return self._pool.call
+
+    def go_on(self, call: NDArray[np.intp], seq: NDArray[np.int64]) -> None:
+        """Packets have gone up that were next in order while nothing waited; each call once."""
+        self.count["received"][call] += 1
+        self._went_up(call, seq)
 
     def arrive(self, now: float, packets: Packets) -> Iterator[Release]:
         """Take packets, in the order of their arrival; yield what goes up."""
