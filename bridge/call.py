@@ -1,17 +1,11 @@
 """One call, from the PBX's hand-over to its end.
 
-Wires four parts together by their ports, and owns every task of the call:
+Sets the parts of a call up, wires them by their ports, and owns every task of it:
 
-    leg      the PBX's side: answer, external media, keys, hold, transfer, hang-up
-    slot     the media process' side: caller audio up, agent audio down, what was heard
-    dialog   who speaks (pure): `Turns` makes turns of speech decisions, `Playout` knows the items
-    engine   the mind
-
-Theory of operation. The media process delivers the caller's audio every 20 ms, silence included:
-that is the only clock of the conversation. A delivery goes to the engine, then `Playout` learns
-what has gone out since, then the frames go through `Turns`, whose actions are carried out at once
-and told to the engine. What the engine emits is carried out at once as well. None of that waits;
-what takes time (tools, the PBX) runs in the call's task group.
+    leg           the PBX's side: answer, external media, keys, hold, transfer, hang-up
+    slot          the media process' side: audio both ways
+    conversation  what flows between the slot, the dialog layer and the engine
+    tools         what the engine wants done in the world
 
 A call ends exactly once, by whatever sets its `Outcome` first. Unless the caller has gone or was
 handed over, the dialplan then goes on after Stasis() with ARI_BRIDGE_RESULT set: when we fail, a
@@ -22,44 +16,24 @@ in media.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
-import bridge.engines.base as engines
 from bridge.agent import Agent
-from bridge.dialog.playout import Heard, Playout
-from bridge.dialog.turns import Action, BargeIn, TurnCommitted, Turns, TurnWithdrawn
-from bridge.engines.base import Engine
+from bridge.conversation import Conversation
+from bridge.engines.base import Context, Engine
 from bridge.errors import BridgeError, ConfigError, PbxGone
-from bridge.media.base import FRAME_MS, Media, Slot, Up
+from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Leg, MediaLost
-from bridge.recall import Memory, restore
+from bridge.recall import Memory
 from bridge.sessions.base import Store
-from bridge.sessions.model import Line, Role
-from bridge.sessions.progress import Item, Progress, Tool
+from bridge.tools import Outcome as Outcome
+from bridge.tools import Tools
+from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
-
-ROOM_MS = 5_000
-"""An engine that asks for room gets it while less agent audio than this waits to be played."""
-MOST_WAITING_MS = 600_000
-"""An engine that never asks is given up beyond this."""
-TOOL_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a call ended; `result` is what the dialplan gets as ARI_BRIDGE_RESULT."""
-
-    result: str
-    reason: str = ""
-    gone: bool = False
-    """The caller is with us no more: he hung up, was hung up on, or was handed over."""
 
 
 class _CallOver(Exception):
@@ -92,27 +66,10 @@ class Call:
         self.id = leg.incoming.call_id
         self._leg, self._media, self._store, self._mind = leg, media, store, mind
         self._over: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._now_ms = 0
-        self._agent: Agent
-        self._engine: Engine
-        self._slot: Slot
-        self._turns: Turns
-        self._playout: Playout
-        self._tasks: asyncio.TaskGroup
-        self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
-        self._tools: deque[engines.ToolCall] = deque()
-        self._tool: asyncio.Task[None] | None = None
-        self._running: engines.ToolCall | None = None
-        self._caller_line: Line | None = None
-        self._clearing = False
-        self._held = False
-        self._leaving: Outcome | None = None
-        self._room = asyncio.Event()
-        self._room.set()
         self._memory = memory
-        self._replying = False
-        self._given: list[tuple[int, str]] = []
-        self._noted = Progress()
+        self._tasks: asyncio.TaskGroup
+        self._tools: Tools | None = None
+        self._conversation: Conversation | None = None
         if memory is None:
             store.begin(self.id)
             store.put(
@@ -168,101 +125,67 @@ class Call:
 
     async def _converse(self, cleanup: AsyncExitStack) -> None:
         incoming = self._leg.incoming
-        agent, self._engine = await self._mind(incoming.args[0] if incoming.args else "")
-        self._agent = agent
-        cleanup.push_async_callback(self._engine.close)
-        self._turns = Turns(agent.turns, self._engine.turns)
-        context = await (self._take_up(agent) if self._memory else self._set_up(agent))
-        cleanup.push_async_callback(self._slot.close)
-        await self._engine.start(context)
-        self._slot.on_frames = self._delivery
+        agent, engine = await self._mind(incoming.args[0] if incoming.args else "")
+        cleanup.push_async_callback(engine.close)
+        begin = self._take_up if self._memory else self._set_up
+        conversation, context = await begin(agent, engine, cleanup)
+        await engine.start(context)
+        conversation.listen()
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
 
-    async def _set_up(self, agent: Agent) -> engines.Context:
+    async def _set_up(
+        self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
+    ) -> tuple[Conversation, Context]:
         """A new call: external media, slot, answer."""
         incoming = self._leg.incoming
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
         source = await self._leg.open_media(self._media.address, incoming.codec)
-        self._slot = await self._media.open(
-            *(self.id, source, incoming.codec, self._engine.rate), late=agent.late_packets
+        slot = await self._media.open(
+            *(self.id, source, incoming.codec, engine.rate), late=agent.late_packets
         )
-        self._playout = Playout(self._slot.rate)
+        cleanup.push_async_callback(slot.close)
+        conversation = self._wire(agent, engine, slot)
         await self._leg.answer()
         await self._leg.join()
         self._store.put(
             self.id,
             state="talking",
             answered=time.time(),
-            rate=self._slot.rate,
+            rate=slot.rate,
             **self._leg.handles,
         )
-        self._replying = bool(agent.greeting)
-        self.note()
-        return self._context(agent)
+        conversation.begin(bool(agent.greeting))
+        return conversation, conversation.context(agent, incoming.caller_number, self._tasks)
 
-    async def _take_up(self, agent: Agent) -> engines.Context:
-        """A conversation that another process began: slot, items, tools, history."""
+    async def _take_up(
+        self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
+    ) -> tuple[Conversation, Context]:
+        """A conversation that another process began."""
         assert self._memory
-        memory, progress = self._memory, self._memory.progress
-        self._slot = await self._media.attach(self.id, self._engine.rate)
-        self._playout = Playout(self._slot.rate)
-        resume = restore(memory, self._slot, self._playout)
-        self._turns.turn = progress.turn
-        self._replying = progress.replying
-        self._given = [(0, text) for text in resume.given] if progress.replying else []
-        if progress.caller:
-            self._caller_line = Line(time.time(), "caller", progress.caller)
-        if not progress.replying:  # else the engine asks for them again
-            # Each takes the caller away from us; since he is here, none has had its effect.
-            self._tools += [engines.ToolCall(t.id, t.name, t.arguments) for t in progress.tools]
-        if self._playout.playing or self._replying:
-            self._turns.agent_started()
-        if not self._replying:
-            self._turns.reply_done(0)
-        self._say("event", "taken over")
-        log.info("taken up with %d ms still to be heard", self._playout.waiting_ms)
-        return self._context(agent, memory.history(), resume)
+        slot = await self._media.attach(self.id, engine.rate)
+        cleanup.push_async_callback(slot.close)
+        conversation = self._wire(agent, engine, slot)
+        resume = conversation.take_up(self._memory)
+        caller, history = self._leg.incoming.caller_number, self._memory.history()
+        return conversation, conversation.context(agent, caller, self._tasks, history, resume)
 
-    def _context(
-        self,
-        agent: Agent,
-        history: Sequence[engines.Entry] = (),
-        resume: engines.Resume | None = None,
-    ) -> engines.Context:
-        return engines.Context(
-            call_id=self.id,
-            agent=agent,
-            caller_number=self._leg.incoming.caller_number,
-            rate=self._slot.rate,
-            emit=self._emit,
-            new_item=self._playout.new_item,
-            room=self._wait_for_room,
-            tasks=self._tasks,
-            history=history,
-            resume=resume,
+    def _wire(self, agent: Agent, engine: Engine, slot: Slot) -> Conversation:
+        transcript = Transcript(self._store, self.id)
+        self._tools = Tools(
+            self._leg, agent.transfer, transcript, self._tasks, self.end, engine.notify
         )
+        self._conversation = Conversation(
+            *(self.id, agent, engine, slot, self._tools, transcript, self._store),
+            over=self._over.done,
+            end=self.end,
+        )
+        return self._conversation
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
-        if not self._talking:
-            return
-        tools = [Tool(t.id, t.name, t.arguments) for t in self._tools]
-        if self._running is not None:
-            begun = self._running
-            tools.insert(0, Tool(begun.id, begun.name, begun.arguments, begun=True))
-        progress = Progress(
-            items=tuple(Item(*item) for item in self._playout.open_items()),
-            last_item=self._playout.last_item,
-            tools=tuple(tools),
-            replying=self._replying,
-            given=tuple(self._given),
-            caller=self._caller_line.text if self._caller_line else "",
-            turn=self._turns.turn,
-        )
-        if progress != self._noted:
-            self._noted = progress
-            self._store.put(self.id, progress=progress.to_text())
+        if self._conversation is not None:
+            self._conversation.note()
 
     def let_go(self) -> None:
         """Another worker owns the call: end here without touching it."""
@@ -287,11 +210,8 @@ class Call:
         self.end(Outcome(result, str(error)))
 
     def _finish(self, outcome: Outcome) -> None:
-        self._write_caller_line()
-        if hasattr(self, "_playout"):  # what was heard of the sentence that the end cut off
-            self._playout.drop()
-            self._heard(self._playout.dropped(self._slot.heard_items()))
-            self._store.put(self.id, audio=json.dumps(self._slot.stats()))
+        if self._conversation is not None:
+            self._conversation.finish()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
         self._store.put(
             self.id,
@@ -305,234 +225,16 @@ class Call:
 
     async def _events(self) -> None:
         while True:
-            match await self._leg.events.get():
+            event = await self._leg.events.get()
+            talk = self._conversation
+            match event:
                 case HungUp(cause):
                     # What we asked for may be told before the answer to our request comes.
-                    self.end(self._leaving or Outcome("hung-up", cause, gone=True))
+                    leaving = self._tools.leaving if self._tools is not None else None
+                    self.end(leaving or Outcome("hung-up", cause, gone=True))
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
-                case Hold(on) if self._talking:
-                    self._say("event", "hold" if on else "resume")
-                    self._hold(on)
-                case Dtmf(digit) if self._talking:
-                    self._say("dtmf", digit)
-                    for action in self._turns.digit(self._now_ms):
-                        self._act(action)
-                    self._engine.notify(engines.Digit(digit))
-
-    @property
-    def _talking(self) -> bool:
-        """Whether the conversation has begun and isn't over."""
-        return hasattr(self, "_slot") and not self._over.done()
-
-    def _hold(self, on: bool) -> None:
-        self._held = on
-        (self._slot.pause if on else self._slot.resume)()
-        for action in self._turns.hold(on):
-            self._act(action)
-
-    # The caller's audio ---------------------------------------------------------------------------
-
-    def _delivery(self, up: Up) -> None:
-        if self._over.done():
-            return
-        try:
-            self._deliver(up)
-        except Exception as error:  # the call's boundary, where media's reader calls us
-            log.exception("a fault of ours ended the call")
-            self.end(Outcome("failed", str(error) or type(error).__name__))
-
-    def _deliver(self, up: Up) -> None:
-        self._now_ms = up.at_ms
-        if not self._held:  # what a phone on hold sends is not for the engine
-            self._engine.hear(up.at_ms, up.pcm.reshape(-1))
-        self._account()
-        for speech in up.speech:
-            for action in self._turns.frame(self._now_ms, bool(speech)):
-                self._act(action)
-            self._now_ms += FRAME_MS
-
-    def _act(self, action: Action) -> None:
-        if isinstance(action, BargeIn):
-            self._say("event", "barge-in")
-        if isinstance(action, BargeIn | TurnWithdrawn):
-            self._drop()
-            self._reply(False)
-        if isinstance(action, TurnCommitted):
-            self._reply(True)
-        self._engine.notify(action)
-
-    def _reply(self, on: bool) -> None:
-        """A reply of the engine's begins or is over."""
-        self._replying = on
-        self._given.clear()
-        self.note()
-
-    # The agent's audio ----------------------------------------------------------------------------
-
-    def _emit(self, event: engines.EngineEvent) -> None:
-        if self._over.done():
-            return
-        match event:
-            case engines.Audio(item, pcm):
-                self._queue(event, item, len(pcm))
-            case engines.Text(item, text):
-                if self._playout.text(item, text):
-                    self._begun(item, text)
-            case engines.ItemDone(item):
-                self._backlog.append(event)
-                self._feed()
-            case engines.ReplyDone():
-                self._write_caller_line()
-                self._turns.reply_done(self._now_ms)
-                self._reply(False)
-            case engines.CallerText(text, final):
-                if final:
-                    self._caller_line = Line(time.time(), "caller", text) if text else None
-                    self.note()
-            case engines.Interrupt():
-                self._say("event", "barge-in")
-                self._turns.interrupted()
-                self._drop()
-            case engines.ToolCall():
-                self._tools.append(event)
-                self._next_tool()
-                self.note()
-            case engines.Failed(reason):
-                self.end(Outcome("failed", reason))
-
-    def _begun(self, item: int, text: str) -> None:
-        """More of what an item says: whoever takes the call up must not say it again."""
-        self._replying = True
-        if self._given and self._given[-1][0] == item:
-            self._given[-1] = (item, self._given[-1][1] + text)
-        else:
-            self._given.append((item, text))
-        self.note()
-
-    def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
-        began = not self._playout.playing
-        if not self._playout.queued(item, samples):
-            return
-        if self._playout.waiting_ms > MOST_WAITING_MS:
-            self.end(Outcome("failed", "the engine sends audio without end"))
-            return
-        self._write_caller_line()
-        self._backlog.append(audio)
-        if began:
-            self._turns.agent_started()
-        self._feed()
-
-    def _feed(self) -> None:
-        """As much of the backlog into the slot as it takes."""
-        while self._backlog and not self._clearing:
-            match self._backlog[0]:
-                case engines.ItemDone(item):
-                    self._slot.done(item)
-                    self._heard(self._playout.done(item))
-                case engines.Audio(item, pcm):
-                    taken = self._slot.play(item, pcm)
-                    if taken < len(pcm):
-                        self._backlog[0] = engines.Audio(item, pcm[taken:])
-                        break
-            self._backlog.popleft()
-        if self._playout.waiting_ms >= ROOM_MS:
-            self._room.clear()
-        else:
-            self._room.set()
-
-    async def _wait_for_room(self) -> None:
-        await self._room.wait()
-
-    def _account(self) -> None:
-        """What went out since the last delivery."""
-        if self._clearing:
-            if not self._slot.cleared:
-                return
-            self._clearing = False
-            self._heard(self._playout.dropped(self._slot.heard_items()))
-        was_playing = self._playout.playing
-        for item, samples in self._slot.heard_items().items():
-            self._heard(self._playout.heard(item, samples))
-        self._feed()
-        if was_playing and not self._playout.playing:
-            self._turns.agent_finished(self._now_ms)
-            self._next_tool()
-
-    def _drop(self) -> None:
-        """What isn't played yet never will be."""
-        self._playout.drop()
-        self._backlog.clear()
-        self._slot.clear()
-        self._clearing = True
-        for tool in self._tools:
-            self._engine.notify(engines.ToolResult(tool.id, ok=False, value="interrupted"))
-        self._tools.clear()
-
-    def _heard(self, items: list[Heard]) -> None:
-        for heard in items:
-            if heard.text:
-                line = Line(time.time(), "agent", heard.text, heard.heard_ms, heard.cut)
-                self._store.say(self.id, line)
-            self._engine.notify(heard)
-        if items:  # in the same batch as the line, so that nobody takes them for unheard
-            self.note()
-
-    # Tools ----------------------------------------------------------------------------------------
-
-    def _next_tool(self) -> None:
-        """Run the next tool, if all audio before it was heard and none runs."""
-        running = self._tool is not None and not self._tool.done()
-        if self._tools and not running and not self._playout.playing:
-            self._write_caller_line()
-            self._tool = self._tasks.create_task(self._run_tool(self._tools.popleft()))
-
-    async def _run_tool(self, tool: engines.ToolCall) -> None:
-        self._running = tool
-        self.note()
-        self._say("event", f"{tool.name} {' '.join(map(str, tool.arguments.values()))}".strip())
-        try:
-            async with asyncio.timeout(TOOL_TIMEOUT_S):
-                await self._do(tool)
-        except PbxGone:
-            self.end(Outcome("hung-up", f"the caller hung up during {tool.name}", gone=True))
-        except (BridgeError, TimeoutError) as error:
-            log.warning("tool %s failed: %s", tool.name, error or "it took too long")
-            self._running = None
-            self._engine.notify(engines.ToolResult(tool.id, ok=False, value=str(error)))
-
-    async def _do(self, tool: engines.ToolCall) -> None:
-        match tool.name:
-            case "transfer":
-                allowed = self._agent.transfer
-                extension = str(tool.arguments.get("extension", ""))
-                if extension not in allowed.extensions:
-                    raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
-                done = Outcome("transferred", extension, gone=True)
-                await self._go(done, self._leg.transfer(extension, allowed.context))
-            case "hang_up":
-                done = Outcome("done", "the agent hung up", gone=True)
-                await self._go(done, self._leg.hang_up())
-            case _:
-                raise ConfigError(f"there is no tool '{tool.name}'")
-
-    async def _go(self, outcome: Outcome, leave: Awaitable[None]) -> None:
-        """End the call by what takes the caller from us."""
-        self._leaving = outcome
-        try:
-            await leave
-        finally:
-            self._leaving = None
-        self.end(outcome)
-
-    # The transcript -------------------------------------------------------------------------------
-
-    def _say(self, role: Role, text: str) -> None:
-        self._write_caller_line()
-        self._store.say(self.id, Line(time.time(), role, text))
-
-    def _write_caller_line(self) -> None:
-        """A turn's text is final once it can't be withdrawn any more."""
-        if self._caller_line is not None:
-            self._store.say(self.id, self._caller_line)
-            self._caller_line = None
+                case Hold(on) if talk is not None and not self._over.done():
+                    talk.hold(on)
+                case Dtmf(digit) if talk is not None and not self._over.done():
+                    talk.digit(digit)

@@ -43,7 +43,9 @@ _HEADER = 1 << 16
 FRAME_MS = 20
 UP_RATES, DOWN_RATES = (8, 16, 24), (8, 16)  # samples a ms
 MOST_RATE = max(DOWN_RATES)
-UP_SAMPLES = 40 * FRAME_MS * max(UP_RATES)  # 0.8 s at 24 kHz, 1.2 s at 16 kHz, 2.4 s at 8 kHz
+UP_FRAMES = 120
+"""2.4 s: being held up for two seconds overwrites nothing that a worker hasn't read."""
+_UP_SAMPLES = UP_FRAMES * FRAME_MS * max(UP_RATES)  # a slower line never touches the rest
 ITEMS = 16
 CUTS = 8
 UNLIMITED = 2**62
@@ -95,7 +97,7 @@ SLOT_SPEC = {
     "n_concealed_ms": Column("f8"),
     "n_wrong_type": Column("i8"),
     "n_bad": Column("i8"),
-    "up_flags": Column("u1", 0, (UP_SAMPLES // (FRAME_MS * 8),)),
+    "up_flags": Column("u1", 0, (UP_FRAMES,)),
 }
 STATE_SPEC = {**SLOT_SPEC, **jitter.SPEC, **packetizer.SPEC, **timeline.SPEC, **speech.SPEC}
 
@@ -109,7 +111,7 @@ class _Place:
 
 def _layout(calls: int, play_samples: int) -> dict[str, _Place]:
     columns = {name: (c.dtype, (calls, *c.shape)) for name, c in STATE_SPEC.items()}
-    columns["up"] = ("i2", (calls, UP_SAMPLES))
+    columns["up"] = ("i2", (calls, _UP_SAMPLES))
     columns["play"] = ("i2", (calls, 2, play_samples))
     places, offset = {}, _HEADER
     for name, (dtype, shape) in columns.items():
@@ -135,7 +137,10 @@ class SlotMap:
             for name, p in header["columns"].items()
         }
         up, play = self.columns["up"], self.columns["play"]
-        self.up = {r: up.reshape(self.calls, -1, r * FRAME_MS) for r in UP_RATES}
+        self.up = {
+            r: up[:, : UP_FRAMES * r * FRAME_MS].reshape(self.calls, -1, r * FRAME_MS)
+            for r in UP_RATES
+        }
         """By samples a ms: (calls, frames, samples of a frame)."""
         self.play = {r: play.reshape(self.calls, 2, -1, r * FRAME_MS) for r in DOWN_RATES}
         """By samples a ms: (calls, rings, frames, samples of a frame)."""

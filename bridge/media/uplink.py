@@ -383,10 +383,8 @@ class Uplink:
         if running.any():
             out[running] = self.conceal.make(calls[running], None, n, rate)
         begin = calls[~running]
-        span = HISTORY_MS * rate
-        at = (self._c["t_head"][begin, None] - span + np.arange(span)) % (
-            UP_FRAMES * FRAME_MS * rate
-        )
+        span, ring = HISTORY_MS * rate, UP_FRAMES * FRAME_MS * rate
+        at = (self._c["t_head"][begin, None] - span + np.arange(span)) % ring
         if period is not None:
             period = period[~running]
         out[~running] = self.conceal.make(begin, self._up[begin[:, None], at], n, rate, period)

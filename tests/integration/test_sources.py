@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import signal
 import struct
 import time
 
@@ -69,6 +71,31 @@ async def test_a_second_sender_changes_nothing():
         await client.close()
         phone.close()
         stranger.close()
+
+
+async def test_a_media_process_that_was_held_up_for_two_seconds_loses_nothing():
+    """What came meanwhile waits in the socket, and all of it goes up."""
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1")
+        phone = Phone()
+        slot = await client.open("call-1", phone.address, "PCMU", 8000)
+        heard = Listener(slot)
+        said = 0
+        begin = time.monotonic()
+        for begin_stop, last in ((False, 50), (True, 155), (False, 200)):
+            if begin_stop:
+                os.kill(process.pid, signal.SIGSTOP)
+            while said < last:
+                phone.send(client.address, numbered(said % 100).tobytes())
+                said += 1
+                await asyncio.sleep(max(0.0, begin + 0.02 * said - time.monotonic()))
+            os.kill(process.pid, signal.SIGCONT)
+        await until(lambda: len(heard.numbers()) >= said)
+        assert heard.numbers() == [k % 100 for k in range(said)]
+        stats = slot.stats()
+        assert (stats["received"], stats["lost"], stats["overflow"]) == (said, 0, 0)
+        await client.close()
+        phone.close()
 
 
 async def test_one_call_does_not_speak_for_another():

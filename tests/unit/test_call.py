@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bridge.agent import Agent, TransferSettings, TurnSettings
-from bridge.call import ROOM_MS, Call, Outcome
+from bridge.call import Call, Outcome
+from bridge.conversation import ROOM_MS
 from bridge.dialog.turns import BargeIn, SpeechStarted, TurnCommitted
 from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused

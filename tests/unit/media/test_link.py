@@ -115,6 +115,7 @@ class Line:
             now += period
             for begin, length in hold_ups:
                 if begin <= now < begin + length:
+                    self._collect()  # workers are not held up
                     now = begin + length
             self.tick(now)
         return self.came()
@@ -253,10 +254,10 @@ def test_what_holds_on_every_network(calls, seed, period, hold_up):
 CLEAN = Impairment(delay=0.0)
 
 
-def all_ms(flow):
+def all_ms(flow, call=0, calls=1):
     """Every ms that was sent and whose mark is looked at."""
     ms = (flow.first[:, None] + np.arange(flow.ptime)).ravel()
-    return ms[np.abs(marks(0, 1, ms).astype(int)) >= QUIETEST]
+    return ms[np.abs(marks(call, calls, ms).astype(int)) >= QUIETEST]
 
 
 def missing(flow, came):
@@ -398,6 +399,46 @@ def test_a_burst_after_a_stall():
     assert gone.min() >= 2000 - FRAME_MS
     assert gone[gone < 4000].max() <= 4000 - 150, "the newest of the burst goes up"
     assert (gone >= 4000).sum() <= 10 * FRAME_MS, "audio time comes back to the clock"
+
+
+class Without:
+    """A link that loses these packets and does nothing else."""
+
+    def __init__(self, *packets):
+        self.packets = packets
+
+    def carry(self, flow, seed):
+        kept = np.setdiff1d(np.arange(len(flow)), self.packets)
+        return Arrivals(flow.at[kept], kept)
+
+
+@pytest.mark.parametrize("lost", [(50,), (50, 51), (50, 51, 52), (50, 51, 52, 53)])
+def test_ticks_that_come_unevenly_make_no_frame_too_many(lost):
+    """The clock takes over while what came after the gap still waits for it."""
+    calls = 9
+    flows = [talk(2.0, start_ms=2.3 * call) for call in range(calls)]
+    for seed in range(6):
+        line = Line(flows, [Without(*lost)] * calls)
+        random, now = np.random.default_rng(seed), 0.0
+        while now < line.end:
+            now += 5 + random.uniform(0, 10)
+            line.tick(now)
+        for came in line.came():
+            audio = (came.at_ms - came.ms)[came.sure]
+            assert (audio == audio[0]).all(), "audio time is the talker's, before and after"
+
+
+@pytest.mark.parametrize(("calls", "ptime"), [(1, 10), (1, 20), (3, 60), (20, 10)])
+def test_held_up_ourselves_for_two_seconds_loses_nothing(calls, ptime):
+    """All that came meanwhile is still to be read; of many calls more than a tick reads."""
+    flows = [talk(6.0, ptime=ptime, start_ms=3.0 * call) for call in range(calls)]
+    line = Line(flows, [CLEAN] * calls)
+    came = line.run(hold_ups=[(2000.0, 2000.0)])
+    check(line, came, 5.0, 2000.0)
+    for call, x in enumerate(came):
+        assert not len(np.setdiff1d(all_ms(flows[call], call, calls), x.ms))
+        names = ("lost", "overflow", "stale", "inserted", "trimmed")
+        assert {name: x.count[name] for name in names} == dict.fromkeys(names, 0)
 
 
 class EveryOther:

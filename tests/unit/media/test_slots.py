@@ -25,6 +25,14 @@ def test_columns_do_not_overlap(tmp_path):
     assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
 
 
+def test_at_every_rate_two_seconds_can_wait_to_be_read(tmp_path):
+    made = SlotMap.create(tmp_path / "slots", 3, 1000)
+    for rate, ring in made.up.items():
+        ring[1] = rate
+        assert (made.columns["up"][1, : 2400 * rate] == rate).all(), "views of the map itself"
+        assert ring.shape == (3, 120, 20 * rate)
+
+
 def test_every_row_begins_at_its_defaults(tmp_path):
     made = SlotMap.create(tmp_path / "slots", 3, 1000)
     for name, column in STATE_SPEC.items():

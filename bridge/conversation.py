@@ -1,0 +1,339 @@
+"""A call's conversation: caller audio, turns, the engine, and agent audio, wired together.
+
+Wires three parts by their ports:
+
+    slot     the media process' side: caller audio up, agent audio down, what was heard
+    dialog   who speaks (pure): `Turns` makes turns of speech decisions, `Playout` knows the items
+    engine   the mind
+
+Theory of operation. The media process delivers the caller's audio every 20 ms, silence included:
+that is the only clock of the conversation. A delivery goes to the engine, then `Playout` learns
+what has gone out since, then the frames go through `Turns`, whose actions are carried out at once
+and told to the engine. What the engine emits is carried out at once as well. None of that waits;
+what takes time (tools) runs in the call's task group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import bridge.engines.base as engines
+from bridge.agent import Agent
+from bridge.dialog.playout import Heard, Playout
+from bridge.dialog.turns import Action, BargeIn, TurnCommitted, Turns, TurnWithdrawn
+from bridge.engines.base import Engine
+from bridge.media.base import FRAME_MS, Slot, Up
+from bridge.recall import Memory, restore
+from bridge.sessions.base import Store
+from bridge.sessions.progress import Item, Progress
+from bridge.tools import Outcome, Tools
+from bridge.transcript import Transcript
+
+log = logging.getLogger(__name__)
+
+ROOM_MS = 5_000
+"""An engine that asks for room gets it while less agent audio than this waits to be played."""
+MOST_WAITING_MS = 600_000
+"""An engine that never asks is given up beyond this."""
+
+
+class Conversation:
+    """One call's. It goes on from `start` or `take_up` until the call is `over`."""
+
+    def __init__(
+        self,
+        call_id: str,
+        agent: Agent,
+        engine: Engine,
+        slot: Slot,
+        tools: Tools,
+        transcript: Transcript,
+        store: Store,
+        over: Callable[[], bool],
+        end: Callable[[Outcome], None],
+    ) -> None:
+        """Wire the parts; nothing flows yet.
+
+        Args:
+            call_id: names the call.
+            agent: whose settings hold.
+            engine: the mind; the call starts and closes it.
+            slot: the audio; the call closes it.
+            tools: runs tool calls.
+            transcript: where lines are written.
+            store: where progress is noted.
+            over: whether the call has an outcome already.
+            end: ends the call.
+        """
+        self._id, self._engine, self._slot = call_id, engine, slot
+        self._tools, self._transcript, self._store = tools, transcript, store
+        self._over, self._end = over, end
+        self._turns = Turns(agent.turns, engine.turns)
+        self._playout = Playout(slot.rate)
+        self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
+        self._now_ms = 0
+        self._clearing = self._held = self._replying = False
+        self._given: list[tuple[int, str]] = []
+        self._state: Mapping[str, Any] = {}
+        self._noted = Progress()
+        self._room = asyncio.Event()
+        self._room.set()
+        tools.on_change = self.note
+
+    # Beginning and end ----------------------------------------------------------------------------
+
+    def context(
+        self,
+        agent: Agent,
+        caller_number: str,
+        tasks: asyncio.TaskGroup,
+        history: Sequence[engines.Entry] = (),
+        resume: engines.Resume | None = None,
+    ) -> engines.Context:
+        """What the engine is started with."""
+        return engines.Context(
+            call_id=self._id,
+            agent=agent,
+            caller_number=caller_number,
+            rate=self._slot.rate,
+            emit=self._emit,
+            new_item=self._playout.new_item,
+            room=self._wait_for_room,
+            tasks=tasks,
+            turns_by=self._turns.belong_to,
+            history=history,
+            resume=resume,
+        )
+
+    def begin(self, greeting: bool) -> None:
+        """A new conversation; the agent may greet."""
+        self._replying = greeting
+        self.note()
+
+    def take_up(self, memory: Memory) -> engines.Resume:
+        """One that another process began: items, turn, tools."""
+        progress = memory.progress
+        resume = restore(memory, self._slot, self._playout)
+        self._turns.turn = progress.turn
+        self._replying, self._state = progress.replying, progress.extra
+        self._given = [(0, text) for text in resume.given] if progress.replying else []
+        self._transcript.caller(progress.caller)
+        if not progress.replying:  # else the engine asks for them again
+            # Each takes the caller away from us; since he is here, none has had its effect.
+            self._tools.add(engines.ToolCall(t.id, t.name, t.arguments) for t in progress.tools)
+        if self._playout.playing or self._replying:
+            self._turns.agent_started()
+        if not self._replying:
+            self._turns.reply_done(0)
+        self._transcript.say("event", "taken over")
+        log.info("taken up with %d ms still to be heard", self._playout.waiting_ms)
+        return resume
+
+    def listen(self) -> None:
+        """The engine is ready: audio flows."""
+        self._slot.on_frames = self._delivery
+
+    def note(self) -> None:
+        """Write down how far the conversation has got, if that has changed."""
+        if self._over():
+            return
+        progress = Progress(
+            items=tuple(Item(*item) for item in self._playout.open_items()),
+            last_item=self._playout.last_item,
+            tools=self._tools.open(),
+            replying=self._replying,
+            given=tuple(self._given),
+            caller=self._transcript.caller_text,
+            turn=self._turns.turn,
+            extra=self._state,
+        )
+        if progress != self._noted:
+            self._noted = progress
+            self._store.put(self._id, progress=progress.to_text())
+
+    def finish(self) -> None:
+        """The call is over: tell what was heard of the sentence that its end cut off."""
+        self._transcript.settle()
+        self._playout.drop()
+        self._heard(self._playout.dropped(self._slot.heard_items()))
+        self._store.put(self._id, audio=json.dumps(self._slot.stats()))
+
+    # What the caller does -------------------------------------------------------------------------
+
+    def digit(self, digit: str) -> None:
+        """He pressed a key."""
+        self._transcript.say("dtmf", digit)
+        for action in self._turns.digit(self._now_ms):
+            self._act(action)
+        self._engine.notify(engines.Digit(digit))
+
+    def hold(self, on: bool) -> None:
+        """His phone holds the call, or takes it back."""
+        self._transcript.say("event", "hold" if on else "resume")
+        self._held = on
+        (self._slot.pause if on else self._slot.resume)()
+        for action in self._turns.hold(on):
+            self._act(action)
+
+    def _delivery(self, up: Up) -> None:
+        if self._over():
+            return
+        try:
+            self._deliver(up)
+        except Exception as error:  # the call's boundary, where media's reader calls us
+            log.exception("a fault of ours ended the call")
+            self._end(Outcome("failed", str(error) or type(error).__name__))
+
+    def _deliver(self, up: Up) -> None:
+        self._now_ms = up.at_ms
+        if not self._held:  # what a phone on hold sends is not for the engine
+            self._engine.hear(up.at_ms, up.pcm.reshape(-1))
+        self._account()
+        for speech in up.speech:
+            for action in self._turns.frame(self._now_ms, bool(speech)):
+                self._act(action)
+            self._now_ms += FRAME_MS
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, BargeIn):
+            self._transcript.say("event", "barge-in")
+        if isinstance(action, BargeIn | TurnWithdrawn):
+            self._drop()
+            self._reply(False)
+        if isinstance(action, TurnCommitted):
+            self._reply(True)
+        self._engine.notify(action)
+
+    # What the engine does -------------------------------------------------------------------------
+
+    def _emit(self, event: engines.EngineEvent) -> None:
+        if self._over():
+            return
+        match event:
+            case engines.Audio(item, pcm):
+                self._queue(event, item, len(pcm))
+            case engines.Text(item, text):
+                if self._playout.text(item, text):
+                    self._begun(item, text)
+            case engines.ItemDone(item):
+                self._backlog.append(event)
+                self._feed()
+            case engines.ReplyDone():
+                self._transcript.settle()
+                self._turns.reply_done(self._now_ms)
+                self._reply(False)
+            case engines.CallerText(text, final):
+                if final:
+                    self._transcript.caller(text)
+                    self.note()
+            case engines.Interrupt():
+                self._transcript.say("event", "barge-in")
+                self._turns.interrupted()
+                self._drop()
+            case engines.ToolCall():
+                self._tools.add([event])
+                self._next_tool()
+                self.note()
+            case engines.Failed() | engines.State() | engines.Note():
+                self._aside(event)
+
+    def _aside(self, event: engines.Failed | engines.State | engines.Note) -> None:
+        """What the engine says of itself."""
+        match event:
+            case engines.Failed(reason):
+                self._end(Outcome("failed", reason))
+            case engines.State(values):
+                self._state = values
+                self.note()
+            case engines.Note(text):
+                self._transcript.say("event", text)
+
+    def _reply(self, on: bool) -> None:
+        """A reply of the engine's begins or is over."""
+        self._replying = on
+        self._given.clear()
+        self.note()
+
+    def _begun(self, item: int, text: str) -> None:
+        """More of what an item says: whoever takes the call up must not say it again."""
+        self._replying = True
+        if self._given and self._given[-1][0] == item:
+            self._given[-1] = (item, self._given[-1][1] + text)
+        else:
+            self._given.append((item, text))
+        self.note()
+
+    def _next_tool(self) -> None:
+        if not self._playout.playing:
+            self._tools.next()
+
+    # The agent's audio ----------------------------------------------------------------------------
+
+    def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
+        began = not self._playout.playing
+        if not self._playout.queued(item, samples):
+            return
+        if self._playout.waiting_ms > MOST_WAITING_MS:
+            self._end(Outcome("failed", "the engine sends audio without end"))
+            return
+        self._transcript.settle()
+        self._backlog.append(audio)
+        if began:
+            self._turns.agent_started()
+        self._feed()
+
+    def _feed(self) -> None:
+        """As much of the backlog into the slot as it takes."""
+        while self._backlog and not self._clearing:
+            match self._backlog[0]:
+                case engines.ItemDone(item):
+                    self._slot.done(item)
+                    self._heard(self._playout.done(item))
+                case engines.Audio(item, pcm):
+                    taken = self._slot.play(item, pcm)
+                    if taken < len(pcm):
+                        self._backlog[0] = engines.Audio(item, pcm[taken:])
+                        break
+            self._backlog.popleft()
+        if self._playout.waiting_ms >= ROOM_MS:
+            self._room.clear()
+        else:
+            self._room.set()
+
+    async def _wait_for_room(self) -> None:
+        await self._room.wait()
+
+    def _account(self) -> None:
+        """What went out since the last delivery."""
+        if self._clearing:
+            if not self._slot.cleared:
+                return
+            self._clearing = False
+            self._heard(self._playout.dropped(self._slot.heard_items()))
+        was_playing = self._playout.playing
+        for item, samples in self._slot.heard_items().items():
+            self._heard(self._playout.heard(item, samples))
+        self._feed()
+        if was_playing and not self._playout.playing:
+            self._turns.agent_finished(self._now_ms)
+            self._next_tool()
+
+    def _drop(self) -> None:
+        """What isn't played yet never will be."""
+        self._playout.drop()
+        self._backlog.clear()
+        self._slot.clear()
+        self._clearing = True
+        self._tools.cancel()
+
+    def _heard(self, items: list[Heard]) -> None:
+        for heard in items:
+            self._transcript.agent(heard)
+            self._engine.notify(heard)
+        if items:  # in the same batch as the line, so that nobody takes them for unheard
+            self.note()
