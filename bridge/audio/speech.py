@@ -22,16 +22,17 @@ RISE_DB = 0.06
 FALL = 0.3
 
 SPEC = {"s_floor_db": Column("f4", START_DB), "s_speech": Column("?")}
-_FULL_SCALE = 32768.0**2
+_FULL_SCALE_DB = np.float32(20 * np.log10(32768))
+_LEAST = np.float32(0.27)
 
 
 def level_db(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
     """Level of each frame (calls, samples) in dB of full scale, its DC taken off; at least -96."""
     x = pcm.astype(np.float32)
-    n = np.float32(pcm.shape[1])
-    mean = np.einsum("ij->i", x) / n
-    power = np.einsum("ij,ij->i", x, x) / n - mean * mean
-    level: NDArray[np.float32] = 10 * np.log10(np.maximum(power / np.float32(_FULL_SCALE), 2.5e-10))
+    n = pcm.shape[1]
+    mean = x @ np.full(n, 1 / n, np.float32)
+    power = np.vecdot(x, x) / np.float32(n) - mean * mean
+    level: NDArray[np.float32] = 10 * np.log10(np.maximum(power, _LEAST)) - _FULL_SCALE_DB
     return level
 
 
@@ -45,10 +46,9 @@ class SpeechBank:
     def judge(self, calls: NDArray[np.intp], pcm: NDArray[np.int16]) -> NDArray[np.bool_]:
         """Whether each call's frame holds speech; calls (k,), each at most once, pcm (k, n)."""
         level, floor = level_db(pcm), self.floor_db[calls]
-        speech: NDArray[np.bool_] = level > np.maximum(floor + ABOVE_DB, LEAST_DB)
+        above = level - floor
+        speech: NDArray[np.bool_] = (above > ABOVE_DB) & (level > LEAST_DB)
         self.speech[calls] = speech
-        down = np.minimum(level - floor, 0) * FALL
-        self.floor_db[calls] = np.maximum(
-            np.where(down < 0, floor + down, floor + RISE_DB), LOWEST_DB
-        )
+        step = np.minimum(above * np.float32(FALL), np.float32(RISE_DB))
+        self.floor_db[calls] = np.maximum(floor + step, LOWEST_DB)
         return speech

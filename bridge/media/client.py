@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -380,12 +381,10 @@ class MediaClient:
         self._cursor[rows] = cursor + count
         if rate != line * 1000:
             pcm = self._upward[line, rate].process(rows, pcm)
-        speech, concealed = (flags & SPEECH != 0).tolist(), (flags & CONCEALED != 0).tolist()
-        ups: Iterable[tuple[int, Up]] = zip(
-            rows.tolist(),
-            map(Up, (cursor * FRAME_MS).tolist(), pcm, speech, concealed),
-            strict=True,
-        )
+        raw = flags.tobytes()
+        told = [_told(raw[i : i + count]) for i in range(0, len(raw), count)]
+        made = map(Up, (cursor * FRAME_MS).tolist(), pcm, *zip(*told, strict=True))
+        ups: Iterable[tuple[int, Up]] = zip(rows.tolist(), made, strict=True)
         if (dropped := flags & DROPPED != 0).any():
             ups = _without(ups, dropped)
         listeners = self._listeners
@@ -478,6 +477,12 @@ class MediaClient:
                 answer.set_exception(error or MediaUnreachable("the connection was closed"))
         if not self.lost.done():
             self.lost.set_result(None)
+
+
+@lru_cache(maxsize=4096)
+def _told(flags: bytes) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    """Of so many frames: which hold speech, which are concealed."""
+    return tuple(f & SPEECH != 0 for f in flags), tuple(f & CONCEALED != 0 for f in flags)
 
 
 def _without(ups: Iterable[tuple[int, Up]], dropped: NDArray[np.bool_]) -> Iterator[tuple[int, Up]]:

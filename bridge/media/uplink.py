@@ -129,58 +129,84 @@ class Uplink:
         call = self._rows[np.searchsorted(self._keys, source)]
         found = fields(buffer, length, source)
         plain = self._ordinary.match(call, found)
-        if plain.all():
-            self._go_on(now, call, found, buffer)
-            return 1
         rows = np.flatnonzero(plain)
         if len(rows):
-            self._go_on(now, call[rows], found[rows], buffer[rows])
-        odd = np.flatnonzero(~plain)
-        return self._examine(now, buffer[odd], length[odd], source[odd]) + 1
+            self._go_on(now, rows, call[rows], found[rows])
+        if len(rows) == len(length):
+            return 1
+        if len(rows):
+            odd = np.flatnonzero(~plain)
+            buffer, length, source = buffer[odd], length[odd], source[odd]
+        return self._examine(now, buffer, length, source) + 1
 
     def _go_on(
         self,
         now: float,
+        rows: NDArray[np.intp],
         call: NDArray[np.intp],
         found: NDArray[np.int64],
-        buffer: NDArray[np.uint8],
     ) -> None:
-        """Ordinary packets, one a call: `found` as `fields` gave it, `buffer` their bytes."""
+        """Ordinary packets, one a call, in `rows` of the buffer; `found` as `fields` gave it."""
         kind = self._c["codec"][call]
-        numbers = [int(kind[0])] if (kind == kind[0]).all() else np.unique(kind).tolist()
-        for number in numbers:
-            some = slice(None) if len(numbers) == 1 else np.flatnonzero(kind == number)
-            self._go_on_group(now, number, call[some], found[some], buffer[some])
+        if (kind == kind[0]).all():
+            self._go_on_group(now, int(kind[0]), rows, call, found)
+            return
+        for number in np.unique(kind).tolist():
+            some = np.flatnonzero(kind == number)
+            self._go_on_group(now, number, rows[some], call[some], found[some])
 
     def _go_on_group(
         self,
         now: float,
         number: int,
+        rows: NDArray[np.intp],
         call: NDArray[np.intp],
         found: NDArray[np.int64],
-        buffer: NDArray[np.uint8],
     ) -> None:
+        size = found[:, 3] - HEADER_BYTES  # alike for all, because their frames are
+        payload = self._link.buffer[rows, HEADER_BYTES : HEADER_BYTES + int(size[0])]
+        pcm = self._coders[number].decode(call, payload, size)
+        self.jitter.go_on(call, found[:, 0] & 0xFFFF)
+        self._ordinary.go_on(call, found, FRAME_MS * BY_NUMBER[number].clock_rate // 1000)
+        self._hand_up(now, number, call, pcm, found[:, 1])
+
+    def _hand_up(
+        self,
+        now: float,
+        number: int,
+        call: NDArray[np.intp],
+        pcm: NDArray[np.int16],
+        timestamp: NDArray[np.int64],
+    ) -> None:
+        """A whole frame a call, to which nothing has happened."""
         codec = BY_NUMBER[number]
         rate, clock = codec.sample_rate // 1000, codec.clock_rate // 1000
-        frame, end = FRAME_MS * rate, int(found[0, 3])  # expected, so alike for all
-        pcm = self._coders[number].decode(
-            call, buffer[:, HEADER_BYTES:end], found[:, 3] - HEADER_BYTES
-        )
         head = self._c["t_head"][call]
-        self._write_frames(call, head // frame, pcm, rate, 0)
-        self.jitter.go_on(call, found[:, 0] & 0xFFFF)
-        self._ordinary.go_on(call, found, FRAME_MS * clock)
-        timestamp = found[:, 1]
-        unsteady = self.timeline.go_on(now, call, timestamp, head + frame, FRAME_MS, rate, clock)
+        self._write_frames(call, head // (FRAME_MS * rate), pcm, rate, 0)
+        head += FRAME_MS * rate
+        unsteady = self.timeline.go_on(now, call, timestamp, head, FRAME_MS, rate, clock)
         self._ordinary.forget(unsteady)
         self.fresh[call] = True
+
+    def _undisturbed(self, p: Packets, frame: int) -> bool:
+        """Packets of a frame each: whether they all simply go up, as what waited behind others."""
+        following = (p.timestamp == self.timeline.next[p.call]).all()
+        return bool(
+            following
+            and self.timeline.steady(p.call).all()
+            and not (self._c["t_head"][p.call] % frame).any()
+            and not self.conceal.run[p.call].any()
+        )
 
     def _expect(self, number: int, p: Packets) -> None:
         """Packets of a frame each went up the general way: what is next may be ordinary again."""
         codec = BY_NUMBER[number]
         frame = FRAME_MS * codec.sample_rate // 1000
+        alone = self.jitter.waiting[p.call] == 0
+        if not alone.any():
+            return
         aligned = self._c["t_head"][p.call] % frame == 0
-        steady = aligned & (self.jitter.waiting[p.call] == 0) & self.timeline.steady(p.call)
+        steady = alone & aligned & self.timeline.steady(p.call)
         if steady.any():
             p = p.take(steady)
             seq, timestamp = self.jitter.next[p.call], self.timeline.next[p.call]
@@ -287,6 +313,12 @@ class Uplink:
             coder = self._coders[number] = BY_NUMBER[number].make()
         for call in p.call[restart].tolist():
             coder.reset(call)
+        framed = samples == FRAME_MS * rate and bool(self._bytes_per_ms[number])
+        if framed and not (restart.any() or lost.any()) and self._undisturbed(p, samples):
+            pcm = coder.decode(p.call, _payload(p, int(p.size[0])), p.size)
+            self._hand_up(now, number, p.call, pcm, p.timestamp)
+            self._expect(number, p)
+            return
         place = self.timeline.place(
             now,
             p.call,
@@ -312,7 +344,7 @@ class Uplink:
         if broken.any():
             pcm[broken] = self.conceal.blend(p.call[broken], pcm[broken], rate)
         self._write(p.call, pcm, rate, 0)
-        if samples == FRAME_MS * rate and self._bytes_per_ms[number]:
+        if framed:
             self._expect(number, p)
 
     def _fill(
