@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from bridge.audio.codecs import BY_NUMBER, Coder
 from bridge.audio.conceal import HISTORY_MS, RUN_MS, ComfortNoise, ConcealBank
 from bridge.audio.speech import SpeechBank
+from bridge.media.reflex import ReflexBank
 from bridge.media.slots import (
     CONCEALED,
     DROP,
     DROPPED,
+    ECHO,
     FRAME_MS,
     NOTHING_SENT,
     REPLAY,
@@ -43,7 +45,7 @@ _MOST_UNREAD_MS = 500.0
 """While more is to be read, the clock supplies nothing: what it stands in for may lie there. Only
 so long, because a flood never ends."""
 _EXPIRE_MS, _EXPIRE_EARLY_MS = 17.5, 12.5
-"""Gaps are given up every fourth tick, together, because what follows costs the same for one call
+"""Gaps are given up every other tick, together, because what follows costs the same for one call
 as for ten (measured: half of the receiving at 1 % loss); those too whose deadline is near."""
 _TABLE = max(BY_NUMBER) + 1
 
@@ -51,8 +53,8 @@ _TABLE = max(BY_NUMBER) + 1
 class Uplink:
     """The receiving half of the plane."""
 
-    def __init__(self, slots: SlotMap, link: Link | Portable) -> None:
-        """Receive from `link` into `slots`."""
+    def __init__(self, slots: SlotMap, link: Link | Portable, reflex: ReflexBank) -> None:
+        """Receive from `link` into `slots`; what is heard goes to `reflex`."""
         self._c = slots.columns
         self._link = link
         self._up: NDArray[np.int16] = slots.columns["up"]
@@ -61,7 +63,7 @@ class Uplink:
         self.timeline = Timeline(slots.columns)
         self._ordinary = Ordinary(slots.calls)
         self.conceal = ConcealBank(slots.calls, max(UP_RATES))
-        self._speech = SpeechBank(slots.columns)
+        self._speech, self._reflex = SpeechBank(slots.columns), reflex
         self._noise = ComfortNoise()
         self._missing = np.zeros(slots.calls, np.int64)  # samples made up in a row
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -446,8 +448,8 @@ class Uplink:
             for step in range(int((whole - first).max())):
                 done = first + step < whole
                 at = (first[done] + step) % ring
-                speech = self._speech.judge(calls[done], frames[calls[done], at])
-                up_flags[calls[done], at] |= speech.view(np.uint8) * SPEECH
+                some = calls[done]
+                up_flags[some, at] |= self._judge(some, frames[some, at], flags)
         self.timeline.advance(calls, n)
         self.fresh[calls] = True
 
@@ -463,8 +465,16 @@ class Uplink:
         frames = self._frames[rate]
         at = number % frames.shape[1]
         frames[calls, at] = pcm
-        speech = self._speech.judge(calls, pcm)
-        self._c["up_flags"][calls, at] = speech.view(np.uint8) * SPEECH | flags
+        self._c["up_flags"][calls, at] = self._judge(calls, pcm, flags) | flags
+
+    def _judge(
+        self, calls: NDArray[np.intp], pcm: NDArray[np.int16], made_up: int
+    ) -> NDArray[np.uint8]:
+        """Flags of whole frames (k, samples)."""
+        speech = self._speech.judge(calls, pcm, real=not made_up)
+        echo = self._reflex.heard(calls, self._speech.level_db[calls], speech)
+        flags: NDArray[np.uint8] = speech.view(np.uint8) * SPEECH | echo.view(np.uint8) * ECHO
+        return flags
 
 
 def _payload(p: Packets, width: int) -> NDArray[np.uint8]:
