@@ -3,8 +3,9 @@
 Time is an argument. `tick(now)` does what is due: what has come goes up, calls that nothing came
 from get a frame from the clock, and those whose phase it is send a packet. The 20 ms of sending are
 split into two phases, so that a thousand packets don't leave in one burst and receiving is looked
-after every 10 ms: what a tick costs before its first packet is most of what few calls cost. A tick that comes late sends what it missed, up to three packets a call; beyond
-that time is passed over, so that nobody's jitter buffer overflows.
+after every 10 ms: what a tick costs before its first packet is most of what few calls cost. A tick
+that comes late sends what it missed, up to three packets a call; beyond that time is passed over,
+so that nobody's jitter buffer overflows.
 """
 
 from __future__ import annotations
