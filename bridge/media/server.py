@@ -41,6 +41,7 @@ EVENT_DRIVEN_CALLS = 32
 """Up to so many calls, each packet wakes the plane."""
 _IDLE_S = 0.5
 _HOUSEKEEPING_MS = 250.0
+_LOCK = "media.lock"
 
 
 @dataclass(eq=False)
@@ -134,7 +135,10 @@ class Server:
             self._nudge.send(b"x")
 
     def close(self) -> None:
-        """Let go of sockets."""
+        """Let go of sockets; of the slots too, if nobody can want them any more."""
+        left = all(_ended(worker.sock) for worker in self._workers.values())
+        if self._stopping and left and not self._plane.open_calls:
+            (self._path.parent / control.SLOTS).unlink(missing_ok=True)
         for worker in list(self._workers.values()):
             self._leave(worker)
         self._stop_listening()
@@ -348,32 +352,38 @@ def serve(
         MediaError: it can't start; the message names the cure.
     """
     lock = _lock(Path(settings.runtime_dir), wait=standby)
-    keep_freed_memory()
-    server = Server(settings)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop())
-    if ready is not None:
-        ready(server)
     try:
+        keep_freed_memory()
+        server = Server(settings)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: server.stop())
+        if ready is not None:
+            ready(server)
         server.run()
     finally:
+        (Path(settings.runtime_dir) / _LOCK).unlink(missing_ok=True)
         os.close(lock)
 
 
 def _lock(folder: Path, *, wait: bool) -> int:
     """Be the one media process of this directory; the kernel lets go of it when we die."""
     _make(folder)
-    lock = os.open(folder / "media.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if not wait:
-            os.close(lock)
-            raise MediaError(_another(control.socket_path(folder))) from None
-        log.info("standing by: another media process serves %s", folder)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        log.warning("the media process of %s has died: taking its place", folder)
-    return lock
+    path = folder / _LOCK
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                os.close(lock)
+                raise MediaError(_another(control.socket_path(folder))) from None
+            log.info("standing by: another media process serves %s", folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            log.warning("the media process of %s has ended: taking its place", folder)
+        # Whoever stops in order takes the file away: then what we hold is nobody's lock any more.
+        if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
+            return lock
+        os.close(lock)
 
 
 def _make(folder: Path) -> None:
@@ -407,6 +417,15 @@ def _listen(path: Path) -> socket.socket:
             f"can't listen on {path}: {error.strerror or error}; set another [media] runtime_dir"
         ) from error
     return listener
+
+
+def _ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _another(path: Path) -> str:
