@@ -6,6 +6,7 @@ Sets the parts of a call up, wires them by their ports, and owns every task of i
     slot          the media process' side: audio both ways
     conversation  what flows between the slot, the dialog layer and the engine
     tools         what the engine wants done in the world
+    quality       how good the audio is, on both legs
 
 A call ends exactly once, by whatever sets its `Outcome` first. Unless the caller has gone or was
 handed over, the dialplan then goes on after Stasis() with ARI_BRIDGE_RESULT set: when we fail, a
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
 from bridge.agent import Agent
@@ -27,6 +28,7 @@ from bridge.engines.base import Context, Engine
 from bridge.errors import BridgeError, ConfigError, PbxGone
 from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Leg, MediaLost
+from bridge.quality import LineQuality
 from bridge.recall import Memory
 from bridge.sessions.base import Store
 from bridge.tools import Outcome as Outcome
@@ -70,6 +72,7 @@ class Call:
         self._tasks: asyncio.TaskGroup
         self._tools: Tools | None = None
         self._conversation: Conversation | None = None
+        self._quality: LineQuality | None = None
         if memory is None:
             store.begin(self.id)
             store.put(
@@ -175,6 +178,8 @@ class Call:
         self._tools = Tools(
             self._leg, agent.transfer, transcript, self._tasks, self.end, engine.notify
         )
+        self._quality = LineQuality(self.id, self._leg, slot, self._store)
+        self._tasks.create_task(self._quality.watch(), name="quality")
         self._conversation = Conversation(
             *(self.id, agent, engine, slot, self._tools, transcript, self._store),
             over=self._over.done,
@@ -186,6 +191,10 @@ class Call:
         """Write down how far the conversation has got, if that has changed."""
         if self._conversation is not None:
             self._conversation.note()
+
+    def audio(self) -> Mapping[str, float | Mapping[str, float]]:
+        """How good the call's audio is now: see `LineQuality.now`; empty before it has a slot."""
+        return self._quality.now() if self._quality is not None else {}
 
     def let_go(self) -> None:
         """Another worker owns the call: end here without touching it."""
@@ -212,6 +221,8 @@ class Call:
     def _finish(self, outcome: Outcome) -> None:
         if self._conversation is not None:
             self._conversation.finish()
+        if self._quality is not None:
+            self._quality.note()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
         self._store.put(
             self.id,

@@ -16,7 +16,6 @@ what takes time (tools) runs in the call's task group.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -157,7 +156,6 @@ class Conversation:
         self._transcript.settle()
         self._playout.drop()
         self._heard(self._playout.dropped(self._slot.heard_items()))
-        self._store.put(self._id, audio=json.dumps(self._slot.stats()))
 
     # What the caller does -------------------------------------------------------------------------
 

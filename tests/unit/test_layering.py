@@ -21,6 +21,7 @@ LAYERS = [
     "engines",
     "recall",
     "transcript",
+    "quality",
     "tools",
     "conversation",
     "call",
@@ -46,7 +47,7 @@ NEVER_IN_PURE = {
 # Adapters never import another adapter; they meet in call.py (by their ports) and worker.py.
 ADAPTERS = {"media", "pbx", "sessions", "engines"}
 # What wires them knows ports only.
-WIRING = {"recall", "transcript", "tools", "conversation", "call", "reconcile"}
+WIRING = {"recall", "transcript", "quality", "tools", "conversation", "call", "reconcile"}
 PORTS = {
     "bridge.pbx.base",
     "bridge.engines.base",
