@@ -7,6 +7,7 @@ engine.
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, Literal
 
 from bridge.errors import ConfigError
 from bridge.settings import build
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,13 @@ class Agent:
     language: str = "en"
     greeting: str = ""
     max_call_s: int = 1800
+    fallback: str = ""
+    """The agent (by its file's name) that goes on with the conversation if this one's engine can't
+    be had; without one, the caller goes on in the dialplan."""
+    engine_silent_s: float = 4.0
+    """An engine that has to answer and gives nothing for so long is taken for lost."""
+    engine_give_up_s: float = 10.0
+    """How long a lost engine is tried again, before `fallback` or the dialplan."""
     late_packets: Literal["resynthesize", "replay", "silence", "drop"] = "resynthesize"
     """What the engine hears in the place of lost packets: made-up speech, the last frame again
     (faded), silence, or nothing at all (its clock goes on all the same)."""
@@ -74,6 +84,11 @@ class Agent:
     """The table of the engine's own name, for the engine to check."""
     file: str = field(default="", compare=False)
     """How to name the agent's file in an error."""
+
+    def __post_init__(self) -> None:
+        for name in ("engine_silent_s", "engine_give_up_s"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"'{name}' is {getattr(self, name):g}; the least is 1")
 
 
 def load(folder: Path, name: str) -> Agent:
@@ -88,6 +103,24 @@ def load(folder: Path, name: str) -> Agent:
         raise ConfigError(f"no agent '{name}' in {folder}; there are: {have}")
     path = folder / f"{name}.toml"
     return parse(_read(path), name, str(path))
+
+
+def chain(folder: Path, name: str) -> list[Agent]:
+    """That agent, and those that stand in for its engine and for each other's, in turn.
+
+    One that can't be read ends the chain, with a line in the log.
+
+    Raises:
+        ConfigError: as `load`, of the first.
+    """
+    agents = [load(folder, name)]
+    while (name := agents[-1].fallback) and name not in [agent.name for agent in agents]:
+        try:
+            agents.append(load(folder, name))
+        except ConfigError as error:
+            log.error("%s: 'fallback': %s", agents[-1].file, error)
+            break
+    return agents
 
 
 def parse(table: dict[str, Any], name: str, where: str) -> Agent:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import bridge.engines.base as engines
 from bridge.agent import Agent
@@ -77,6 +78,7 @@ class Conversation:
         self._now_ms = 0
         self._clearing = self._held = self._replying = False
         self._given: list[tuple[int, str]] = []
+        self._state: Mapping[str, Any] = {}
         self._noted = Progress()
         self._room = asyncio.Event()
         self._room.set()
@@ -102,6 +104,7 @@ class Conversation:
             new_item=self._playout.new_item,
             room=self._wait_for_room,
             tasks=tasks,
+            turns_by=self._turns.belong_to,
             history=history,
             resume=resume,
         )
@@ -116,7 +119,7 @@ class Conversation:
         progress = memory.progress
         resume = restore(memory, self._slot, self._playout)
         self._turns.turn = progress.turn
-        self._replying = progress.replying
+        self._replying, self._state = progress.replying, progress.extra
         self._given = [(0, text) for text in resume.given] if progress.replying else []
         self._transcript.caller(progress.caller)
         if not progress.replying:  # else the engine asks for them again
@@ -146,6 +149,7 @@ class Conversation:
             given=tuple(self._given),
             caller=self._transcript.caller_text,
             turn=self._turns.turn,
+            extra=self._state,
         )
         if progress != self._noted:
             self._noted = progress
@@ -233,8 +237,19 @@ class Conversation:
                 self._tools.add([event])
                 self._next_tool()
                 self.note()
+            case engines.Failed() | engines.State() | engines.Note():
+                self._aside(event)
+
+    def _aside(self, event: engines.Failed | engines.State | engines.Note) -> None:
+        """What the engine says of itself."""
+        match event:
             case engines.Failed(reason):
                 self._end(Outcome("failed", reason))
+            case engines.State(values):
+                self._state = values
+                self.note()
+            case engines.Note(text):
+                self._transcript.say("event", text)
 
     def _reply(self, on: bool) -> None:
         """A reply of the engine's begins or is over."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridge.dialog.playout import MS_PER_SYLLABLE, Playout, cut_text, syllables
+from bridge.dialog.playout import Playout, split_text
 from bridge.engines.base import Entry, Resume
 from bridge.media.base import Slot
 from bridge.sessions.model import Line, Record
@@ -67,18 +67,14 @@ def restore(memory: Memory, slot: Slot, playout: Playout) -> Resume:
             continue  # it was over, and is in the transcript
         text = texts.get(left.item, "")
         if not left.done:
-            text, rest = _split(text, left.samples * 1000 / slot.rate)
+            text, rest = split_text(text, left.samples * 1000 / slot.rate)
         heard = known.heard if known is not None else 0
         playout.restore(left.item, text, left.samples, min(heard, left.samples), done=True)
     there = {left.item for left in slot.left}
     given = tuple(text for item, text in progress.given if item in there or item not in noted)
     playout.skip(progress.last_item)
-    digits = "" if progress.replying else memory.digits()
-    return Resume(given=given, replying=progress.replying, rest=rest, digits=digits)
-
-
-def _split(text: str, queued_ms: float) -> tuple[str, str]:
-    """What of an item's text its audio holds, and what is missing."""
-    whole_ms = max(queued_ms, syllables(text) * MS_PER_SYLLABLE)
-    said = cut_text(text, queued_ms / whole_ms if whole_ms else 0.0)
-    return said, text[len(said) :].strip()
+    # A key cuts the agent short, so what plays answers all keys before it.
+    digits = "" if progress.replying or playout.playing else memory.digits()
+    return Resume(
+        given=given, replying=progress.replying, rest=rest, digits=digits, state=progress.extra
+    )

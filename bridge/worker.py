@@ -23,6 +23,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from bridge import agent, logs
 from bridge.audio.codecs import missing_libraries
 from bridge.call import Call, Outcome
 from bridge.config import Config
+from bridge.engines import supervisor
 from bridge.engines.base import Engine
 from bridge.engines.registry import Engines
 from bridge.errors import (
@@ -152,7 +154,7 @@ class Worker:
         folder = Path(self.config.agents.folder)
         for path in sorted(folder.glob("*.toml")):
             try:
-                await self._engines.prepare(agent.load(folder, path.stem))
+                await self._engines.prepare(agent.chain(folder, path.stem)[0])
             except BridgeError as error:
                 log.error("%s", error)
 
@@ -315,8 +317,9 @@ class Worker:
 
     async def _mind(self, name: str) -> tuple[agent.Agent, Engine]:
         """The agent of that name and an engine for it. Raises `ConfigError`, `EngineError`."""
-        character = agent.load(Path(self.config.agents.folder), name)
-        return character, await self._engines.create(character)
+        agents = agent.chain(Path(self.config.agents.folder), name)
+        minds = [supervisor.Mind(a, partial(self._engines.create, a)) for a in agents]
+        return await supervisor.begin(minds)
 
     # Stopping -------------------------------------------------------------------------------------
 

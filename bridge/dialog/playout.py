@@ -249,6 +249,13 @@ def cut_text(text: str, share: float) -> str:
     return text[:end]
 
 
+def split_text(text: str, queued_ms: float) -> tuple[str, str]:
+    """What of a text so much audio from its beginning holds, and what is missing."""
+    whole_ms = max(queued_ms, syllables(text) * MS_PER_SYLLABLE)
+    said = cut_text(text, queued_ms / whole_ms if whole_ms else 0.0)
+    return said, text[len(said) :].strip()
+
+
 def _weight(word: str) -> int:
     pause = {".": 2, "!": 2, "?": 2, ",": 1, ";": 1, ":": 1}.get(word.rstrip("\"')”’")[-1:], 0)
     return _spoken(word) + pause

@@ -165,6 +165,10 @@ class Turns:
         """Whether the caller is in a segment of speech."""
         return self.endpoint.phase is Phase.SPEECH
 
+    def belong_to(self, owner: Literal["bridge", "engine"]) -> None:
+        """From now on, this one ends turns."""
+        self._bridge_owns = owner == "bridge"
+
     # Inputs ---------------------------------------------------------------------------------------
 
     def frame(self, at_ms: int, speech: bool) -> list[Action]:

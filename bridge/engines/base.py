@@ -147,7 +147,26 @@ class Failed:
     reason: str
 
 
-EngineEvent = Audio | Text | ItemDone | ReplyDone | CallerText | Interrupt | ToolCall | Failed
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the engine wants back as `Resume.state`, by any process: session ids, handles.
+
+    Small, and made of what JSON knows. It replaces what was given before.
+    """
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the transcript, of what happened to the engine."""
+
+    text: str
+
+
+EngineEvent = (
+    Audio | Text | ItemDone | ReplyDone | CallerText | Interrupt | ToolCall | Failed | State | Note
+)
 
 
 # The port -----------------------------------------------------------------------------------------
@@ -163,7 +182,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where a conversation stands that another process has begun."""
+    """Where a conversation stands that another process, or another engine, has begun."""
 
     given: tuple[str, ...] = ()
     """Of the reply under way: the text of each item that was begun, the last one's as far as its
@@ -175,6 +194,13 @@ class Resume:
     """What is missing of the last item given."""
     digits: str = ""
     """Keys that the caller has pressed since the agent last spoke."""
+    owed: bool = True
+    """False: nothing is to be said now, whatever the history ends with."""
+    tools: tuple[tuple[ToolCall, ToolResult | None], ...] = ()
+    """Tools that were called since the caller last spoke, with their results; None: that will be
+    told. One whose call comes again (same name and arguments) isn't run twice."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What the engine gave last as `State`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +219,8 @@ class Context:
     """Returns when little enough audio waits to be played (bounded backpressure)."""
     tasks: asyncio.TaskGroup
     """The call's own: a task made here ends with the call, and its exception ends the call."""
+    turns_by: Callable[[Literal["bridge", "engine"]], None] = lambda owner: None
+    """Tell the call that turns are decided otherwise than `Engine.turns` said at first."""
     history: Sequence[Entry] = ()
     """What was said and heard, on resume."""
     resume: Resume | None = None

@@ -318,8 +318,9 @@ class Cascade:
         assert self._context
         for digit in resume.digits:
             self._digit(digit)
+        self._tool_names |= {call.id: call.name for call, result in resume.tools if not result}
         last = self._history[-1].role if self._history else ""
-        if not resume.replying and last != "caller":
+        if not resume.replying and not (resume.owed and last == "caller"):
             return
         spoken = [e for e in self._history if e.role in ("caller", "dtmf")]
         if spoken:

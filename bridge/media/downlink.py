@@ -60,8 +60,12 @@ class Downlink:
         """A new owner writes the other ring; what is queued in the old one now plays to its end."""
         c = self._c
         old = self.newest_ring(call)
+        if c["ring"][call] != old and not (c["play_write"] + c["play_drop"])[call, old]:
+            # The former owner died before he said anything: what plays is still his predecessor's.
+            old = 1 - old
+        else:
+            c["play_limit"][call, old] = c["play_write"][call, old]
         new = 1 - old
-        c["play_limit"][call, old] = c["play_write"][call, old]
         for name in ("play_write", "play_read", "play_clear", "play_done", "play_cut_count"):
             c[name][call, new] = 0
         c["play_pause"][call, new] = c["play_drop"][call, new] = False

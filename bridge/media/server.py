@@ -238,9 +238,14 @@ class Server:
         if late not in LATE:
             return {"error": "late", "message": f"late is {late!r}; it takes {', '.join(LATE)}"}
         after = message.get("after")
+        call_id = str(message["call_id"])
+        # Its worker died while the call was set up; the next one begins anew.
+        same = (self._c["call_id"] == call_id.encode()) & (self._c["state"] == ORPHAN)
+        for left in np.flatnonzero(same):
+            self._close(int(left))
         index = self._plane.open(
             now_ms(),
-            str(message["call_id"]),
+            call_id,
             remote,
             codec,
             late=LATE.index(late),

@@ -36,6 +36,14 @@ def test_keys_that_nobody_has_answered_are_pressed_again():
     assert memory(None, ("dtmf", "1"), ("agent", "You said 1.")).digits() == ""
 
 
+def test_a_key_whose_answer_plays_is_answered():
+    progress = Progress(items=(Item(1, "one", RATE, 100, done=True),), last_item=1)
+    resume = restore(memory(progress, ("dtmf", "1")), slot((1, RATE, True)), Playout(RATE))
+    assert resume == Resume()
+    resume = restore(memory(Progress(), ("dtmf", "1")), slot(), Playout(RATE))
+    assert resume == Resume(digits="1")
+
+
 def test_what_is_queued_whole_plays_on_and_nothing_is_missing():
     progress = Progress(
         items=(Item(2, "two", RATE, 100, done=True),), last_item=2, replying=True,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bridge.media.downlink import PLAYING, Downlink
+from bridge.media.inherited import Inherited
 from bridge.media.player import Player
 from bridge.media.slots import SlotMap
 
@@ -272,6 +273,32 @@ def test_an_heir_may_drop_what_was_queued(line):
     heir.clear()
     assert not line.tick().ravel()[64:].any()
     assert not line.tick().any()
+
+
+def test_what_was_queued_outlives_an_heir_who_said_nothing(line):
+    line.player.play(1, ramp(480))
+    line.tick()
+    line.down.hand_over(1)
+    dead = line.down.newest_ring(1)
+    line.tick()
+    line.down.hand_over(1)
+    assert line.down.newest_ring(1) == dead
+    left = Inherited(line.slots, 1, 1 - dead)
+    assert [one.samples for one in left.items] == [480]
+    heir = Player(line.slots, 1, dead, 8000)
+    heir.play(9, ramp(160, 5000))
+    out = line.tick(2)
+    assert (out[0] == ramp(480)[320:]).all()
+    assert (out[1] == ramp(160, 5000)).all()
+
+
+def test_an_owner_who_said_nothing_leaves_nothing(line):
+    line.down.hand_over(1)
+    line.tick()
+    line.down.hand_over(1)
+    left = Inherited(line.slots, 1, 1 - line.down.newest_ring(1))
+    assert left.items == ()
+    assert left.heard_items() == {}
 
 
 def test_dtx_sends_nothing_in_silence(line):
