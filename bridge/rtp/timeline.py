@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.columns import Column, Columns
+from bridge.rtp.deadline import CHOICES_MS
 from bridge.rtp.quality import LATE_MS
 from bridge.rtp.quality import SPEC as QUALITY_SPEC
 from bridge.rtp.sequence import ahead32
@@ -235,11 +236,13 @@ class Timeline:
     def supply(self, now: float, waiting: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
         """Calls that need a frame of 20 ms from the clock; ask again until there is none.
 
-        Not those with packets `waiting` at a gap: they go up within the gap's deadline, and what
+        Later those with packets `waiting` at a gap: they go up within the gap's deadline, and what
         was supplied meanwhile would be too much.
         """
         due = self.due_ms <= now
-        calls = np.flatnonzero(due if waiting is None else due & ~waiting)
+        if waiting is not None:
+            due &= ~waiting | (self.due_ms + CHOICES_MS[-1] <= now)
+        calls = np.flatnonzero(due)
         if len(calls):
             # What was waited for before the clock took over is made up at once: pauses don't add up
             behind = self.open_ms[calls] + self.head[calls] / self.rate[calls] + HOLD_MS
