@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bridge.media.plane import Plane
 from bridge.media.slots import CONCEALED, FRAME_MS, NOTHING_SENT, SlotMap
 from bridge.rtp.jitter import MAX_ROUNDS, MAX_WAITING
-from bridge.rtp.timeline import HOLD_MS, MOST_AHEAD_MS
+from bridge.rtp.timeline import BEHIND_MS, MOST_AHEAD_MS
 from tests.lab.link import (
     QUIETEST,
     RATE,
@@ -38,8 +38,6 @@ from tests.lab.link import (
 
 LONGEST_WAIT_MS = 120.0
 """For a gap, whatever was learnt."""
-BEHIND_MS = LONGEST_WAIT_MS + HOLD_MS + 60.0
-"""Audio time behind the clock, at most: a packet of 60 ms that was due, held, waited for."""
 AHEAD_MS = MOST_AHEAD_MS + FRAME_MS
 READ_MS = 400
 
