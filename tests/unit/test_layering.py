@@ -17,6 +17,7 @@ LAYERS = [
     "rtp",
     "dialog",
     "media",
+    "ears",
     "pbx",
     "sessions",
     "engines",
@@ -52,8 +53,16 @@ NEVER_IN_PURE = {
 ADAPTERS = {"media", "pbx", "sessions", "engines"}
 # What wires them knows ports only.
 WIRING = {
-    *("recall", "transcript", "quality", "tools", "conversation", "call", "calls"),
-    *("reconcile", "door"),
+    "ears",
+    "recall",
+    "transcript",
+    "quality",
+    "tools",
+    "conversation",
+    "call",
+    "calls",
+    "reconcile",
+    "door",
 }
 PORTS = {
     "bridge.pbx.base",
