@@ -28,6 +28,7 @@ from bridge.errors import BridgeError, ConfigError, PbxGone
 from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Leg, MediaLost
 from bridge.recall import Memory
+from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.tools import Outcome as Outcome
 from bridge.tools import Tools
@@ -129,6 +130,8 @@ class Call:
         cleanup.push_async_callback(engine.close)
         begin = self._take_up if self._memory else self._set_up
         conversation, context = await begin(agent, engine, cleanup)
+        if self._memory is None:
+            context = await rejoined(self._store, context)
         await engine.start(context)
         conversation.listen()
         await asyncio.sleep(agent.max_call_s)
@@ -173,7 +176,9 @@ class Call:
     def _wire(self, agent: Agent, engine: Engine, slot: Slot) -> Conversation:
         transcript = Transcript(self._store, self.id)
         self._tools = Tools(
-            self._leg, agent.transfer, transcript, self._tasks, self.end, engine.notify
+            *(self._leg, agent, transcript, self._store, self._tasks),
+            end=self.end,
+            tell=engine.notify,
         )
         self._conversation = Conversation(
             *(self.id, agent, engine, slot, self._tools, transcript, self._store),

@@ -16,10 +16,12 @@ what takes time (tools) runs in the call's task group.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import bridge.engines.base as engines
@@ -80,10 +82,12 @@ class Conversation:
         self._clearing = self._held = self._replying = False
         self._given: list[tuple[int, str]] = []
         self._state: Mapping[str, Any] = {}
+        self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
         self._room = asyncio.Event()
         self._room.set()
         tools.on_change = self.note
+        tools.quiet = lambda: not self._playout.playing
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -121,11 +125,10 @@ class Conversation:
         resume = restore(memory, self._slot, self._playout)
         self._turns.turn = progress.turn
         self._replying, self._state = progress.replying, progress.extra
+        self._unknown = progress.unknown
         self._given = [(0, text) for text in resume.given] if progress.replying else []
         self._transcript.caller(progress.caller)
-        if not progress.replying:  # else the engine asks for them again
-            # Each takes the caller away from us; since he is here, none has had its effect.
-            self._tools.add(engines.ToolCall(t.id, t.name, t.arguments) for t in progress.tools)
+        self._tools.take_up(progress)
         if self._playout.playing or self._replying:
             self._turns.agent_started()
         if not self._replying:
@@ -136,7 +139,9 @@ class Conversation:
 
     def listen(self) -> None:
         """The engine is ready: audio flows."""
-        self._slot.on_frames = self._delivery
+        context: Any = contextvars.copy_context()
+        # Media's reader doesn't run in the call's context, where the log finds the call's id.
+        self._slot.on_frames = partial(context.run, self._delivery)
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
@@ -151,6 +156,8 @@ class Conversation:
             caller=self._transcript.caller_text,
             turn=self._turns.turn,
             extra=self._state,
+            done=self._tools.done,
+            unknown=self._unknown,
         )
         if progress != self._noted:
             self._noted = progress
@@ -236,7 +243,7 @@ class Conversation:
                 self._turns.interrupted()
                 self._drop()
             case engines.ToolCall():
-                self._tools.add([event])
+                self._tools.add(event, self._turns.turn)
                 self._next_tool()
                 self.note()
             case engines.Failed() | engines.State() | engines.Note():
@@ -250,8 +257,10 @@ class Conversation:
             case engines.State(values):
                 self._state = values
                 self.note()
-            case engines.Note(text):
+            case engines.Note(text, restarted):
                 self._transcript.say("event", text)
+                if restarted and self._replying:
+                    self._tools.again()
 
     def _reply(self, on: bool) -> None:
         """A reply of the engine's begins or is over."""
