@@ -112,18 +112,21 @@ class Tools:
             return
         self._waiting.append(Tool(call.id, call.name, call.arguments, key=key))
 
-    def take_up(self, progress: Progress) -> None:
-        """Those of a conversation that another process began."""
+    def take_up(self, progress: Progress, *, asks_again: bool) -> None:
+        """Those of a conversation that another process began.
+
+        `asks_again`: the engine goes on with a reply, and asks for its tools once more.
+        """
         self._set_turn(progress.turn)
         self._done = {done.key: done for done in progress.done}
         for tool in progress.tools:
             if tool.begun and not self._harmless(tool.name):
                 self._done[tool.key] = Done(tool.key, tool.name, False, UNKNOWN)
                 self._transcript.say("event", f"{tool.name}: {UNKNOWN}")
-            if not progress.replying:  # else the engine asks for them again
+            if not asks_again:
                 self._waiting.append(replace(tool, begun=False))
         for key in (*self._done, *(tool.key for tool in self._waiting)):
-            if not progress.replying and key:
+            if not asks_again and key:
                 what, number = key.split(":")[-2:]
                 self._count[what] = max(self._count[what], int(number))
 

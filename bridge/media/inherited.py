@@ -29,7 +29,7 @@ class Inherited:
         done = int(c["play_done"][index, ring]) >= written
         rows = [tuple(map(int, row)) for row in c["play_items"][index, ring] if row[0] >= 0]
         rows.sort(key=lambda row: row[1])
-        ends = [row[1] for row in rows[1:]] + [self._end]
+        ends = [row[1] for row in rows][1:] + [self._end] * bool(rows)
         self._rows = [
             (item, start, end, rate)
             for (item, start, rate), end in zip(rows, ends, strict=True)

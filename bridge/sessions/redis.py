@@ -245,7 +245,8 @@ class RedisStore:
                 self._take_back(batch)
                 wait_s = min(2.0, max(0.05, wait_s * 2))
                 if self.up:
-                    log.warning("Redis at %s is away (%s); calls go on", self._where, error)
+                    why = str(error)  # the exception itself would keep its connection alive
+                    log.warning("Redis at %s is away (%s); calls go on", self._where, why)
                 self.up = False
                 self._next_round()
                 continue

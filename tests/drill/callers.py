@@ -1,50 +1,62 @@
 """Many SIPp calls at once, whose RTP comes to sockets of ours and is captured on its way.
 
-SIPp does the signalling; every call's SDP names a port of ours (a CSV file), from where the caller
-also presses keys (RFC 4733).
+SIPp does the signalling; every call's SDP names a port of ours (a CSV file). From there the caller
+sends what a phone sends: a packet every 20 ms, silence or a word that was spoken, and keys in the
+same stream (RFC 4733). `pump` does all of that, and listens meanwhile: a caller knows at once which
+tone he hears (judged is the capture, afterwards).
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
-import secrets
+import random
+import signal
 import socket
 import struct
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.drill.judge import loudest, power
 from tests.lab.asterisk import Asterisk
 from tests.lab.root import free_port, free_range, program
 
 _EVENT = 101
-_SCENARIO = """<?xml version="1.0" encoding="UTF-8"?>
+_STEP_S = 0.005
+_FRAME_S = 0.02
+_SILENCE = b"\xff" * 160
+_REQUEST = """
+      {method} sip:[field1]@[remote_ip]:[remote_port] SIP/2.0
+      Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+      From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]x[call_number]
+      P-Asserted-Identity: <sip:[field2]@[local_ip]:[local_port]>
+      To: <sip:[field1]@[remote_ip]:[remote_port]>{tag}
+      Call-ID: [call_id]
+      CSeq: {number} {method}
+      Contact: sip:sipp@[local_ip]:[local_port]
+      Max-Forwards: 70
+      Content-Length: {length}
+"""
+_SCENARIO = f"""<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="drill">
   <send retrans="500"><![CDATA[
-
-      INVITE sip:[field1]@[remote_ip]:[remote_port] SIP/2.0
-      Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-      From: sipp <sip:sipp@[local_ip]:[local_port]>;tag=[pid]x[call_number]
-      To: <sip:[field1]@[remote_ip]:[remote_port]>
-      Call-ID: [call_id]
-      CSeq: 1 INVITE
-      Contact: sip:[field0]@[local_ip]:[local_port]
-      Max-Forwards: 70
-      Content-Type: application/sdp
-      Content-Length: [len]
+{{invite}}      Content-Type: application/sdp
 
       v=0
       o=sipp 1 1 IN IP4 [local_ip]
       s=-
       c=IN IP4 [local_ip]
       t=0 0
-      m=audio [field0] RTP/AVP 0 101
+      m=audio [field0] RTP/AVP 0 {_EVENT}
       a=rtpmap:0 PCMU/8000
-      a=rtpmap:101 telephone-event/8000
-      a=fmtp:101 0-15
+      a=rtpmap:{_EVENT} telephone-event/8000
+      a=fmtp:{_EVENT} 0-15
 
   ]]></send>
   <recv response="100" optional="true"/>
@@ -52,49 +64,64 @@ _SCENARIO = """<?xml version="1.0" encoding="UTF-8"?>
   <recv response="183" optional="true"/>
   <recv response="200"/>
   <send><![CDATA[
-
-      ACK sip:[field1]@[remote_ip]:[remote_port] SIP/2.0
-      Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-      From: sipp <sip:sipp@[local_ip]:[local_port]>;tag=[pid]x[call_number]
-      To: <sip:[field1]@[remote_ip]:[remote_port]>[peer_tag_param]
-      Call-ID: [call_id]
-      CSeq: 1 ACK
-      Contact: sip:[field0]@[local_ip]:[local_port]
-      Max-Forwards: 70
-      Content-Length: 0
-
+{{ack}}
   ]]></send>
-  <pause milliseconds="{ms}"/>
+  <pause milliseconds="{{ms}}"/>
   <send retrans="500"><![CDATA[
-
-      BYE sip:[field1]@[remote_ip]:[remote_port] SIP/2.0
-      Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-      From: sipp <sip:sipp@[local_ip]:[local_port]>;tag=[pid]x[call_number]
-      To: <sip:[field1]@[remote_ip]:[remote_port]>[peer_tag_param]
-      Call-ID: [call_id]
-      CSeq: 2 BYE
-      Contact: sip:[field0]@[local_ip]:[local_port]
-      Max-Forwards: 70
-      Content-Length: 0
-
+{{bye}}
   ]]></send>
   <recv response="200"/>
 </scenario>
 """
 
 
-class Callers:
-    """`count` calls for `seconds`, to `extensions` in turn. A context manager: calls begin at once.
+@dataclass
+class _Phone:
+    sock: socket.socket
+    ssrc: int
+    seq: int
+    ts: int = 0
+    peer: tuple[str, int] | None = None
+    first_at: float = 0.0
+    last_at: float = 0.0
+    hz: int = 0
+    key_ts: int = 0
+    to_say: list[bytes] = field(default_factory=list)
+    tones: list[tuple[int, float]] = field(default_factory=list)  # each, and when it began
 
-    `ports[n]` is call n's RTP port; `capture` them with the range `ports`.
+
+class Callers:
+    """Calls to `extensions` in turn. A context manager: calls begin at once.
+
+    Args:
+        pbx: whom they call.
+        extensions: where they call, in turn.
+        count: how many calls, and ports of theirs.
+        seconds: how long each call lasts.
+        rate: new calls per second.
+        number: of the first caller; each next one's is one higher.
+        clip: µ-law octets of what a caller says who `speak`s.
     """
 
-    def __init__(self, pbx: Asterisk, extensions: list[str], count: int, seconds: float) -> None:
+    def __init__(
+        self,
+        pbx: Asterisk,
+        extensions: list[str],
+        count: int,
+        seconds: float,
+        rate: int = 20,
+        number: int = 100_000,
+        clip: bytes = b"",
+    ) -> None:
         first = free_range(2 * count, socket.SOCK_DGRAM)
         self.ports = range(first, first + 2 * count)
-        self._pbx, self._extensions, self._count, self._seconds = pbx, extensions, count, seconds
-        self._sockets: list[socket.socket] = []
-        self._peers: dict[int, tuple[str, int]] = {}
+        self.count, self.number, self.seconds = count, number, seconds
+        self._pbx, self._extensions, self._rate = pbx, extensions, rate
+        self._clip = [clip[n : n + 160].ljust(160, b"\xff") for n in range(0, len(clip), 160)]
+        self._phones: list[_Phone] = []
+        self._due: list[tuple[float, int, int, bytes]] = []
+        self._numbers = itertools.count()
+        self._next_frame = time.monotonic()
 
     def port(self, n: int) -> int:
         """Call n's RTP port."""
@@ -103,25 +130,25 @@ class Callers:
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="ari-bridge-drill-")
         folder = Path(self._folder.name)
-        for n in range(self._count):
+        for n in range(self.count):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sock.bind(("127.0.0.1", self.port(n)))
+            sock.bind((self._pbx.bind, self.port(n)))
             sock.setblocking(False)
-            self._sockets.append(sock)
+            ssrc, seq = random.getrandbits(32), random.getrandbits(15)
+            self._phones.append(_Phone(sock, ssrc, seq))
         rows = [
-            f"{self.port(n)};{self._extensions[n % len(self._extensions)]};"
-            for n in range(self._count)
+            f"{self.port(n)};{self._extensions[n % len(self._extensions)]};{self.number + n};"
+            for n in range(self.count)
         ]
         (folder / "calls.csv").write_text("\n".join(["SEQUENTIAL", *rows]) + "\n")
-        (folder / "call.xml").write_text(_SCENARIO.replace("{ms}", str(int(self._seconds * 1000))))
+        (folder / "call.xml").write_text(self._scenario())
         self._process = subprocess.Popen(
             [
                 *(program("sipp"), f"{self._pbx.bind}:{self._pbx.sip_port}"),
                 *("-sf", folder / "call.xml", "-inf", folder / "calls.csv", "-nostdin"),
-                *("-m", str(self._count), "-r", str(self._count), "-rp", "1000"),
-                *("-i", "127.0.0.1", "-p", str(free_port(socket.SOCK_DGRAM))),
-                *("-mi", "127.0.0.1", "-mp", str(free_port(socket.SOCK_DGRAM))),
-                *("-timeout", str(int(self._seconds + 20)), "-trace_stat", "-stf", folder / "stat"),
+                *("-m", str(self.count), "-r", str(self._rate), "-rp", "1000"),
+                *("-i", self._pbx.bind, "-p", str(free_port(socket.SOCK_DGRAM))),
+                *("-mi", self._pbx.bind, "-mp", str(free_port(socket.SOCK_DGRAM))),
             ],
             cwd=folder,
             env={**os.environ, "TERM": "dumb"},
@@ -129,6 +156,7 @@ class Callers:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self.began = time.time()
         return self
 
     def __exit__(
@@ -139,34 +167,117 @@ class Callers:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        for sock in self._sockets:
-            sock.close()
+        for phone in self._phones:
+            phone.sock.close()
         self._folder.cleanup()
 
-    def drain(self) -> int:
-        """Take what has come, so that we know where from; how many calls have got RTP so far."""
-        for n, sock in enumerate(self._sockets):
-            try:
-                while True:
-                    _, self._peers[n] = sock.recvfrom(2048)
-            except BlockingIOError:
-                pass
-        return len(self._peers)
+    def _scenario(self) -> str:
+        def request(method: str, number: int, tag: str, length: str = "0") -> str:
+            return _REQUEST.format(method=method, number=number, tag=tag, length=length)
 
-    def press(self, n: int, key: int) -> None:
-        """Press a key for 60 ms (RFC 4733 section 2.5: the end is sent three times)."""
-        ssrc, ts, seq = secrets.randbits(32), secrets.randbits(31), secrets.randbits(15)
-        for number, (end, length) in enumerate([(0, 160), (0, 320), (1, 480), (1, 480), (1, 480)]):
-            marker = 0x80 if number == 0 else 0
-            header = struct.pack(">BBHII", 0x80, marker | _EVENT, seq + number, ts, ssrc)
+        return _SCENARIO.format(
+            invite=request("INVITE", 1, "", "[len]"),
+            ack=request("ACK", 1, "[peer_tag_param]"),
+            bye=request("BYE", 2, "[peer_tag_param]"),
+            ms=int(self.seconds * 1000),
+        )
+
+    # What callers do ------------------------------------------------------------------------------
+
+    def press(self, n: int, key: int, at: float | None = None) -> None:
+        """Press a key, at that monotonic time (RFC 4733 section 2.5: the end is sent thrice)."""
+        at = time.monotonic() if at is None else at
+        for step, (end, length) in enumerate([(0, 160), (0, 320), (1, 480), (1, 480), (1, 480)]):
             event = struct.pack(">BBH", key, end << 7 | 10, length)
-            self._sockets[n].sendto(header + event, self._peers[n])
-            time.sleep(0.002)
+            heapq.heappush(
+                self._due, (at + step * _STEP_S, next(self._numbers), n, bytes([step]) + event)
+            )
+
+    def speak(self, n: int) -> None:
+        """Say the clip."""
+        self._phones[n].to_say = list(self._clip)
+
+    # What callers hear ----------------------------------------------------------------------------
+
+    def answered(self) -> int:
+        """How many calls have got RTP so far."""
+        return sum(phone.peer is not None for phone in self._phones)
+
+    def hears(self, n: int, since: float) -> bool:
+        """Whether call n has had RTP since that epoch time."""
+        return self._phones[n].last_at > since
+
+    def heard(self, n: int, hz: int, since: float) -> bool:
+        """Whether a tone began in call n after that epoch time."""
+        return any(tone == hz and at > since for tone, at in self._phones[n].tones)
+
+    # The clock ------------------------------------------------------------------------------------
+
+    def pump(self, seconds: float) -> None:
+        """Do all that is due for so long."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            self._listen()
+            self._send_frames(now)
+            self._send_keys(now)
+            time.sleep(_STEP_S)
 
     def finished(self, timeout_s: float) -> bool:
-        """Wait for SIPp's end; whether every call ended as the callers wanted."""
+        """Wait until all calls are over; whether every one ended as its caller wanted."""
         until = time.monotonic() + timeout_s
         while self._process.poll() is None and time.monotonic() < until:
-            self.drain()
-            time.sleep(0.02)
+            self.pump(0.05)
         return self._process.poll() == 0
+
+    def hang_up(self) -> None:
+        """Every caller hangs up now."""
+        for _ in range(2):  # the first asks SIPp to begin no more calls, the second to end all
+            self._process.send_signal(signal.SIGUSR1)
+            self.pump(0.1)
+
+    def _listen(self) -> None:
+        who: list[_Phone] = []
+        payloads: list[bytes] = []
+        now = time.time()
+        for phone in self._phones:
+            try:
+                while True:
+                    data, phone.peer = phone.sock.recvfrom(2048)
+                    phone.first_at = phone.first_at or now
+                    phone.last_at = now
+                    who.append(phone)
+                    payloads.append(data[12:])
+            except BlockingIOError:
+                pass
+        for phone, hz in zip(who, loudest(power(payloads)).tolist(), strict=True):
+            if hz and hz != phone.hz:
+                phone.tones.append((hz, now))
+            phone.hz = hz
+
+    def _send_frames(self, now: float) -> None:
+        while self._next_frame <= now:
+            self._next_frame += _FRAME_S
+            if now - self._next_frame > 0.2:  # we were held up
+                self._next_frame = now
+            over = time.time() - self.seconds  # the port may be another call's by now
+            for phone in self._phones:
+                phone.ts += 160
+                if phone.peer is not None and phone.first_at > over:
+                    said = phone.to_say.pop(0) if phone.to_say else _SILENCE
+                    self._send(phone, 0, phone.ts, said)
+
+    def _send_keys(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            _, _, n, data = heapq.heappop(self._due)
+            phone = self._phones[n]
+            if data[0] == 0:
+                phone.key_ts = phone.ts  # all packets of a key carry the time of its beginning
+            if phone.peer is not None:
+                marker = 0x80 if data[0] == 0 else 0
+                self._send(phone, marker | _EVENT, phone.key_ts, data[1:])
+
+    def _send(self, phone: _Phone, kind: int, ts: int, payload: bytes) -> None:
+        assert phone.peer is not None
+        header = struct.pack(">BBHII", 0x80, kind, phone.seq & 0xFFFF, ts & 0xFFFFFFFF, phone.ssrc)
+        phone.seq += 1
+        phone.sock.sendto(header + payload, phone.peer)

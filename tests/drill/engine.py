@@ -1,13 +1,25 @@
-"""The agent that drills are held with: the real cascade, with a brain and a voice one can measure.
+"""The agent that drills are held with: the real cascade, with a brain, an ear and a voice one can
+measure.
 
 Every sentence is one word again and again, each word a stretch of the tone that stands for it
 (`bab bab bab.`), so that the caller's capture tells which sentence was heard, from when and how
-much of it, and the rest of a sentence sounds like the sentence. The agent answers keys only.
+much of it, and the rest of a sentence sounds like the sentence.
+
+    keys 0 to 4   a short answer, a tone each
+    keys 5 to 7   a long one
+    key 8         the tool `count`, then a short answer
+    speech        a short answer in a tone of its own: the way up works as well
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +32,22 @@ from bridge.engines.parts import Do, Remember, Said, Say, Step
 
 RATE = 8000
 LONG_MS, SHORT_MS = 20 * int(MS_PER_SYLLABLE), 3 * int(MS_PER_SYLLABLE)
-GREETING_HZ = (300, 400, 500)
-REPLY_HZ = 1000
-"""Of the answer to key 0; each next key is 100 Hz higher."""
-_WORDS = {
-    hz: f"{letter}a{letter}"  # one syllable
-    for hz, letter in zip((*GREETING_HZ, *range(1000, 2000, 100)), "bdfghjklmnprs", strict=True)
+GREETING_HZ = (300, 400)
+"""Of the two greetings, the long one and the short one."""
+SHORT_KEYS, LONG_KEYS, TOOL_KEY = range(5), range(5, 8), 8
+SPOKEN_HZ = 1900
+_TONES = {  # by word, each of one syllable
+    f"{letter}a{letter}": hz
+    for letter, hz in zip("bdfghjklmnpr", (*GREETING_HZ, *range(1000, 2000, 100)), strict=True)
 }
-_TONES = {word: hz for hz, word in _WORDS.items()}
+_WORDS = {hz: word for word, hz in _TONES.items()}
+TASKS_FOLDER = "ARI_BRIDGE_DRILL_TASKS"
+"""Names the folder where a worker that gets SIGUSR1 writes what its event loop has to do."""
+
+
+def hz_of_key(key: int) -> int:
+    """The tone of the answer to a key."""
+    return 1000 + 100 * key
 
 
 def sentence(hz: int, *, long: bool) -> str:
@@ -61,22 +81,26 @@ class Tones:
         return None
 
 
-class Deaf:
+class Loudness:
+    """An ear that tells speech from none."""
+
     rate = RATE
 
     async def transcribe(self, pcm: Pcm) -> str:
-        return ""
+        return "hello" if len(pcm) and np.abs(pcm).max() > 1000 else ""
 
 
 class Keys:
-    """Answers each key with a tone of its own; 9 is answered at length."""
+    """Answers each key with a tone of its own, and whatever is said with another."""
 
     async def think(self, said: Said, memory: Any, history: Sequence[Entry]) -> AsyncIterator[Step]:
+        if said.kind == "words":
+            yield Say(sentence(SPOKEN_HZ, long=False))
         if said.kind == "digits":
             key = int(said.text[-1])
-            yield Say(sentence(REPLY_HZ + 100 * key, long=key == 9))
-            if key == 8:
-                yield Do("transfer", {"extension": "200"})
+            if key == TOOL_KEY:
+                yield Do("count")
+            yield Say(sentence(hz_of_key(key), long=key in LONG_KEYS))
             yield Remember(said.text)
 
     def fixed(self) -> Sequence[str]:
@@ -85,5 +109,21 @@ class Keys:
 
 def provider(agent: Agent, shared: Shared) -> PerCall:
     """The entry point."""
+    _tell_tasks()
     settings = CascadeSettings(inter_digit_ms=60, sentence_gap_ms=100)
-    return PerCall(lambda: Cascade(Deaf(), Keys(), Tones(), settings))
+    return PerCall(lambda: Cascade(Loudness(), Keys(), Tones(), settings))
+
+
+def _tell_tasks() -> None:
+    """On SIGUSR1 write down how many tasks of each kind this worker has."""
+    loop = asyncio.get_running_loop()
+    path = Path(os.environ[TASKS_FOLDER]) / str(os.getpid())
+
+    def tell() -> None:
+        coroutines = [task.get_coro() for task in asyncio.all_tasks(loop)]
+        kinds = Counter(getattr(c, "__qualname__", type(c).__name__) for c in coroutines)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(kinds))
+        new.rename(path)
+
+    loop.add_signal_handler(signal.SIGUSR1, tell)

@@ -1,25 +1,29 @@
-"""What the callers noticed: gaps, tones heard twice, calls lost. From the capture alone."""
+"""What a caller noticed, from the capture of his packets alone: gaps, sentences, two voices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 
 from bridge.dialog.playout import MS_PER_SYLLABLE
-from tests.drill.engine import GREETING_HZ, LONG_MS, REPLY_HZ, word_of
-from tests.lab.capture import RATE, RtpPacket, decode
+from tests.drill.engine import GREETING_HZ, hz_of_key, word_of
+from tests.lab.capture import PCMU, RATE, TABLES, RtpPacket
 
 _LEVEL = 1000.0
-_PAUSE_S = 0.05
-_WORD_MS = 220
-TONES = (*GREETING_HZ, *range(REPLY_HZ, REPLY_HZ + 1000, 100))
+_PAUSE_S = 0.35
+TONES = np.array([*GREETING_HZ, *(hz_of_key(key) for key in range(10))])
+_FRAME = RATE // 50
+_BASIS = np.exp(-2j * np.pi * TONES[:, None] * np.arange(_FRAME) / RATE) * np.hanning(_FRAME)
+Power = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Tone:
-    """One sentence as heard."""
+    """One sentence as heard. Times are the capture's, epoch seconds."""
 
     hz: int
     start: float
@@ -31,91 +35,115 @@ class Tone:
         return self.packets * 20
 
 
-@dataclass
-class Call:
-    """One call's packets, as its phone received them."""
-
-    packets: list[RtpPacket]
-    answered_at: float = 0.0
-    tones: list[Tone] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, packets: Sequence[RtpPacket], port: int) -> Call:
-        mine = [p for p in packets if p.port == port and not p.sent]
-        call = cls(mine, mine[0].at if mine else 0.0)
-        call.tones = tones(mine)
-        return call
-
-    def gap_ms(self, since: float, until: float) -> float:
-        """Longest time without RTP between two moments."""
-        at = [p.at for p in self.packets if since <= p.at <= until]
-        if len(at) < 2:
-            return (until - since) * 1000
-        return float(np.diff([since, *at, until]).max() * 1000) if at else 0.0
-
-    def answer_ms(self, since: float) -> float | None:
-        """From then to the first tone of an answer that began after it."""
-        fresh = [t.start for t in self.tones if t.hz >= REPLY_HZ and t.start > since]
-        return (min(fresh) - since) * 1000 if fresh else None
-
-    def twice(self, hz: int) -> bool:
-        """Whether a sentence that is said once was begun twice."""
-        whole = sum(t.heard_ms for t in self.tones if t.hz == hz)
-        return whole > LONG_MS + 200
-
-    def whole(self, hz: int) -> bool:
-        """Whether a long sentence was heard once, to a word."""
-        return abs(sum(t.heard_ms for t in self.tones if t.hz == hz) - LONG_MS) <= _WORD_MS
-
-    def two_voices(self) -> int:
-        """Packets in which two sentences sound at once."""
-        return sum(_loud(p) > 1 for p in self.packets)
-
-
-def tones(packets: Sequence[RtpPacket]) -> list[Tone]:
-    """The sentences in a call's packets, in order."""
-    found: list[Tone] = []
-    for packet in packets:
-        hz = _pitch(packet)
-        if not hz:
-            continue
-        last = found[-1] if found else None
-        if last is not None and last.hz == hz and packet.at - last.end < _PAUSE_S + 0.3:
-            found[-1] = Tone(hz, last.start, packet.at, last.packets + 1)
-        else:
-            found.append(Tone(hz, packet.at, packet.at, 1))
+def power(payloads: Sequence[bytes]) -> Power:
+    """Of each tone in each packet, (packets, tones); nothing where it isn't 20 ms of PCMU."""
+    found = np.zeros((len(payloads), len(TONES)))
+    whole = [n for n, payload in enumerate(payloads) if len(payload) == _FRAME]
+    if whole:
+        octets = np.frombuffer(b"".join(payloads[n] for n in whole), np.uint8)
+        pcm = TABLES[PCMU][octets].reshape(-1, _FRAME).astype(np.float64)
+        found[whole] = np.abs(pcm @ _BASIS.T) / 40
     return found
 
 
-def words_heard(call: Call) -> dict[str, float]:
-    """How many words of each tone were heard: what the transcript must hold, to two words."""
-    heard: dict[str, float] = {}
-    for tone in call.tones:
-        word = word_of(tone.hz)
-        heard[word] = heard.get(word, 0.0) + tone.heard_ms / MS_PER_SYLLABLE
-    return heard
+def loudest(powers: Power) -> npt.NDArray[np.int64]:
+    """The tone that each packet carries, Hz; 0: none."""
+    if not len(powers):
+        return np.zeros(0, np.int64)
+    return np.where(powers.max(axis=1) > _LEVEL, TONES[powers.argmax(axis=1)], 0)
 
 
-_BASIS = {hz: np.exp(-2j * np.pi * hz * np.arange(160) / RATE) * np.hanning(160) for hz in TONES}
-_MATRIX = np.array([_BASIS[hz] for hz in TONES])
+class Call:
+    """What one call's phone received."""
+
+    def __init__(self, packets: Sequence[RtpPacket]) -> None:
+        """`packets`: of this call and direction, in the order in which they came."""
+        self.at = np.array([p.at for p in packets])
+        powers = power([p.payload for p in packets])
+        self.tones = _sentences(self.at, loudest(powers))
+        self._two = int(_two_at_once(powers).sum())
+
+    @property
+    def answered_at(self) -> float:
+        """When the first packet came; 0: never."""
+        return float(self.at[0]) if len(self.at) else 0.0
+
+    @property
+    def ended_at(self) -> float:
+        """When the last packet came; 0: none did."""
+        return float(self.at[-1]) if len(self.at) else 0.0
+
+    def gap_ms(self, since: float, until: float) -> float:
+        """Longest time without RTP between two moments in which the call was up."""
+        inside = self.at[(self.at >= since) & (self.at <= until)]
+        if len(inside) < 2:
+            return (until - since) * 1000
+        return float(np.diff(inside, prepend=since, append=until).max() * 1000)
+
+    def answered_ms(self, hz: int, since: float) -> float | None:
+        """From then until an answer in that tone began; None: there was none."""
+        fresh = [t.start for t in self.tones if t.hz == hz and t.start > since]
+        return (min(fresh) - since) * 1000 if fresh else None
+
+    def heard_ms(self, hz: int, since: float = 0.0, until: float = float("inf")) -> int:
+        """How much of a tone came, of sentences that began between two moments."""
+        return sum(t.heard_ms for t in self.tones if t.hz == hz and since <= t.start <= until)
+
+    def two_voices(self) -> bool:
+        """Whether two sentences sounded at once, for longer than where one follows another."""
+        return self._two > 2
+
+    def words(self) -> list[tuple[str, float]]:
+        """What was said, in order: each word, how often in a row."""
+        groups = groupby(self.tones, key=lambda tone: tone.hz)
+        return [
+            (word_of(hz), sum(t.heard_ms for t in some) / MS_PER_SYLLABLE) for hz, some in groups
+        ]
 
 
-def _power(packet: RtpPacket) -> np.ndarray:
-    pcm = decode(packet)
-    if pcm is None or len(pcm) != 160:
-        return np.zeros(len(TONES))
-    return np.abs(_MATRIX @ pcm.astype(np.float64)) / 40
+def _sentences(at: npt.NDArray[np.float64], pitch: npt.NDArray[np.int64]) -> list[Tone]:
+    found: list[Tone] = []
+    for moment, hz in zip(at.tolist(), pitch.tolist(), strict=True):
+        if not hz:
+            continue
+        last = found[-1] if found else None
+        if last is not None and last.hz == hz and moment - last.end < _PAUSE_S:
+            found[-1] = Tone(hz, last.start, moment, last.packets + 1)
+        else:
+            found.append(Tone(hz, moment, moment, 1))
+    return found
 
 
-def _pitch(packet: RtpPacket) -> int:
-    power = _power(packet)
-    best = int(np.argmax(power))
-    return TONES[best] if power[best] > _LEVEL else 0
+def _two_at_once(powers: Power) -> npt.NDArray[np.bool_]:
+    if not len(powers):
+        return np.zeros(0, np.bool_)
+    loud = powers > np.maximum(_LEVEL, powers.max(axis=1, keepdims=True) / 4)
+    highest = np.where(loud, TONES, 0).max(axis=1)
+    lowest = np.where(loud, TONES, 10_000).min(axis=1)
+    return highest - lowest > 200  # neighbours within 100 Hz share a window's main lobe
 
 
-def _loud(packet: RtpPacket) -> int:
-    power = _power(packet)
-    best = power.max()
-    # Neighbours within 100 Hz share a window's main lobe.
-    loud = [hz for hz, p in zip(TONES, power, strict=True) if p > max(_LEVEL, best / 4)]
-    return 2 if loud and loud[-1] - loud[0] > 200 else min(len(loud), 1)
+def same_words(
+    heard: Sequence[tuple[str, float]], written: Sequence[tuple[str, float]], within: float = 2.0
+) -> bool:
+    """Whether a transcript tells what was heard, sentence by sentence, to `within` words.
+
+    A takeover may split a word, so what is no longer than that may be missing in either.
+    """
+    ours, theirs = _joined(heard), _joined(written)
+    while ours and theirs:
+        (word, n), (other, m) = ours[0], theirs[0]
+        if word == other and abs(n - m) <= within:
+            del ours[0], theirs[0]
+        elif n <= within:
+            ours = _joined(ours[1:])
+        elif m <= within:
+            theirs = _joined(theirs[1:])
+        else:
+            return False
+    return all(n <= within for _, n in ours + theirs)
+
+
+def _joined(words: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    groups = groupby(words, key=lambda word: word[0])
+    return [(word, sum(n for _, n in some)) for word, some in groups]

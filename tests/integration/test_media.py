@@ -10,6 +10,7 @@ import pytest
 
 from bridge.audio import g711
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
+from bridge.media import control
 from bridge.media.client import MediaClient
 from bridge.media.server import Server
 from bridge.media.settings import MediaSettings
@@ -190,6 +191,23 @@ async def test_a_worker_dies_and_another_goes_on():
         phone.close()
 
 
+async def test_a_call_that_is_set_up_anew_leaves_no_slot_behind():
+    with media_process(max_calls=2) as (folder, _):
+        first = await MediaClient.connect(folder, "w1")
+        phones = [Phone(), Phone(), Phone()]
+        await first.open("call-1", phones[0].address, "PCMU", 8000)
+        await first.close()
+        second = await MediaClient.connect(folder, "w2")
+        anew = await second.open("call-1", phones[1].address, "PCMU", 8000)
+        third = await MediaClient.connect(folder, "w3")
+        assert (await third.attach("call-1", 8000)).generation == anew.generation
+        await third.open("call-2", phones[2].address, "PCMU", 8000)
+        for client in (second, third):
+            await client.close()
+        for phone in phones:
+            phone.close()
+
+
 async def test_a_slot_that_nobody_comes_for_is_closed():
     with media_process(max_calls=1, grace_ms=100) as (folder, _):
         first = await MediaClient.connect(folder, "w1")
@@ -251,7 +269,7 @@ async def test_nonsense_on_the_control_socket():
                 b"[]",
                 b"{}",
                 b'{"op":"close"}',
-                b'{"op":"hello","version":1}',
+                b'{"op":"hello","version":%d}' % control.VERSION,
             ):
                 sock.send(data)
                 assert b'"error":"bad"' in sock.recv(1000)

@@ -12,7 +12,6 @@ from bridge.sessions.model import Line
 from tests.integration.test_sessions import lines, storing
 from tests.lab.redis import Redis, Sentinel, cluster
 
-
 # redis-py (7.4) leaves some of a Cluster's connections to the garbage collector, which warns of it.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -69,14 +69,20 @@ class Bridge(Server):
         super().close()
 
     def children(self, name: str) -> list[int]:
-        """The process ids of its `media` or `worker` processes, in the order of their start."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        """The process ids of its `media` or `worker` processes, in the order of their start.
+
+        Known by their configuration, not by their parent: they may outlive the launcher.
+        """
         found = []
-        for pid in children:
-            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
-                if name in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):
-                    found.append(int(pid))
-        return found
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if name in words and str(self.directory / "bridge.toml") in words:
+                    began = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
+                    found.append((began, int(entry.name)))
+        return [pid for _, pid in sorted(found)]
 
     def serving(self) -> int:
         """The process id of the media process that serves; the other one stands by."""
@@ -95,10 +101,8 @@ class Bridge(Server):
         """The process id of its `media` or `worker`."""
         if name == "media":
             return self.serving()
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        for pid in children:
-            if name in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):
-                return int(pid)
+        for pid in self.children(name):
+            return pid
         raise LabError(f"the bridge has no {name} process")
 
     def log(self) -> str:

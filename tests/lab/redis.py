@@ -129,14 +129,17 @@ class Sentinel(Redis):
 def cluster() -> Iterator[list[Redis]]:
     """Three nodes that share the slots out among themselves, without replicas."""
     options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+    buses = [str(free_port()) for _ in range(3)]
     with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(Redis(options=options)) for _ in range(3)]
+        nodes = [
+            stack.enter_context(Redis(options={**options, "cluster-port": bus})) for bus in buses
+        ]
         for n, node in enumerate(nodes):
             first, last = n * 16384 // 3, (n + 1) * 16384 // 3 - 1
             node.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
             node.command("CLUSTER", "SET-CONFIG-EPOCH", str(n + 1))
         for node in nodes[1:]:
-            node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port))
+            node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port), buses[0])
         deadline = time.monotonic() + _START_S
         while any("cluster_state:ok" not in node.command("CLUSTER", "INFO") for node in nodes):
             if time.monotonic() > deadline:

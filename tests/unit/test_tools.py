@@ -107,7 +107,7 @@ async def test_what_was_done_is_not_done_again_after_a_takeover(world, replying)
     async with Desk() as desk:
         await desk.ask("t", "count", what="a")
     async with Desk() as heir:
-        heir.tools.take_up(desk.progress(replying))
+        heir.tools.take_up(desk.progress(replying), asks_again=replying)
         if replying:  # its engine asks again
             await heir.ask("x", "count", what="a")
             assert heir.told == [ToolResult("x", ok=True, value=1)]
@@ -122,7 +122,7 @@ async def test_what_had_begun_is_not_begun_again(world):
         left = desk.progress(replying=False)
         assert left.tools[0].begun
     async with Desk() as heir:
-        heir.tools.take_up(left)
+        heir.tools.take_up(left, asks_again=False)
         heir.tools.next()
         await heir.settle()
         assert heir.told == [ToolResult("t", ok=False, value=UNKNOWN)]
@@ -136,7 +136,7 @@ async def test_one_that_may_run_again_does_with_the_same_key(world):
         left = desk.progress(replying=False)
     async with Desk() as heir:
         world.gate.set()
-        heir.tools.take_up(left)
+        heir.tools.take_up(left, asks_again=False)
         heir.tools.next()
         await heir.settle()
         assert heir.told == [ToolResult("t", ok=True, value={"n": 2})]
@@ -149,7 +149,7 @@ async def test_what_waited_runs_in_the_next_process(world):
         left = desk.progress(replying=False)
     assert not world.done
     async with Desk() as heir:
-        heir.tools.take_up(left)
+        heir.tools.take_up(left, asks_again=False)
         heir.tools.next()
         await heir.settle()
     assert len(world.done) == 1
@@ -172,7 +172,8 @@ async def test_a_transfer_that_had_begun_is_begun_again():
                         ]
                     }
                 )
-            )
+            ),
+            asks_again=False,
         )
         desk.tools.next()
         await desk.settle()

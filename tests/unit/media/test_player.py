@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from bridge.media.downlink import PLAYING, Downlink
+from bridge.media.inherited import Inherited
 from bridge.media.player import Player
+from bridge.media.reflex import ReflexBank
 from bridge.media.slots import SlotMap
 
 CALL = np.array([1])
@@ -28,7 +30,7 @@ class Line:
         self.c = self.slots.columns
         self.c["codec"][1] = codec
         self.link = NoLink(2)
-        self.down = Downlink(self.slots, self.link)
+        self.down = Downlink(self.slots, self.link, ReflexBank(self.slots.columns))
         self.player = Player(self.slots, 1, 0, rate)
 
     def tick(self, n=1):
@@ -194,7 +196,7 @@ def test_clear_of_an_empty_queue(line):
 
 def test_the_ring_is_bounded(line):
     taken = line.player.play(1, ramp(50_000))
-    assert taken == 98 * 160
+    assert taken == 66 * 160, "what was just played stays, to know its echo by"
     assert line.player.play(1, ramp(160)) == 0
     line.tick(10)
     assert line.player.play(1, ramp(50_000)) == 1600
@@ -272,6 +274,32 @@ def test_an_heir_may_drop_what_was_queued(line):
     heir.clear()
     assert not line.tick().ravel()[64:].any()
     assert not line.tick().any()
+
+
+def test_what_was_queued_outlives_an_heir_who_said_nothing(line):
+    line.player.play(1, ramp(480))
+    line.tick()
+    line.down.hand_over(1)
+    dead = line.down.newest_ring(1)
+    line.tick()
+    line.down.hand_over(1)
+    assert line.down.newest_ring(1) == dead
+    left = Inherited(line.slots, 1, 1 - dead)
+    assert [one.samples for one in left.items] == [480]
+    heir = Player(line.slots, 1, dead, 8000)
+    heir.play(9, ramp(160, 5000))
+    out = line.tick(2)
+    assert (out[0] == ramp(480)[320:]).all()
+    assert (out[1] == ramp(160, 5000)).all()
+
+
+def test_an_owner_who_said_nothing_leaves_nothing(line):
+    line.down.hand_over(1)
+    line.tick()
+    line.down.hand_over(1)
+    left = Inherited(line.slots, 1, 1 - line.down.newest_ring(1))
+    assert left.items == ()
+    assert left.heard_items() == {}
 
 
 def test_dtx_sends_nothing_in_silence(line):

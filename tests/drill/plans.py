@@ -1,0 +1,32 @@
+"""Every drill by name: how it is held, how often, and what it must show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.drill import deaths
+from tests.drill.stage import Options
+from tests.drill.tally import Tally
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One drill. Goals are limits: of a p99 in ms where it has one, else of the value itself."""
+
+    hold: Callable[[Options], Tally]
+    goals: Mapping[str, float] = field(default_factory=dict)
+    rounds: int = 5
+
+
+PLANS = {
+    "kill_worker": Plan(
+        deaths.kill_worker, {"packet_gap_ms": 60, "answer_gap_ms": 1000}, rounds=20
+    ),
+    "kill_only_worker": Plan(
+        deaths.kill_only_worker, {"packet_gap_ms": 60, "answer_gap_ms": 2000}, rounds=10
+    ),
+    "kill_media": Plan(deaths.kill_media, {"packet_gap_ms": 200}, rounds=20),
+    "kill_launcher": Plan(deaths.kill_launcher, {"packet_gap_ms": 60}),
+    "zombie": Plan(deaths.zombie, {"packet_gap_ms": 60}),
+}

@@ -1,0 +1,102 @@
+"""What all rounds of a drill came to, as it stands in summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LEFTOVERS = ("channels", "mixing_bridges", "sessions", "slots", "ports", "tasks", "processes")
+ZEROS = (
+    *("lost", "unanswered", "unheard", "transcript_lost", "words_lost", "words_twice"),
+    *("greeted_twice", "tools_twice", "two_voices"),
+)
+"""Counts that are 0 in every drill."""
+# Of more calls than these, a note a call helps nobody.
+_MOST_NOTES = 40
+
+
+@dataclass
+class Tally:
+    """Counts, and gaps in ms.
+
+    lost: calls that ended before their callers wanted, or were never answered
+    unanswered, unheard: keys, spoken words that the agent never reacted to
+    words_lost, words_twice: sentences of which the caller heard too little, or too much
+    transcript_lost: calls whose transcript is not what was heard, or lacks a key
+    tools_twice: calls of the tool `count` that took effect again, of `tools` that did at all
+    """
+
+    rounds: int = 0
+    calls: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ZEROS, 0))
+    extra: dict[str, object] = field(default_factory=dict)
+    """What only this drill tells."""
+    packet_gaps: list[float] = field(default_factory=list)
+    answer_gaps: list[float] = field(default_factory=list)
+    tools: int = 0
+    leftovers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEFTOVERS, 0))
+    say: Callable[[str], None] = lambda line: None
+    notes: int = 0
+
+    def note(self, line: str) -> None:
+        """Say what was wrong, and where."""
+        self.notes += 1
+        if self.notes <= _MOST_NOTES:
+            self.say(line)
+
+    def miss(self, what: str, line: str) -> None:
+        """Count something that must not be."""
+        self.counts[what] += 1
+        self.note(f"{what}: {line}")
+
+    def summary(self) -> dict[str, object]:
+        """As it stands in summary.json."""
+        return {
+            "rounds": self.rounds,
+            "calls": self.calls,
+            **self.counts,
+            "tools": self.tools,
+            **self.extra,
+            "packet_gap_ms": {
+                **_percentiles(self.packet_gaps, (50, 99)),
+                **_most(self.packet_gaps),
+            },
+            "answer_gap_ms": _percentiles(self.answer_gaps, (50, 99)),
+            "leftovers": self.leftovers,
+        }
+
+
+def _percentiles(values: list[float], wanted: tuple[int, ...]) -> dict[str, float | None]:
+    """None where nothing was measured."""
+    return {f"p{p}": round(float(np.percentile(values, p)), 1) if values else None for p in wanted}
+
+
+def _most(values: list[float]) -> dict[str, float | None]:
+    return {"max": round(max(values), 1) if values else None}
+
+
+def missed(found: Mapping[str, object], goals: Mapping[str, float]) -> list[str]:
+    """What of a drill's goals was missed.
+
+    Args:
+        found: a `Tally.summary`.
+        goals: limits by name: `packet_gap_ms` and `answer_gap_ms` for their p99, else the value
+            itself; what was not measured has missed.
+    """
+    lines = [f"{key} is {found[key]}, not 0" for key in ZEROS if found[key]]
+    lines += [
+        f"leftovers: {count} {kind}"
+        for kind, count in found["leftovers"].items()  # type: ignore[attr-defined]
+        if count
+    ]
+    for key, limit in goals.items():
+        value = found.get(key)
+        if isinstance(value, Mapping):
+            key, value = f"{key}.p99", value["p99"]
+        if value is None:
+            lines.append(f"{key} was not measured")
+        elif float(value) > limit:  # type: ignore[arg-type]
+            lines.append(f"{key} is {value}, above {limit:g}")
+    return lines
