@@ -292,8 +292,8 @@ def _in_short(summary: dict[str, Any]) -> str:
     if stop is not None:
         parts.append(f"silent {stop:.0f} ms after an interruption")
     if summary["reversed_barge_ins"]:
-        parts.append("went on after “uh-huh”")
-    parts.append(f"longest time without a packet {summary['packet_gap_ms']:.0f} ms")
+        parts.append("went on after a mere “okay”")
+    parts.append(f"longest packet gap {summary['packet_gap_ms']:.0f} ms")
     parts.append(f"Asterisk {summary['asterisk_version'].split('+')[0]}")
     return "   ·   ".join(parts)
 

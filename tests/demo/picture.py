@@ -153,13 +153,13 @@ def _bars(figure: Figure, scene: Scene, height: float, room: float) -> None:
 def _legend(figure: Figure, height: float) -> None:
     x, y = SIDE_IN / WIDTH_IN, 0.22 / height
     for color, text in (
-        (CALLER, "caller: what the phone sent"),
-        (AGENT, "agent: what the phone received"),
-        (DELAY, "↔ last caller sample to first agent sample"),
-        (CUT, "caller interrupts; until the agent is silent"),
+        (CALLER, "caller"),
+        (AGENT, "agent, as the phone received it"),
+        (DELAY, "↔ last caller to first agent sample"),
+        (CUT, "caller interrupts, until the agent is silent"),
         (HELD, "agent holds its breath, and goes on"),
         (KEYS, "keys pressed"),
-        (HUMAN, "a human answers the transferred call"),
+        (HUMAN, "a human answers"),
     ):
         figure.text(x, y, "■ ", color=color, fontsize=11, va="center")
         figure.text(x + 0.2 / WIDTH_IN, y, text, fontsize=9, va="center", color="#333333")
@@ -305,7 +305,7 @@ class _Row:
         if turn.held_ms is None:
             said = "the agent goes on"
         else:
-            said = f"no interruption: pauses for\n{turn.held_ms:.0f} ms, and goes on"
+            said = f"no interruption: goes on after {turn.held_ms:.0f} ms"
             self.axes.axvspan(
                 *(begin, begin + turn.held_ms / 1000, 0.5 - 0.5 * LANE / REACH, 0.5),
                 color=HELD,
@@ -316,10 +316,8 @@ class _Row:
         self.axes.plot([begin, begin], [-LANE, LANE], color=HELD, lw=1.4)
         bold = {"ha": "left", "va": "top", "fontsize": 9, "weight": "bold", "color": HELD}
         self.axes.text(begin, -LANE - 0.12, said, **bold)
-        text = _wrap(f"“{turn.heard}”", max(until - end - 1.6, 1.2) * self.in_per_s, lines=4)
-        self.axes.text(
-            *(end + 1.6, -LANE - 0.12, text), ha="left", va="top", fontsize=FONT, color=AGENT
-        )
+        text = _wrap(f"“{turn.heard}”", max(until - end, 1.2) * self.in_per_s, lines=3)
+        self.axes.text(end, -LANE - 0.42, text, ha="left", va="top", fontsize=FONT, color=AGENT)
 
     def _greeting(self) -> None:
         speech = self.scene.verdict.received_speech
