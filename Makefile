@@ -29,7 +29,7 @@ check: setup ## style and types
 drill: setup ## kill and freeze processes under load (DRILL=name: one of them; ROUNDS=n)
 	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench: ## BENCH=media: what a call costs and how late it is, in out/bench/media.json (9 min, idle machine)
+bench: ## BENCH=media: what a call costs (9 min); BENCH=turns: who has the floor (12 min); in out/bench
 	@tests/lab/setup.sh bench
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 
