@@ -330,13 +330,13 @@ class Shared:
     def __init__(self) -> None:
         self._parts: dict[Hashable, Any] = {}
         self._exit = contextlib.AsyncExitStack()
-        self._lock = asyncio.Lock()
+        self._locks: dict[Hashable, asyncio.Lock] = {}
 
     async def get(
         self, key: Hashable, make: Callable[[], contextlib.AbstractAsyncContextManager[T]]
     ) -> T:
         """The part of that key; `make` gives a context manager that makes and ends it."""
-        async with self._lock:
+        async with self._locks.setdefault(key, asyncio.Lock()):
             if key not in self._parts:
                 self._parts[key] = await self._exit.enter_async_context(make())
             part: T = self._parts[key]

@@ -198,7 +198,7 @@ class Cascade:
             case Heard(text=text) if text:
                 self._remember_line(Entry("agent", text))
             case NoInput():
-                self._begin(Said("silence", count=event.count))
+                self._begin(Said("silence", count=event.count, last=event.last))
             case ToolResult():
                 self._tool_result(event)
             case _:

@@ -24,13 +24,14 @@ class Said:
 
     words    the caller's turn, transcribed in `text`
     digits   keys that the caller pressed, in `text`, without the terminator
-    silence  the caller said nothing, for the `count`-th time in a row
+    silence  the caller said nothing, for the `count`-th time in a row; `last`: take leave of him
     failed   the tool named `text` could not be carried out
     """
 
     kind: Literal["words", "digits", "silence", "failed"]
     text: str = ""
     count: int = 0
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
