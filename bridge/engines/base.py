@@ -50,6 +50,8 @@ from bridge.dialog.turns import TurnPausing as TurnPausing
 from bridge.dialog.turns import TurnWithdrawn as TurnWithdrawn
 
 Pcm = NDArray[np.int16]
+Marks = tuple[tuple[int, int], ...]
+"""(characters, ms), rising: a text up to there is over after so much of its audio."""
 
 
 # What the engine is told -------------------------------------------------------------------------
@@ -146,13 +148,10 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """When each word of an item is over, in its audio; comes before that audio.
-
-    `marks` are (characters, ms): the item's text up to there has been said after so much of it.
-    """
+    """When each word of an item is over, in its audio; comes before that audio."""
 
     item: int
-    marks: tuple[tuple[int, int], ...]
+    marks: Marks
 
 
 @dataclass(frozen=True, slots=True)
