@@ -342,7 +342,7 @@ class Cascade:
         reply.give(Text(item, sentence))
         if spoken:
             gap = self.rate * self._settings.sentence_gap_ms // 1000
-            reply.give(Audio(item, np.zeros(gap, np.int16)))
+            reply.give(Audio(item, np.zeros(gap, np.int16), silence=True))
         ahead = 0
         async for pcm in self._tts.say(sentence, first=not spoken):
             if ahead * 1000 >= AHEAD_MS * self.rate:

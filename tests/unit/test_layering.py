@@ -22,6 +22,8 @@ LAYERS = [
     "engines",
     "recall",
     "transcript",
+    "filler",
+    "stopwatch",
     "tools",
     "conversation",
     "call",
@@ -50,7 +52,18 @@ NEVER_IN_PURE = {
 # Adapters never import another adapter; they meet in call.py (by their ports) and worker.py.
 ADAPTERS = {"media", "pbx", "sessions", "engines"}
 # What wires them knows ports only.
-WIRING = {"recall", "transcript", "tools", "conversation", "call", "calls", "reconcile", "door"}
+WIRING = {
+    "recall",
+    "transcript",
+    "filler",
+    "stopwatch",
+    "tools",
+    "conversation",
+    "call",
+    "calls",
+    "reconcile",
+    "door",
+}
 PORTS = {
     "bridge.pbx.base",
     "bridge.engines.base",
