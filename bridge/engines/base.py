@@ -66,6 +66,14 @@ class Digit:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """All audio before a `Mark` was played; or, not `heard`, some of it was dropped."""
+
+    name: str
+    heard: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """What became of a `ToolCall`."""
 
@@ -85,6 +93,7 @@ CallEvent = (
     | BargeIn
     | Digit
     | Heard
+    | Marked
     | ToolResult
     | NoInput
 )
@@ -99,6 +108,22 @@ class Audio:
 
     item: int
     pcm: Pcm
+    silence: bool = False
+    """A pause that belongs to no text: played, but never counted as heard."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filler:
+    """A clip that the call may play while it waits for this engine; best given in `start`."""
+
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Tell me (`Marked`) when all audio emitted before this was played."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +232,8 @@ class Note:
 
 EngineEvent = (
     Audio
+    | Filler
+    | Mark
     | Text
     | Words
     | ItemDone

@@ -8,8 +8,8 @@ through a pipe. It also keeps the synthesis away from the worker's interpreter l
     request   <u32 length> JSON {"text": "...", "rate": 16000}
     answer    <u8 kind> <u32 length> payload
                 R  ready (once, after the model is loaded)
-                W  words: JSON [[characters, ms], ...]: the text up to there is over after so much of
-                   the audio; only where the voice tells, and before D
+                W  words: JSON [[characters, ms], ...]: the text up to there is over after so
+                   much of the audio; only where the voice tells, and before D
                 A  audio: int16 little-endian at the rate that was asked for; several may come
                 D  done: the request is answered
                 E  error: the request can't be answered; one line of UTF-8 that says why
@@ -83,8 +83,8 @@ def load(model: Path) -> Any:
 
 
 def synthesize(voice: Any, text: str, rate: int) -> tuple[list[Pcm], list[tuple[int, int]]]:
-    """Audio of a text, a piece a sentence, int16 at `rate` Hz; when its words are over, as (characters,
-    ms), if it is one sentence and the voice tells."""
+    """Audio of a text, a piece a sentence, int16 at `rate` Hz; and when its words are over, as
+    (characters, ms), if it is one sentence and the voice tells."""
     pieces, words = [], []
     for chunk in voice.synthesize(text, include_alignments=True):
         samples = chunk.audio_float_array * (GAIN * 32767)

@@ -48,7 +48,7 @@ URGENT, NEXT, AHEAD = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A rendered sentence, and when its words are over: (characters, ms); () if that isn't known."""
+    """A rendered sentence, and when its words are over; () if that isn't known."""
 
     pcm: Pcm
     words: Marks = ()

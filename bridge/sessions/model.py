@@ -73,6 +73,8 @@ class Record:
     """How it ended: `hung-up`, `transferred`, `done`, `failed`, `unknown-agent`, `shutdown`."""
     reason: str = ""
     """One line more about the result, for people."""
+    latency: str = ""
+    """Of each turn and interruption where its time went: a list of `TurnLatency.record`, JSON."""
     audio: str = ""
     """How the caller's audio was: `Slot.stats` at the end (loss, lateness, MOS, ...), as JSON."""
     started: float = 0.0

@@ -26,6 +26,8 @@ class Item:
     heard: int
     done: bool
     """All of its audio was queued."""
+    pauses: tuple[tuple[int, int], ...] = ()
+    """Silence put into it that isn't its own: (where, how much)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,16 @@ class Progress:
         """Read it back; what a newer version added is left alone."""
         table = json.loads(text) if text else {}
         known = {k: v for k, v in table.items() if k in cls.__dataclass_fields__}
-        items = tuple(Item(**_known(Item, i)) for i in known.pop("items", ()))
+        items = tuple(_item(table) for table in known.pop("items", ()))
         tools = tuple(Tool(**_known(Tool, t)) for t in known.pop("tools", ()))
         known["given"] = tuple((int(i), str(t)) for i, t in known.get("given", ()))
         return cls(items=items, tools=tools, **known)
+
+
+def _item(table: Mapping[str, Any]) -> Item:
+    known = _known(Item, table)
+    known["pauses"] = tuple((int(at), int(n)) for at, n in known.get("pauses", ()))
+    return Item(**known)
 
 
 def _known(cls: type[Item | Tool], table: Mapping[str, Any]) -> dict[str, Any]:
