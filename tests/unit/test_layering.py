@@ -17,11 +17,13 @@ LAYERS = [
     "rtp",
     "dialog",
     "media",
+    "ears",
     "pbx",
     "sessions",
     "engines",
     "recall",
     "transcript",
+    "quality",
     "filler",
     "stopwatch",
     "tools",
@@ -53,8 +55,10 @@ NEVER_IN_PURE = {
 ADAPTERS = {"media", "pbx", "sessions", "engines"}
 # What wires them knows ports only.
 WIRING = {
+    "ears",
     "recall",
     "transcript",
+    "quality",
     "filler",
     "stopwatch",
     "tools",
