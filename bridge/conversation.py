@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -200,13 +199,12 @@ class Conversation:
 
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
+        self._watch.close()
         if self._ear is not None:
             self._ear.close()
-        self._watch.close()
         self._transcript.settle()
         self._playout.drop()
         self._heard(self._playout.dropped(self._slot.heard_items()))
-        self._store.put(self._id, audio=json.dumps(self._slot.stats()))
 
     # What the caller does -------------------------------------------------------------------------
 

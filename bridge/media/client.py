@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.codecs import BY_NUMBER
 from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
 from bridge.audio.resample import ResamplerBank
@@ -175,6 +176,7 @@ class Slot:
             float(max(c["n_lost"][i], 0)),
             float(c["n_concealed_ms"][i]),
             c["q_late"][i],
+            BY_NUMBER[int(c["codec"][i])],
         )
 
     async def close(self) -> None:

@@ -146,7 +146,10 @@ class Server:
             self._nudge.send(b"x")
 
     def close(self) -> None:
-        """Let go of sockets."""
+        """Let go of sockets; of the slots too, if nobody can want them any more."""
+        left = all(_ended(worker.sock) for worker in self._workers.values())
+        if self._stopping and left and not self._plane.open_calls:
+            (self._path.parent / control.SLOTS).unlink(missing_ok=True)
         for worker in list(self._workers.values()):
             self._leave(worker)
         self._stop_listening()
@@ -427,6 +430,15 @@ def _listen(path: Path) -> socket.socket:
             f"can't listen on {path}: {error.strerror or error}; set another [media] runtime_dir"
         ) from error
     return listener
+
+
+def _ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _raise_priority() -> None:

@@ -156,7 +156,7 @@ class Portable:
         """See `Link`."""
         lengths: list[int] = []
         senders: list[int] = []
-        while len(lengths) < BATCH:
+        for _ in range(BATCH):  # errors count too: one that stays must not keep us here
             try:
                 n, sender = self.socket.recvfrom_into(self._spare)
             except BlockingIOError:

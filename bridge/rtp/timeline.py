@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.columns import Column, Columns
+from bridge.rtp.deadline import CHOICES_MS
 from bridge.rtp.quality import LATE_MS
 from bridge.rtp.quality import SPEC as QUALITY_SPEC
 from bridge.rtp.sequence import ahead32
@@ -45,6 +46,8 @@ BURST_MS = 60.0
 PACE_MS = 100.0
 SLIP_MS = 40.0
 FORCE_MS = 150.0
+BEHIND_MS = HOLD_MS + CHOICES_MS[-1] + 60.0
+"""Audio time falls no further behind: the longest packet that was due, held and waited for."""
 WINDOW = 50
 HELD_UP_MS = 300.0
 """So far behind is only who was held up himself: that says nothing of the clocks."""
@@ -224,7 +227,9 @@ class Timeline:
                 [least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0
             )
             self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
-        due = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
+        head_ms += self.open_ms[call]
+        due = np.maximum(now + samples / rate, head_ms) + HOLD_MS
+        np.minimum(due, head_ms + BEHIND_MS, out=due)
         # What is stale doesn't keep the clock from going on.
         self.due_ms[call] = np.where(stale, self.due_ms[call], due)
 
@@ -235,11 +240,13 @@ class Timeline:
     def supply(self, now: float, waiting: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
         """Calls that need a frame of 20 ms from the clock; ask again until there is none.
 
-        Not those with packets `waiting` at a gap: they go up within the gap's deadline, and what
-        was supplied meanwhile would be too much.
+        Those with packets `waiting` at a gap only where they fall too far behind: the packets go up
+        within the gap's deadline, and what was supplied meanwhile would be too much.
         """
         due = self.due_ms <= now
-        calls = np.flatnonzero(due if waiting is None else due & ~waiting)
+        if waiting is not None:
+            due = np.where(waiting, self.open_ms + self.head / self.rate + BEHIND_MS <= now, due)
+        calls = np.flatnonzero(due)
         if len(calls):
             # What was waited for before the clock took over is made up at once: pauses don't add up
             behind = self.open_ms[calls] + self.head[calls] / self.rate[calls] + HOLD_MS

@@ -260,6 +260,27 @@ async def test_a_port_in_use_is_told_and_nothing_is_left(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_stop_in_order_leaves_nothing_but_what_a_successor_needs():
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1")
+        phone = Phone()
+        slot = await client.open("a", phone.address, "PCMU", 8000)
+        await slot.close()
+        await client.close()
+        process.terminate()
+        process.join(10)
+        assert process.exitcode == 0
+        assert [path.name for path in folder.iterdir()] == ["media.lock"]
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1")
+        await client.open("a", phone.address, "PCMU", 8000)
+        process.terminate()
+        process.join(10)
+        assert {path.name for path in folder.iterdir()} == {"media.lock", "media.slots"}
+        await client.close()
+        phone.close()
+
+
 async def test_nonsense_on_the_control_socket():
     with media_process() as (folder, _):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:

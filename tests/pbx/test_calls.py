@@ -102,12 +102,19 @@ async def test_audio_goes_up_and_comes_back(stack: Stack, tmp_path: Path, codec:
             await asyncio.sleep(0.5)
             seconds = await phone.speak(words.pcm, RATE)
             await asyncio.sleep(seconds + 1.0)
+            await until(lambda: "audio" in memory.record(), "its quality is told while it lasts")
+            live = json.loads(memory.record()["audio"])
             await phone.hangup()
     assert memory.record()["codec"] == codec.upper()
-    await until(lambda: "audio" in memory.record(), "the call's quality is kept")
+    await until(lambda: memory.record()["state"] == "ended", "the call has ended")
     quality = json.loads(memory.record()["audio"])
-    assert quality["received"] > 100
-    assert 1 <= quality["mos"] <= 4.5
+    assert quality["received"] > live["received"] > 100
+    assert 4.3 <= quality["mos"] <= 4.5
+    caller = quality["caller"]
+    assert caller == live["caller"], "what the PBX told last"
+    assert min(caller["received"], caller["sent"]) > 100
+    assert caller["lost"] == 0
+    assert 4.3 <= caller["mos"] <= 4.5
     assert likeness(received(packets, phone), words.pcm) > 0.98
     numbers = [p.seq for p in packets.packets if not p.sent and decode(p) is not None]
     assert np.all(np.diff(numbers) % 65536 == 1)
@@ -165,6 +172,69 @@ async def test_hold_stops_the_agent_and_resume_lets_it_go_on(stack: Stack, tmp_p
         await until(lambda: "help you" in memory.agent_said(), "the greeting's end was heard")
         await phone.hangup()
     assert [line.text for line in memory.lines() if line.role == "event"] == ["hold", "resume"]
+
+
+async def greeted(
+    stack: Stack, path: Path, say: str = "", until_said: str = "help you"
+) -> tuple[np.ndarray, Memory]:
+    """A call in which the caller says something into the greeting: what he heard of it."""
+    memory = Memory(stack)
+    async with stack.phone() as phone:
+        with capture(phone, path) as packets:
+            await phone.dial("700")
+            await asyncio.sleep(1.2)
+            if say:
+                await phone.speak(clip(say).pcm, RATE)
+            await until(lambda: until_said in memory.agent_said(), f"'{until_said}' was heard")
+            await phone.hangup()
+    await until(lambda: memory.record().get("state") == "ended", "the session ended")
+    return received(packets, phone), memory
+
+
+def found(piece: np.ndarray, whole: np.ndarray) -> tuple[float, int]:
+    """How alike, and where, is what is most like `piece`."""
+    energy = np.sqrt(np.convolve(whole**2, np.ones(len(piece)), "valid"))
+    alike = np.correlate(whole, piece, "valid") / (energy + 100) / np.linalg.norm(piece)
+    return float(alike.max()), int(alike.argmax())
+
+
+def loud_ms(pcm: np.ndarray) -> int:
+    """How long there is speech in it."""
+    pieces = pcm[: len(pcm) // 80 * 80].reshape(-1, 80).astype(float)
+    return 10 * int((np.sqrt(np.mean(pieces**2, axis=1)) > 300).sum())
+
+
+async def test_uh_huh_makes_the_agent_wait_and_nothing_is_lost(
+    stack: Stack, tmp_path: Path
+) -> None:
+    whole, _ = await greeted(stack, tmp_path / "control.pcap")
+    halting, memory = await greeted(stack, tmp_path / "halting.pcap", "Uh-huh.")
+    assert [line.text for line in memory.lines() if line.role in ("event", "caller")] == []
+    [turn] = json.loads(memory.record()["latency"])
+    assert "resumed" in turn["at_s"]
+    assert "dropped" not in turn["at_s"]
+    step = RATE // 10
+    pieces = [whole[at : at + step].astype(float) for at in range(0, len(whole) - step, step)]
+    heard = [found(p, halting.astype(float)) for p in pieces if np.sqrt(np.mean(p**2)) > 300]
+    assert len(heard) > 15
+    assert sum(alike > 0.9 for alike, _ in heard) >= len(heard) - 2, "but where it was faded"
+    at = np.array([at for alike, at in heard if alike > 0.9])
+    assert (np.diff(at) > 0).all(), "in its order"
+    waited = (np.diff(at) - step).max() / RATE
+    assert 0.15 < waited < 2.0
+    assert abs(loud_ms(halting) - loud_ms(whole)) <= 60, "and nothing twice"
+
+
+async def test_a_word_that_counts_stops_the_agent_and_is_answered(
+    stack: Stack, tmp_path: Path
+) -> None:
+    said = "Stop, where can I park?"
+    _, memory = await greeted(stack, tmp_path / "cut.pcap", said, until_said="behind the shop")
+    assert "barge-in" in [line.text for line in memory.lines() if line.role == "event"]
+    greeting = next(line for line in memory.lines() if line.role == "agent")
+    assert greeting.cut
+    assert "help you" not in greeting.text
+    assert any("dropped" in turn["at_s"] for turn in json.loads(memory.record()["latency"]))
 
 
 async def test_many_callers_at_once(stack: Stack) -> None:

@@ -62,6 +62,10 @@ class Leg:
     async def release(self):
         self._step("release")
 
+    async def statistics(self):
+        self._step("statistics")
+        return {}
+
     handles = {"bridge_id": "b", "media_id": "m"}  # noqa: RUF012
 
     def names(self):
