@@ -91,7 +91,7 @@ class Leftovers:
 
 
 def _slots(bridge: Bridge) -> int:
-    path = bridge.directory / "run" / "media.slots"
+    path = bridge.runtime_dir / "media.slots"
     return int((SlotMap.attach(path).columns["state"] != FREE).sum())
 
 

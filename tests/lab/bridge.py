@@ -6,12 +6,15 @@ import base64
 import contextlib
 import http.client
 import json
+import secrets
+import shutil
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bridge.media.settings import MediaSettings
 from tests.lab.asterisk import Asterisk
 from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY, LabError, free_port
@@ -46,6 +49,8 @@ class Bridge(Server):
         self._pbx, self._redis = pbx, redis
         self._settings = settings or {}
         self.media_port = free_port(socket.SOCK_DGRAM)
+        # In memory, as by default: slots on a disk are held up whenever it is written to.
+        self.runtime_dir = Path(f"{MediaSettings().runtime_dir}-lab-{secrets.token_hex(4)}")
 
     def start(self) -> None:
         """Start it and wait until Asterisk would hand it a call."""
@@ -67,6 +72,7 @@ class Bridge(Server):
         """Stop it in order: killed, it would leave its children behind, who are to survive it."""
         self.stop()
         super().close()
+        shutil.rmtree(self.runtime_dir, ignore_errors=True)
 
     def children(self, name: str) -> list[int]:
         """The process ids of its `media` or `worker` processes, in the order of their start.
@@ -119,7 +125,7 @@ class Bridge(Server):
             "media": {
                 "listen_address": "127.0.0.1",
                 "port": self.media_port,
-                "runtime_dir": str(self.directory / "run"),
+                "runtime_dir": str(self.runtime_dir),
             },
             "redis": {"url": self._redis.url},
             "agents": {"folder": str(REPOSITORY / "agents")},
