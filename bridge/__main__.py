@@ -1,5 +1,6 @@
 """`python -m bridge` and `ari-bridge`."""
 
+import os
 import signal
 import sys
 
@@ -8,6 +9,8 @@ def main() -> int:
     """Run the command line."""
     # Until a process has something to end in order, Ctrl-C just ends it, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # told to stop, and so it did
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # everything is about to be read anyway
     from bridge import cli
 
     return cli.main()

@@ -27,26 +27,50 @@ class TurnSettings:
     """Of the speech detector, 0 (deaf) to 1 (nervous)."""
     min_speech_ms: int = 100
     """Speech shorter than this while the agent is silent is no turn."""
-    min_speech_while_speaking_ms: int = 240
-    """Speech shorter than this while the agent speaks doesn't interrupt it."""
+    min_speech_while_speaking_ms: int = 600
+    """Speech that is longer while the agent speaks interrupts it, whatever is said. (The agent
+    pauses at once; shorter speech interrupts if it holds a word that isn't a mere "uh-huh".)"""
+    resume_ms: int = 400
+    """Silence after shorter speech after which the agent goes on, where no words were made out."""
     eager_silence_ms: int = 200
     """Silence after speech at which the engine begins to prepare its answer; 0: only at the end."""
-    end_silence_ms: int = 600
-    """Silence after speech that ends the caller's turn."""
+    complete_silence_ms: int = 280
+    """Silence that ends the caller's turn after a whole sentence."""
+    end_silence_ms: int = 720
+    """The same where nothing says whether the sentence is whole; engines without words: always."""
+    incomplete_silence_ms: int = 1000
+    """The same after half of a sentence, or where a number was asked for."""
     barge_in: Literal["auto", "engine", "off"] = "auto"
     """Who may cut the agent short: the bridge, only the engine, or nobody."""
+    guard_greeting_ms: int = 0
+    """So long from its beginning the greeting can't be interrupted by speech."""
     no_input_ms: int = 8000
-    """Silence after which the engine is told that the caller says nothing."""
+    """Silence after which the agent asks whether the caller is still there."""
+    no_input_prompts: int = 2
+    """How often it asks; after that silence again, it takes leave."""
+    after_no_input: Literal["goodbye", "dialplan"] = "goodbye"
+    """How: the engine says goodbye and the call ends, or the dialplan goes on (ARI_BRIDGE_RESULT is
+    then `no-input`)."""
+    filler_after_ms: int = 2500
+    """An answer that isn't there after so long is bridged by the agent's `filler`; 0: never."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sensitivity <= 1:
             raise ValueError(f"'sensitivity' is {self.sensitivity}; it takes 0 to 1")
-        for name in ("min_speech_ms", "min_speech_while_speaking_ms", "end_silence_ms"):
+        for name in (
+            "min_speech_ms",
+            "min_speech_while_speaking_ms",
+            "complete_silence_ms",
+            "end_silence_ms",
+            "incomplete_silence_ms",
+        ):
             if getattr(self, name) < 20:
                 raise ValueError(f"'{name}' is {getattr(self, name)}; the least is 20 (one frame)")
-        if not 0 <= self.eager_silence_ms <= self.end_silence_ms:
+        least = min(self.complete_silence_ms, self.end_silence_ms, self.incomplete_silence_ms)
+        if not 0 <= self.eager_silence_ms <= least:
             raise ValueError(
-                f"'eager_silence_ms' is {self.eager_silence_ms}; it takes 0 to 'end_silence_ms'"
+                f"'eager_silence_ms' is {self.eager_silence_ms}; it takes 0 to the least of "
+                f"the silences that end a turn ({least})"
             )
 
 
@@ -67,6 +91,8 @@ class Agent:
     engine: str = "offline"
     language: str = "en"
     greeting: str = ""
+    filler: str = ""
+    """What bridges a long wait, such as "One moment, please."; without it, a soft sound does."""
     max_call_s: int = 1800
     fallback: str = ""
     """The agent (by its file's name) that goes on with the conversation if this one's engine can't

@@ -24,16 +24,21 @@ from contextlib import AsyncExitStack
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.engines.base import Context, Engine
-from bridge.errors import BridgeError, ConfigError, PbxGone
+from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone
 from bridge.media.base import Media, Slot
-from bridge.pbx.base import Dtmf, Hold, HungUp, Leg, MediaLost
-from bridge.recall import Memory
+from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
+from bridge.recall import Memory, numbers_now
 from bridge.sessions.base import Store
+from bridge.sessions.model import Record
 from bridge.tools import Outcome as Outcome
 from bridge.tools import Tools
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
+
+
+_NUMBERS_S = 5.0
+"""Between two notes of where the packets stand; in between it can be told by the time."""
 
 
 class _CallOver(Exception):
@@ -70,18 +75,11 @@ class Call:
         self._tasks: asyncio.TaskGroup
         self._tools: Tools | None = None
         self._conversation: Conversation | None = None
+        self._slot: Slot | None = None
+        self._numbers_at = 0.0
         if memory is None:
             store.begin(self.id)
-            store.put(
-                self.id,
-                worker=worker,
-                state="setup",
-                started=time.time(),
-                caller=leg.incoming.caller_number,
-                dialed=leg.incoming.dialed,
-                codec=leg.incoming.codec,
-                agent=leg.incoming.args[0] if leg.incoming.args else "",
-            )
+            store.put(self.id, **about(leg.incoming, worker))
 
     def end(self, outcome: Outcome) -> None:
         """End the call, unless it has an outcome already."""
@@ -148,13 +146,8 @@ class Call:
         conversation = self._wire(agent, engine, slot)
         await self._leg.answer()
         await self._leg.join()
-        self._store.put(
-            self.id,
-            state="talking",
-            answered=time.time(),
-            rate=slot.rate,
-            **self._leg.handles,
-        )
+        self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
+        self._place()
         conversation.begin(bool(agent.greeting))
         return conversation, conversation.context(agent, incoming.caller_number, self._tasks)
 
@@ -163,15 +156,46 @@ class Call:
     ) -> tuple[Conversation, Context]:
         """A conversation that another process began."""
         assert self._memory
-        slot = await self._media.attach(self.id, engine.rate)
+        slot, fresh = await self._inherit(agent, engine, self._memory.record)
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
-        resume = conversation.take_up(self._memory)
+        self._place()
+        resume = conversation.take_up(self._memory, fresh=fresh)
         caller, history = self._leg.incoming.caller_number, self._memory.history()
         return conversation, conversation.context(agent, caller, self._tasks, history, resume)
 
+    async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> tuple[Slot, bool]:
+        """The audio of a conversation that another process began, and whether it begins anew."""
+        if record.place == self._media.place:
+            try:
+                return await self._media.attach(self.id, engine.rate), False
+            except MediaError as error:
+                log.warning("%s; opening another", error)
+        # Its media process was another host's, or has forgotten it: the PBX gets a new address, and
+        # our packets go on ahead of those that were sent there.
+        codec = self._leg.incoming.codec
+        source = await self._leg.open_media(self._media.address, codec)
+        slot = await self._media.open(
+            *(self.id, source, codec, engine.rate),
+            late=agent.late_packets,
+            after=numbers_now(record, time.time()),
+        )
+        await self._leg.join()
+        return slot, True
+
+    def _place(self) -> None:
+        """Write down where the audio flows."""
+        host, port = self._media.address
+        self._store.put(
+            self.id,
+            place=self._media.place,
+            media_address=f"{host}:{port}",
+            **self._leg.handles,
+        )
+
     def _wire(self, agent: Agent, engine: Engine, slot: Slot) -> Conversation:
         transcript = Transcript(self._store, self.id)
+        self._slot = slot
         self._tools = Tools(
             self._leg, agent.transfer, transcript, self._tasks, self.end, engine.notify
         )
@@ -184,8 +208,13 @@ class Call:
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
-        if self._conversation is not None:
-            self._conversation.note()
+        if self._conversation is None or self._slot is None or self._over.done():
+            return
+        self._conversation.note()
+        now = time.time()
+        if now - self._numbers_at >= _NUMBERS_S:
+            self._numbers_at = now
+            self._store.put(self.id, numbers=" ".join(map(str, self._slot.numbers)), numbers_at=now)
 
     def let_go(self) -> None:
         """Another worker owns the call: end here without touching it."""
@@ -238,3 +267,17 @@ class Call:
                     talk.hold(on)
                 case Dtmf(digit) if talk is not None and not self._over.done():
                     talk.digit(digit)
+
+
+def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
+    """What a new call's record begins with."""
+    return {
+        "worker": worker,
+        "state": "setup",
+        "started": time.time(),
+        "pbx": incoming.pbx,
+        "caller": incoming.caller_number,
+        "dialed": incoming.dialed,
+        "codec": incoming.codec,
+        "agent": incoming.args[0] if incoming.args else "",
+    }

@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(config: Config, options: argparse.Namespace) -> int:
-    return asyncio.run(launcher.run(options.config, options.workers, options.spares))
+    folder = Path(config.media.runtime_dir)
+    return asyncio.run(launcher.run(options.config, folder, options.workers, options.spares))
 
 
 def _media(config: Config, options: argparse.Namespace) -> int:
@@ -81,7 +82,7 @@ def _media(config: Config, options: argparse.Namespace) -> int:
 def _worker(config: Config, options: argparse.Namespace) -> int:
     from bridge.worker import Worker
 
-    asyncio.run(Worker(config, options.active).run())
+    asyncio.run(Worker(config, options.active, options.config).run())
     return 0
 
 

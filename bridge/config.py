@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bridge.errors import ConfigError
 from bridge.media.settings import MediaSettings
@@ -46,7 +46,8 @@ class LogSettings:
 class Config:
     """All of it; each field is a table of the file."""
 
-    asterisk: AsteriskSettings = field(default_factory=AsteriskSettings)
+    asterisk: tuple[AsteriskSettings, ...] = (AsteriskSettings(),)
+    """One table `[asterisk]`, or several `[[asterisk]]`, each with a `name`."""
     media: MediaSettings = field(default_factory=MediaSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     agents: AgentsSettings = field(default_factory=AgentsSettings)
@@ -86,11 +87,58 @@ def _build(table: dict[str, object], path: Path) -> Config:
     tables = {f.name: f for f in dataclasses.fields(Config)}
     parts: dict[str, object] = {}
     for name, content in table.items():
-        if name in tables and isinstance(content, dict):
+        if name == "asterisk" and isinstance(content, list):
+            parts[name] = _several(content, path)
+        elif name == "asterisk" and isinstance(content, dict):
+            parts[name] = (build(AsteriskSettings, content, f"{path} [{name}]"),)
+        elif name in tables and isinstance(content, dict):
             parts[name] = build(_class_of(name), content, f"{path} [{name}]")
         else:
             build(Config, {name: content}, str(path))  # raises, with the nearest name
     return Config(**parts)  # type: ignore[arg-type]
+
+
+def _several(tables: list[object], path: Path) -> tuple[AsteriskSettings, ...]:
+    """Several `[[asterisk]]`: each can be told from the others."""
+    where = f"{path} [[asterisk]]"
+    if not tables or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{where} takes tables")
+    found = tuple(build(AsteriskSettings, t, where) for t in tables if isinstance(t, dict))
+    names = [one.name for one in found]
+    if len(found) > 1 and ("" in names or len(set(names)) < len(names)):
+        raise ConfigError(f"{where}: give each of the {len(found)} a 'name' of its own")
+    return found
+
+
+def reload(config: Config, path: Path | None) -> tuple[Config, list[str]]:
+    """Read the file again, for a process that goes on.
+
+    Returns:
+        The settings that hold from now on, and the keys that have changed and take a restart: all
+        but those of `[log]`, `[agents]` and `[worker] drain_s`.
+
+    Raises:
+        ConfigError: as `load`; nothing has changed then.
+    """
+    fresh = load(path)
+    kept = dataclasses.replace(
+        config,
+        agents=fresh.agents,
+        log=fresh.log,
+        worker=dataclasses.replace(config.worker, drain_s=fresh.worker.drain_s),
+    )
+    ignored = [
+        f"[{table.name}]" + (f" {key.name}" if key is not None else "")
+        for table in dataclasses.fields(Config)
+        for key in _changed(getattr(kept, table.name), getattr(fresh, table.name))
+    ]
+    return kept, ignored
+
+
+def _changed(one: Any, other: Any) -> list[dataclasses.Field[Any] | None]:
+    if not dataclasses.is_dataclass(one):
+        return [] if one == other else [None]
+    return [f for f in dataclasses.fields(one) if getattr(one, f.name) != getattr(other, f.name)]
 
 
 def _class_of(name: str) -> type:

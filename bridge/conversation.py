@@ -24,11 +24,22 @@ from typing import Any
 
 import bridge.engines.base as engines
 from bridge.agent import Agent
+from bridge.dialog.completeness import Expected, end_silence_ms
 from bridge.dialog.playout import Heard, Playout
-from bridge.dialog.turns import Action, BargeIn, TurnCommitted, Turns, TurnWithdrawn
+from bridge.dialog.turns import (
+    Action,
+    AgentPaused,
+    AgentResumed,
+    BargeIn,
+    NoInput,
+    State,
+    TurnCommitted,
+    Turns,
+    TurnWithdrawn,
+)
 from bridge.engines.base import Engine
 from bridge.media.base import FRAME_MS, Slot, Up
-from bridge.recall import Memory, restore
+from bridge.recall import Memory, restore, restore_lost
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Item, Progress
 from bridge.tools import Outcome, Tools
@@ -70,15 +81,17 @@ class Conversation:
             over: whether the call has an outcome already.
             end: ends the call.
         """
-        self._id, self._engine, self._slot = call_id, engine, slot
+        self._id, self._agent, self._engine, self._slot = call_id, agent, engine, slot
         self._tools, self._transcript, self._store = tools, transcript, store
         self._over, self._end = over, end
-        self._turns = Turns(agent.turns, engine.turns)
+        self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._playout = Playout(slot.rate)
         self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
         self._now_ms = 0
-        self._clearing = self._held = self._replying = False
+        self._clearing = self._held = self._replying = self._leaving = False
+        self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
+        self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._state: Mapping[str, Any] = {}
         self._noted = Progress()
         self._room = asyncio.Event()
@@ -115,13 +128,20 @@ class Conversation:
         self._replying = greeting
         self.note()
 
-    def take_up(self, memory: Memory) -> engines.Resume:
-        """One that another process began: items, turn, tools."""
+    def take_up(self, memory: Memory, *, fresh: bool = False) -> engines.Resume:
+        """One that another process began: items, turn, tools.
+
+        `fresh`: the slot is a new one, what waited in the old one is lost.
+        """
         progress = memory.progress
-        resume = restore(memory, self._slot, self._playout)
-        self._turns.turn = progress.turn
-        self._replying, self._state = progress.replying, progress.extra
-        self._given = [(0, text) for text in resume.given] if progress.replying else []
+        if fresh:
+            resume = restore_lost(memory, self._playout)
+            self._past = {item: queued for item, _, queued, *_ in self._playout.open_items()}
+        else:
+            resume = restore(memory, self._slot, self._playout)
+        self._replying, self._state = resume.replying, progress.extra
+        self._given = [(0, text) for text in resume.given] if resume.replying else []
+        self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
         if not progress.replying:  # else the engine asks for them again
             # Each takes the caller away from us; since he is here, none has had its effect.
@@ -130,12 +150,15 @@ class Conversation:
             self._turns.agent_started()
         if not self._replying:
             self._turns.reply_done(0)
+        if progress.held:
+            self._hold(True)
         self._transcript.say("event", "taken over")
         log.info("taken up with %d ms still to be heard", self._playout.waiting_ms)
         return resume
 
     def listen(self) -> None:
         """The engine is ready: audio flows."""
+        self._slot.tune(self._agent.turns.sensitivity)
         self._slot.on_frames = self._delivery
 
     def note(self) -> None:
@@ -150,6 +173,7 @@ class Conversation:
             given=tuple(self._given),
             caller=self._transcript.caller_text,
             turn=self._turns.turn,
+            held=self._held,
             extra=self._state,
         )
         if progress != self._noted:
@@ -168,17 +192,21 @@ class Conversation:
     def digit(self, digit: str) -> None:
         """He pressed a key."""
         self._transcript.say("dtmf", digit)
-        for action in self._turns.digit(self._now_ms):
-            self._act(action)
+        self._leaving = False
+        self._carry_out(self._turns.digit(self._now_ms))
         self._engine.notify(engines.Digit(digit))
 
     def hold(self, on: bool) -> None:
         """His phone holds the call, or takes it back."""
         self._transcript.say("event", "hold" if on else "resume")
+        self._hold(on)
+        self.note()
+
+    def _hold(self, on: bool) -> None:
         self._held = on
         (self._slot.pause if on else self._slot.resume)()
-        for action in self._turns.hold(on):
-            self._act(action)
+        self._carry_out(self._turns.hold(on))
+        self._slot.arm(self._turns.armed)
 
     def _delivery(self, up: Up) -> None:
         if self._over():
@@ -194,20 +222,57 @@ class Conversation:
         if not self._held:  # what a phone on hold sends is not for the engine
             self._engine.hear(up.at_ms, up.pcm.reshape(-1))
         self._account()
+        if self._slot.tripped:
+            self._tripped()
         for speech in up.speech:
-            for action in self._turns.frame(self._now_ms, bool(speech)):
-                self._act(action)
+            self._carry_out(self._turns.frame(self._now_ms, bool(speech)))
             self._now_ms += FRAME_MS
+        self._slot.arm(self._turns.armed)
+
+    def _tripped(self) -> None:
+        """Media has paused the agent by itself: from here on the pause is ours."""
+        self._carry_out(self._turns.tripped(self._now_ms))
+        self._slot.deal()
+        if self._turns.state is State.PAUSED and self._slot.is_echo():
+            self._carry_out(self._turns.echo(self._now_ms))
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._act(action)
 
     def _act(self, action: Action) -> None:
-        if isinstance(action, BargeIn):
-            self._transcript.say("event", "barge-in")
-        if isinstance(action, BargeIn | TurnWithdrawn):
-            self._drop()
-            self._reply(False)
-        if isinstance(action, TurnCommitted):
-            self._reply(True)
+        match action:
+            case AgentPaused():
+                self._slot.pause()
+            case AgentResumed():
+                if not self._held:
+                    self._slot.resume()
+            case BargeIn():
+                self._transcript.say("event", "barge-in")
+                self._drop()
+                self._reply(False)
+            case TurnWithdrawn():
+                self._drop()
+                self._reply(False)
+            case TurnCommitted():
+                self._leaving = False
+                self._reply(True)
+            case NoInput(last=True):
+                self._no_input()
         self._engine.notify(action)
+
+    def _no_input(self) -> None:
+        """The caller has said nothing for the last time."""
+        if self._agent.turns.after_no_input == "dialplan":
+            self._end(Outcome("no-input", "the caller said nothing"))
+        elif self._leaving:  # the engine has nothing to say to that
+            self._hang_up()
+        self._leaving = True
+
+    def _hang_up(self) -> None:
+        if not self._tools.open():
+            self._tools.add([engines.ToolCall("no-input", "hang_up")])
+            self._next_tool()
 
     # What the engine does -------------------------------------------------------------------------
 
@@ -225,12 +290,12 @@ class Conversation:
                 self._feed()
             case engines.ReplyDone():
                 self._transcript.settle()
-                self._turns.reply_done(self._now_ms)
+                self._carry_out(self._turns.reply_done(self._now_ms))
                 self._reply(False)
-            case engines.CallerText(text, final):
-                if final:
-                    self._transcript.caller(text)
-                    self.note()
+                if self._leaving:
+                    self._hang_up()
+            case engines.CallerText() | engines.Expect():
+                self._learn(event)
             case engines.Interrupt():
                 self._transcript.say("event", "barge-in")
                 self._turns.interrupted()
@@ -274,6 +339,21 @@ class Conversation:
 
     # The agent's audio ----------------------------------------------------------------------------
 
+    def _learn(self, event: engines.CallerText | engines.Expect) -> None:
+        """What the caller has said, or is asked for."""
+        match event:
+            case engines.Expect(kind):
+                self._expected = kind
+            case engines.CallerText(text, final=True):
+                self._transcript.caller(text)
+                self.note()
+            case engines.CallerText(text, until_ms=until_ms, understood=understood):
+                # What he has said so far decides how long a silence ends his turn.
+                settings, language = self._agent.turns, self._agent.language
+                silence_ms = end_silence_ms(settings, text, self._expected, understood, language)
+                asked = self._expected == "yes-no" and self._playout.in_last_item
+                self._carry_out(self._turns.words(text, until_ms, silence_ms, asked))
+
     def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
         began = not self._playout.playing
         if not self._playout.queued(item, samples):
@@ -316,11 +396,12 @@ class Conversation:
             self._clearing = False
             self._heard(self._playout.dropped(self._slot.heard_items()))
         was_playing = self._playout.playing
-        for item, samples in self._slot.heard_items().items():
+        past, self._past = self._past, {}
+        for item, samples in {**past, **self._slot.heard_items()}.items():
             self._heard(self._playout.heard(item, samples))
         self._feed()
         if was_playing and not self._playout.playing:
-            self._turns.agent_finished(self._now_ms)
+            self._carry_out(self._turns.agent_finished(self._now_ms))
             self._next_tool()
 
     def _drop(self) -> None:
@@ -328,6 +409,8 @@ class Conversation:
         self._playout.drop()
         self._backlog.clear()
         self._slot.clear()
+        if self._held:
+            self._slot.pause()
         self._clearing = True
         self._tools.cancel()
 

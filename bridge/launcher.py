@@ -2,8 +2,12 @@
 
 A thin stand-in for a service manager: starts each process, starts it again with backoff when it
 dies, and stops them in turn (the worker first, so that it can end its calls while audio still
-flows). A process that ends with `EXIT_CONFIG` found something that only the operator can mend: then
-everything stops with that status.
+flows). A process that ends with `EXIT_CONFIG` found something that only the operator can mend: at
+the start everything stops with that status; later, that process is tried again like any other,
+because the others serve calls. So is one that dies before it has served, ever more slowly.
+
+A launcher that was killed leaves its processes serving. The next one starts its own beside them,
+and they make room for those (`bridge.keeper`): no caller notices.
 """
 
 from __future__ import annotations
@@ -11,11 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from bridge import keeper
 
 log = logging.getLogger(__name__)
 
@@ -38,53 +45,73 @@ class _Child:
     async def keep(self, config: Path | None) -> int:
         """Run the process again and again, until told to stop or until it can't work at all."""
         arguments = ["--config", str(config)] if config else []
-        wait_s = self.first_wait_s
+        wait_s, steady = self.first_wait_s, False
         while not self.stopped.is_set():
             began = time.monotonic()
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bridge", self.name, *self.options, *arguments),
                 process_group=0,  # Ctrl-C at the terminal reaches us alone: we stop them in turn
+                env={**os.environ, keeper.LAUNCHER: str(os.getpid())},
             )
             status = await self.process.wait()
-            if self.stopped.is_set() or status == EXIT_CONFIG:
+            if self.stopped.is_set() or (status == EXIT_CONFIG and not steady):
                 return status
             if time.monotonic() - began > _STEADY_S:
-                wait_s = self.first_wait_s
+                wait_s, steady = self.first_wait_s, True
             log.error("the %s process ended (%s); again in %.1f s", self.name, status, wait_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopped.wait(), wait_s)
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
         return 0
 
-    async def stop(self, keeper: asyncio.Task[int]) -> None:
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal, if it runs."""
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    async def stop(self, keeping: asyncio.Task[int]) -> None:
         """SIGINT (everything stops: there is nobody to hand over to), then SIGKILL."""
         self.stopped.set()
         for send in (signal.SIGINT, signal.SIGKILL):
-            if self.process is not None and self.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    self.process.send_signal(send)
-            done, _ = await asyncio.wait({keeper}, timeout=_STOP_S[self.name])
+            self.tell(send)
+            done, _ = await asyncio.wait({keeping}, timeout=_STOP_S[self.name])
             if done:
                 return
             log.error("the %s process did not stop within %.1f s", self.name, _STOP_S[self.name])
 
 
-async def run(config: Path | None, workers: int = 1, spares: int = 0) -> int:
+async def run(config: Path | None, runtime_dir: Path, workers: int = 1, spares: int = 0) -> int:
     """Run until SIGINT, SIGTERM or the terminal's end. Returns the exit status.
 
     Args:
         config: the configuration file.
+        runtime_dir: what the processes share; one launcher serves it.
         workers: how many take calls.
         spares: how many more wait, loaded, for one of those to die.
+
+    Raises:
+        ConfigError: another launcher serves the directory.
     """
+    lock = keeper.take(runtime_dir)
     active = ("--active", str(workers))
     wait_s = _HEIRS_FIRST_S if workers + spares > 1 else _FIRST_WAIT_S
     children = [_Child("worker", active, wait_s) for _ in range(workers + spares)]
     children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked.set)
+
+    def hang_up() -> None:
+        if keeper.has_terminal():  # which has ended
+            asked.set()
+            return
+        for child in children:
+            if child.name == "worker":
+                child.tell(signal.SIGHUP)
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     keepers = [asyncio.create_task(child.keep(config)) for child in children]
     waiting = asyncio.create_task(asked.wait())
     await asyncio.wait({waiting, *keepers}, return_when=asyncio.FIRST_COMPLETED)
@@ -94,4 +121,5 @@ async def run(config: Path | None, workers: int = 1, spares: int = 0) -> int:
         await asyncio.gather(
             *(c.stop(k) for c, k in zip(children, keepers, strict=True) if c.name == kind)
         )
+    os.close(lock)
     return max(EXIT_CONFIG * (k.result() == EXIT_CONFIG) for k in keepers)

@@ -1,22 +1,24 @@
 """Who owns which call, brought in line with who is alive: takeover of the dead's calls.
 
     a worker's socket to media ends ┐            claim each call in    move its channels to us,
-    its lease runs out              ├─▶ `dead` ─▶ Redis (one of us  ─▶ and the conversation
-    a live call's owner is unknown  ┘            wins)                 goes on
+    its lease or its host's ran out ├─▶ `dead` ─▶ Redis (one of us  ─▶ and the conversation
+    a worker says that it leaves    │            wins)                 goes on
+    a live call's owner is unknown  ┘
 
 The living share a dead worker's calls out among themselves: each works out the same list from the
 same registry and takes its own part at once; what nobody has taken after a grace, anybody takes. It
-doesn't matter if two differ about the list, because a claim succeeds only once. Without Redis
-nobody takes anything.
+doesn't matter if two differ about the list, because a claim succeeds only once. Workers of the
+dead one's host come first, for its audio flows there. Without Redis nobody takes anything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from bridge.errors import BridgeError, PbxGone, StoreUnreachable
+from bridge.errors import BridgeError, PbxError, PbxGone, PbxUnreachable, StoreUnreachable
 from bridge.pbx.base import Incoming, Leg, Pbx
 from bridge.recall import Memory
 from bridge.sessions.base import Leases, Member, Store
@@ -26,13 +28,27 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 1.0
 """After so long, a dead worker's call that its heir has not taken is anybody's."""
+RETRY_S, PATIENCE_S = 0.25, 30.0
+"""A call whose PBX does not answer is tried again so often, for so long."""
 _AT_ONCE = 16
 
 
-def takers(members: Iterable[Member], active: int = 0) -> list[Member]:
-    """Who takes calls now: the eldest `active` (0: all) of those who live; the rest are spares."""
-    able = sorted((m for m in members if m.alive and m.takes), key=lambda m: (m.started, m.name))
-    return able[:active] if active else able
+def takers(members: Iterable[Member]) -> list[Member]:
+    """Who takes calls now: on each host the eldest, as many as it is to have; others are spares."""
+    hosts: dict[str, list[Member]] = defaultdict(list)
+    for one in sorted(members, key=lambda m: (m.started, m.name)):
+        if one.alive and one.takes:
+            hosts[one.place].append(one)
+    return [
+        one for able in hosts.values() for one in able[: max(m.active for m in able) or len(able)]
+    ]
+
+
+def heirs(worker: str, members: Mapping[str, Member]) -> list[Member]:
+    """Who shares a dead worker's calls out: those of his host, else all others."""
+    able = takers(m for m in members.values() if m.name != worker)
+    place = members[worker].place if worker in members else ""
+    return [m for m in able if m.place == place] or able
 
 
 def share_out(calls: Collection[str], heirs: Collection[Member]) -> dict[str, str]:
@@ -55,22 +71,24 @@ class Reconciler:
         self,
         leases: Leases,
         store: Store,
-        pbx: Pbx,
+        pbxs: Mapping[str, Pbx],
         begin: Callable[[Leg, Memory | None], None],
-        active: int = 0,
+        held: Callable[[str], bool],
     ) -> None:
         """Nothing happens before `dead`.
 
         Args:
             leases: who is there.
             store: what is remembered.
-            pbx: where the callers are.
+            pbxs: where the callers are, by name.
             begin: given a call that is ours now; without a memory its conversation begins anew.
-            active: how many workers take calls; more are spares.
+            held: whether a call is under way with us.
         """
-        self._leases, self._store, self._pbx = leases, store, pbx
-        self._begin, self._active = begin, active
+        self._leases, self._store, self._pbxs = leases, store, pbxs
+        self._begin, self._held = begin, held
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._taking: set[str] = set()
+        self._strays: Mapping[str, str] = {}
 
     def dead(self, worker: str) -> None:
         """A worker is known to be dead: take our part of its calls."""
@@ -81,13 +99,32 @@ class Reconciler:
         task.add_done_callback(lambda _: self._busy.pop(worker))
 
     async def unknown(self) -> None:
-        """Look for calls whose owner nobody knows: he was buried before all were taken."""
+        """Look for calls that nobody looks after; what is so twice in a row is taken.
+
+        Their owner was buried before all were taken, or it is us and we don't know them: Redis has
+        come back with what it knew some time ago.
+        """
         try:
-            owners = set((await self._leases.live()).values())
+            live = await self._leases.live()
         except StoreUnreachable:
             return
-        for worker in owners - set(self._leases.members):
+        me, members = self._leases.name, self._leases.members
+        strays = {
+            call_id: owner
+            for call_id, owner in live.items()
+            if owner not in members
+            or (owner == me and not self._held(call_id) and call_id not in self._taking)
+        }
+        again = {c: owner for c, owner in strays.items() if self._strays.get(c) == owner}
+        self._strays = strays
+        for worker in set(again.values()) - {me}:
             self.dead(worker)
+        if mine := [call_id for call_id, owner in again.items() if owner == me]:
+            log.warning("%d calls are said to be ours, and we don't know them", len(mine))
+            try:
+                await self._take_all(mine, me)
+            except StoreUnreachable as error:
+                log.warning("can't look after them now: %s", error)
 
     async def close(self) -> None:
         """Begin nothing more."""
@@ -96,12 +133,13 @@ class Reconciler:
 
     async def _inherit(self, worker: str) -> None:
         try:
+            await self._leases.beat()  # who is there now, and who has just left as well
+            members = dict(self._leases.members)
             calls = await self._left_by(worker)
             await self._leases.bury(worker)
             if not calls:
                 return
-            heirs = [m for m in self._leases.members.values() if m.name != worker]
-            shares = share_out(calls, takers(heirs, self._active))
+            shares = share_out(calls, heirs(worker, members))
             ours = [c for c in calls if shares.get(c, self._leases.name) == self._leases.name]
             log.warning("worker %s is dead: taking %d of its %d", worker, len(ours), len(calls))
             await self._take_all(ours, worker)
@@ -121,10 +159,13 @@ class Reconciler:
 
         async def one(call_id: str) -> None:
             async with gate:
+                self._taking.add(call_id)
                 try:
                     await self._take(call_id, worker)
                 except BridgeError as error:
                     log.error("call %s could not be taken over: %s", call_id, error)
+                finally:
+                    self._taking.discard(call_id)
 
         await asyncio.gather(*(one(call_id) for call_id in calls))
 
@@ -135,16 +176,32 @@ class Reconciler:
         lines = await self._store.transcript(call_id)
         self._store.adopt(record, lines)
         try:
-            leg = await self._pbx.adopt(incoming_of(record), handles_of(record))
+            leg = await self._fetch(record)
         except PbxGone:
-            self._store.put(
-                call_id,
-                state="ended",
-                result="hung-up",
-                reason="the caller hung up while his worker was dead",
-            )
-            return
-        self._begin(leg, Memory(record, lines) if record.state == "talking" else None)
+            self._lost(call_id, "the caller hung up while his worker was dead")
+        except PbxError as error:
+            self._lost(call_id, str(error))
+            raise
+        else:
+            self._begin(leg, Memory(record, lines) if record.state == "talking" else None)
+
+    async def _fetch(self, record: Record) -> Leg:
+        pbx = self._pbxs.get(record.pbx)
+        if pbx is None:
+            raise PbxUnreachable(f"no [[asterisk]] of this worker is named '{record.pbx}'")
+        near = record.place == self._leases.place
+        until = asyncio.get_running_loop().time() + PATIENCE_S
+        while True:
+            try:
+                return await pbx.adopt(incoming_of(record), handles_of(record), near=near)
+            except PbxUnreachable as error:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                log.warning("call %s: %s; trying again", record.call_id, error)
+            await asyncio.sleep(RETRY_S)
+
+    def _lost(self, call_id: str, why: str) -> None:
+        self._store.put(call_id, state="ended", result="hung-up", reason=why)
 
 
 def incoming_of(record: Record) -> Incoming:
@@ -158,6 +215,7 @@ def incoming_of(record: Record) -> Incoming:
         language="",
         codec=record.codec,  # type: ignore[arg-type]
         resumed=True,
+        pbx=record.pbx,
     )
 
 

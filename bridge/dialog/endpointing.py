@@ -5,8 +5,9 @@ misses the closure of a plosive, and fires on a click. Two counters smooth that:
 
     silent ──speech──▶ maybe ──min_speech_ms of speech──▶ speech ──end_silence_ms──▶ silent
                          │                                │  ▲
-                         └──GAP_MS of silence──▶ silent   └──┘ eager_silence_ms of silence (told),
-                                                               then maybe RESUME_MS of speech (told)
+                         └──GAP_MS of silence──▶ silent   └──┘ pause_silence_ms of silence (told),
+                                                               eager_silence_ms (told), then maybe
+                                                               RESUME_MS of speech (told)
 
 A segment's `start_ms` is its first frame of speech, its `end_ms` the end of its last one, so
 neither holds the time that it took to be sure. All times are milliseconds of the caller's audio.
@@ -22,6 +23,10 @@ FRAME_MS = 20
 
 GAP_MS = 160
 """A beginning that pauses for longer was none (a plosive's closure takes 50 to 150 ms)."""
+
+LEAK_MS = 7
+"""What a silent frame takes from a beginning: scattered false frames, even every fourth, never add
+up to one, and a closure costs little."""
 
 RESUME_MS = 60
 """Shorter speech does not end a silence: a wrong frame or two must not keep a turn open."""
@@ -39,6 +44,7 @@ class Edge(Enum):
     """What a frame changed."""
 
     ONSET = "onset"
+    PAUSE = "pause"
     EAGER = "eager"
     RESUMED = "resumed"
     END = "end"
@@ -48,14 +54,16 @@ class Edge(Enum):
 class Endpointer:
     """One call's segments of speech.
 
-    `end_silence_ms` may be changed at any time, also within a silence (a later threshold for a
-    sentence that sounds unfinished).
+    `end_silence_ms` may be changed at any time, also within a silence; `settle` changes it for the
+    present silence only (a sentence that sounds whole, or unfinished).
     """
 
     min_speech_ms: int
     end_silence_ms: int
     eager_silence_ms: int = 0
     """0: no `EAGER` edges."""
+    pause_silence_ms: int = 0
+    """0: no `PAUSE` edges."""
 
     phase: Phase = Phase.SILENT
     start_ms: int = 0
@@ -64,8 +72,12 @@ class Endpointer:
     """End of its last frame of speech so far."""
     voiced_ms: int = 0
     """How much speech it has held so far."""
+    eager: bool = False
+    """Whether the present silence has been long enough for an `EAGER` edge."""
     _run_ms: int = 0
-    _eager: bool = False
+    _score_ms: int = 0
+    _settled_ms: int | None = None
+    _paused: bool = False
 
     def frame(self, at_ms: int, speech: bool) -> Edge | None:
         """Take the decision on the frame that begins at `at_ms`; frames come in order."""
@@ -76,17 +88,23 @@ class Endpointer:
             return None
         silence_ms = at_ms + FRAME_MS - self.end_ms
         if self.phase is Phase.MAYBE:
-            if silence_ms > GAP_MS:
+            self._score_ms -= LEAK_MS
+            if silence_ms > GAP_MS or self._score_ms <= 0:
                 self.reset()
             return None
         return self._silence(silence_ms)
+
+    def settle(self, end_silence_ms: int) -> None:
+        """Let the present silence end the segment after so much; the next frame may do so."""
+        self._settled_ms = end_silence_ms
 
     def reset(self) -> None:
         """Forget the present segment."""
         self.phase = Phase.SILENT
         self.voiced_ms = 0
         self._run_ms = 0
-        self._eager = False
+        self._paused = self.eager = False
+        self._settled_ms = None
 
     def _speech(self, at_ms: int) -> Edge | None:
         end_ms = at_ms + FRAME_MS
@@ -94,27 +112,34 @@ class Endpointer:
         if self.phase is Phase.SILENT:
             self.phase = Phase.MAYBE
             self.start_ms = at_ms
-            self.voiced_ms = 0
+            self.voiced_ms = self._score_ms = 0
         self.voiced_ms += FRAME_MS
+        self._score_ms += FRAME_MS
         if self.phase is Phase.MAYBE:
             self.end_ms = end_ms
-            if self.voiced_ms < self.min_speech_ms:
+            if self._score_ms < self.min_speech_ms:
                 return None
             self.phase = Phase.SPEECH
             return Edge.ONSET
         if self._run_ms >= RESUME_MS or end_ms - self.end_ms <= RESUME_MS:
             self.end_ms = end_ms
-            if self._eager:
-                self._eager = False
+            self._paused = False
+            self._settled_ms = None
+            if self.eager:
+                self.eager = False
                 return Edge.RESUMED
             return None
         return self._silence(end_ms - self.end_ms)
 
     def _silence(self, silence_ms: int) -> Edge | None:
-        if silence_ms >= self.end_silence_ms:
+        limit_ms = self.end_silence_ms if self._settled_ms is None else self._settled_ms
+        if silence_ms >= limit_ms:
             self.reset()
             return Edge.END
-        if self.eager_silence_ms and not self._eager and silence_ms >= self.eager_silence_ms:
-            self._eager = True
+        if self.eager_silence_ms and not self.eager and silence_ms >= self.eager_silence_ms:
+            self._paused = self.eager = True
             return Edge.EAGER
+        if self.pause_silence_ms and not self._paused and silence_ms >= self.pause_silence_ms:
+            self._paused = True
+            return Edge.PAUSE
         return None

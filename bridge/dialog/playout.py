@@ -112,6 +112,12 @@ class Playout:
         waiting = sum(i.queued - i.heard for i in self._items.values() if not i.dropped)
         return waiting * 1000 / self.rate
 
+    @property
+    def in_last_item(self) -> bool:
+        """Whether the last item that was given is being heard, or was."""
+        waiting = [i for i in self._items.values() if i.heard < i.queued and not i.dropped]
+        return len(waiting) <= 1
+
     # What the engine gives ------------------------------------------------------------------------
 
     def text(self, item: int, piece: str) -> bool:

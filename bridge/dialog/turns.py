@@ -1,48 +1,69 @@
-"""Who has the floor: turns of the caller, speech of the agent, and barge-in.
+"""Who has the floor: turns of the caller, speech of the agent, and barge-in that can be taken back.
 
 Theory of operation. One `Turns` a call is fed with everything that bears on who speaks: a decision
-a frame of the caller's audio, and what became of the agent's audio. Each input returns the actions
-that follow from it, in order; the call carries them out and passes every one of them on to the
-engine.
+a frame of the caller's audio, his words as they become known, and what became of the agent's audio.
+Each input returns the actions that follow from it, in order; the call carries them out and passes
+every one of them on to the engine.
 
     LISTENING    the floor is the caller's, whether he speaks or not
     THINKING     a turn is committed (or a reply begun), and no agent audio waits or plays
     SPEAKING     agent audio waits or plays
+    PAUSED       the same, but the agent holds its breath: the caller made himself heard
     INTERRUPTED  the caller cut the agent short, and his turn isn't over
 
-    input            LISTENING       THINKING              SPEAKING              INTERRUPTED
-    ---------------  --------------  --------------------  --------------------  ---------------
-    caller begins    SpeechStarted   SpeechStarted, and    SpeechStarted         (is speaking)
-                                     a) TurnWithdrawn
-                                        > LISTENING
-                                     b) BargeIn
-                                        > INTERRUPTED
-    ... has spoken   -               -                     BargeIn               -
-    long enough                                            > INTERRUPTED
-    eager silence    TurnEager       -                     -                     TurnEager
-    ... speaks on    TurnWithdrawn   -                     -                     TurnWithdrawn
-    final silence    TurnCommitted   -                     forgotten             TurnCommitted
-                     > THINKING                                                  > THINKING
-    agent audio      > SPEAKING      > SPEAKING            -                     > SPEAKING
-    agent finished   -               -                     > LISTENING if the    -
-                                                           reply is done,
-                                                           else > THINKING
-    reply done       -               > LISTENING           noted                 noted
-    digit            -               -                     BargeIn > LISTENING   -
-    silence, long    NoInput         -                     -                     -
+    input             LISTENING      THINKING          SPEAKING        PAUSED         INTERRUPTED
+    ----------------  -------------  ----------------  --------------  -------------  -------------
+    media's reflex    -              b)                AgentPaused     -              -
+                                                       > PAUSED
+    caller begins     SpeechStarted  SpeechStarted,    SpeechStarted,  SpeechStarted  -
+                                     a) TurnWithdrawn  AgentPaused
+                                        > LISTENING    > PAUSED
+                                     b)
+    has spoken long   -              -                 -               BargeIn        -
+    enough                                                             > INTERRUPTED
+    first silence     TurnPausing, whatever the state
+    words, and one    they settle    -                 c) BargeIn      BargeIn        they settle
+    of them counts    the final                        > INTERRUPTED   > INTERRUPTED  the final
+    words, and none   silence        -                 -               AgentResumed   silence
+    of them counts                                                     > SPEAKING
+    resume_ms of      -              -                 -               AgentResumed   -
+    silence; noise                                                     > SPEAKING
+    eager silence     TurnEager      -                 -               -              TurnEager
+    ... speaks on     TurnWithdrawn  -                 -               -              TurnWithdrawn
+    final silence     TurnCommitted  d)                d)              d)             TurnCommitted
+                      > THINKING                                                      > THINKING
+    agent audio       > SPEAKING     > SPEAKING        -               -              > SPEAKING
+    agent finished    -              -                 e)              e) Ag.Resumed  -
+    reply done        -              > LISTENING       noted           noted          noted
+    digit             -              -                 BargeIn         BargeIn        -
+                                                       > LISTENING     > LISTENING
+    silence, long     NoInput        -                 -               -              -
+    hold              what was said is committed, a pause is over, and nothing counts until it ends
 
 a) Nothing of the answer has been played: the caller merely paused, and what he says now joins the
    same turn, which is withdrawn (although it was committed) and committed again under its own
    number.
-b) Some of it has: that is an interruption, in a gap of the agent's speech.
+b) Some of it has: a gap in the agent's speech, which is interrupted as in SPEAKING.
+c) Only words of speech for which the agent was paused and went on again: they came late.
+d) A turn that began before the agent spoke, or was spoken where it may not be interrupted, is kept
+   and committed when the agent is done. Other speech against the agent is forgotten.
+e) LISTENING if the reply is done, else THINKING; if the caller is speaking he has a turn like any
+   other.
 
-"The caller begins" after `min_speech_ms` of speech; "long enough" is
-`min_speech_while_speaking_ms` spoken against the agent. Speech against the agent that ends before
-that is forgotten; if it is the agent that ends first, the caller has a turn like any other. With
-`barge_in` other than "auto" a caller never interrupts by speaking; an engine may (`interrupted`).
+"The caller begins" after `min_speech_ms` of speech that the detectors believe; the reflex is
+quicker, believes more, and costs nothing, because the agent can go on as if nothing had been.
+"Long enough" is `min_speech_while_speaking_ms` from the beginning of a stretch of speech against
+the agent (a gap of `GAP_MS` ends a stretch): longer than a "mm-hm". What ends before that is
+decided by its words: a backchannel doesn't count (unless it answers what the agent asks), and where
+no words come in time the agent goes on.
 
-What a reversible barge-in needs has its place here: pause where SPEAKING says SpeechStarted, resume
-where it says "forgotten", drop at BargeIn.
+With `barge_in` other than "auto", and while the greeting is guarded, a caller never interrupts by
+speaking; an engine may (`interrupted`).
+
+Where it may fail: no words come (`resume_ms` decides); the detector errs for a long time (music:
+`min_speech_while_speaking_ms` at worst cuts the agent short, and the reflex rests after a false
+alarm, longer each time); the process dies while paused (media's reflex lets go by itself, and
+whoever takes the call up resumes).
 
 Time is milliseconds of the caller's audio, which flows always (silence included), so that no clock
 is needed and a test never sleeps.
@@ -55,7 +76,20 @@ from enum import Enum
 from typing import Literal
 
 from bridge.agent import TurnSettings
-from bridge.dialog.endpointing import FRAME_MS, Edge, Endpointer, Phase
+from bridge.dialog.backchannels import Weight, weigh
+from bridge.dialog.endpointing import FRAME_MS, GAP_MS, Edge, Endpointer, Phase
+
+PAUSE_MS = 80
+"""Silence that makes a pause: a plosive's closure is mostly shorter, a decision comes later."""
+
+NOISE_MS = 160
+"""So long after a pause (or the last sound that might be speech) it was no speech."""
+
+LATE_MS = 1500
+"""Words that come so late after the speech that they are of still interrupt."""
+
+REST_MS, LONGEST_REST_MS = 500, 4000
+"""How long the reflex isn't armed after a false alarm, doubled at each one in a row."""
 
 
 class State(Enum):
@@ -64,6 +98,7 @@ class State(Enum):
     LISTENING = "listening"
     THINKING = "thinking"
     SPEAKING = "speaking"
+    PAUSED = "paused"
     INTERRUPTED = "interrupted"
 
 
@@ -75,6 +110,20 @@ class SpeechStarted:
     """The caller began to speak at `at_ms`. It may come to nothing (a cough, "uh-huh")."""
 
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPausing:
+    """The caller has just stopped, perhaps only between two words: a hint to an engine to look at
+    what he has said, so that the words are known when a decision is due.
+
+    His speech lies between `start_ms` and `end_ms`; `turn` is 0 if it may come to nothing (spoken
+    against the agent).
+    """
+
+    turn: int
+    start_ms: int
+    end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +159,22 @@ class TurnCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentPaused:
+    """The caller made himself heard: the agent stops in mid-word, and may go on (`AgentResumed`) or
+    not (`BargeIn`). An engine need not do anything.
+    """
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResumed:
+    """He didn't mean to interrupt: the agent goes on where it stopped."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class BargeIn:
     """The caller interrupts: the call drops what isn't played yet, the engine says no more of it.
 
@@ -122,40 +187,74 @@ class BargeIn:
 
 @dataclass(frozen=True, slots=True)
 class NoInput:
-    """The caller has been silent for `no_input_ms`, for the `count`-th time in a row."""
+    """The caller has been silent for `no_input_ms`, for the `count`-th time in a row.
+
+    `last`: he was asked `no_input_prompts` times; take leave of him.
+    """
 
     count: int
+    last: bool = False
 
 
-Action = SpeechStarted | TurnEager | TurnWithdrawn | TurnCommitted | BargeIn | NoInput
+Action = (
+    SpeechStarted
+    | TurnPausing
+    | TurnEager
+    | TurnWithdrawn
+    | TurnCommitted
+    | AgentPaused
+    | AgentResumed
+    | BargeIn
+    | NoInput
+)
 
 
 class Turns:
     """One call's floor."""
 
     def __init__(
-        self, settings: TurnSettings, owner: Literal["bridge", "engine"] = "bridge"
+        self,
+        settings: TurnSettings,
+        owner: Literal["bridge", "engine"] = "bridge",
+        language: str = "en",
     ) -> None:
         """Start in LISTENING.
 
         Args:
             settings: the agent's.
             owner: who ends turns. With "engine" there is no TurnEager, -Withdrawn or -Committed.
+            language: whose backchannels don't interrupt.
         """
         self.state = State.LISTENING
         self.turn = 0
         """Number of the caller's present or last turn; the first is 1."""
+        self.guard_until_ms: int | None = None
+        """Till when the greeting can't be interrupted; None: it hasn't begun."""
         self.settings = settings
         self.endpoint = Endpointer(
-            settings.min_speech_ms, settings.end_silence_ms, settings.eager_silence_ms
+            settings.min_speech_ms,
+            settings.end_silence_ms,
+            settings.eager_silence_ms,
+            min(PAUSE_MS, settings.eager_silence_ms) or PAUSE_MS,
         )
         self._bridge_owns = owner == "bridge"
+        self._language = language
+        self._now_ms = 0  # end of the last frame
         self._start_ms = 0  # of the present turn
         self._counts = False  # the present segment of speech is (part of) a turn
         self._eager = False  # TurnEager was given and neither withdrawn nor committed
+        self._waiting = False  # agent audio waits or plays
         self._reply_open = False  # the engine has begun and not yet said ReplyDone
         self._audible = False  # some of the present reply has been queued for playout
-        self._against_ms = 0  # the segment's speech before the agent began
+        self._paused_ms = 0
+        self._stretch_ms = 0  # where the present stretch of speech began
+        self._stretch_end_ms: int | None = None  # and where it was last voiced
+        self._voiced_ms = 0  # speech in it
+        self._kept: tuple[int, int] | None = None  # a turn that waits until the agent is done
+        self._heeded = False  # words were made out of a segment that may not interrupt
+        self._doubt: tuple[int, int] | None = None  # speech after which the agent went on wordless
+        self._alarms = 0  # false ones in a row
+        self._rest_until_ms = 0
         self._quiet_ms: int | None = None  # since when nothing has happened
         self._no_input = 0
         self._held = False
@@ -165,6 +264,11 @@ class Turns:
         """Whether the caller is in a segment of speech."""
         return self.endpoint.phase is Phase.SPEECH
 
+    @property
+    def armed(self) -> bool:
+        """Whether media may pause the agent by itself when the caller makes himself heard."""
+        return self._interruptible and not self._held and self._now_ms >= self._rest_until_ms
+
     def belong_to(self, owner: Literal["bridge", "engine"]) -> None:
         """From now on, this one ends turns."""
         self._bridge_owns = owner == "bridge"
@@ -173,116 +277,187 @@ class Turns:
 
     def frame(self, at_ms: int, speech: bool) -> list[Action]:
         """Take the decision on the caller's frame that begins at `at_ms`."""
+        self._now_ms = at_ms + FRAME_MS
         if self._held:
             self._quiet_ms = None
             return []
         if self._quiet_ms is None:
             self._quiet_ms = at_ms
-        edge = self.endpoint.frame(at_ms, speech)
-        if edge is Edge.ONSET:
-            return self._onset(at_ms)
-        if edge is Edge.END:
-            return self._end(at_ms)
-        if edge is Edge.EAGER:
-            return self._eager_end()
-        if edge is Edge.RESUMED:
-            return self._withdraw()
-        if speech and self.state is State.SPEAKING:
-            return self._against(at_ms)
-        return self._silence(at_ms)
+        if self.state is State.SPEAKING and self.guard_until_ms is None:
+            self.guard_until_ms = at_ms + self.settings.guard_greeting_ms
+        if speech:
+            self._stretch(at_ms)
+        actions = self._edge(self.endpoint.frame(at_ms, speech), at_ms)
+        if self.state is State.PAUSED:
+            return actions + self._judge(at_ms, speech)
+        if speech and self.caller_speaks and self._interruptible:
+            # He speaks on into what the agent has just begun, or resumed.
+            return actions + self._pause(at_ms, self.settings.min_speech_ms)
+        if self.state is State.LISTENING and self.endpoint.phase is Phase.SILENT:
+            return actions + (self._commit_kept() if self._kept else self._silence(at_ms))
+        return actions
+
+    def tripped(self, at_ms: int) -> list[Action]:
+        """Media's reflex has paused the agent; if PAUSED isn't the state after that, it was in vain
+        and the agent goes on.
+        """
+        return self._pause(at_ms, 0) if self._interruptible else []
+
+    def echo(self, at_ms: int) -> list[Action]:
+        """What paused the agent was its own echo."""
+        return self._resume(at_ms) if self.state is State.PAUSED else []
+
+    def words(
+        self, text: str, until_ms: int, end_silence_ms: int, question: bool = False
+    ) -> list[Action]:
+        """What the caller said up to `until_ms` is known, "" if that is nothing.
+
+        Words that don't hold all of his speech say nothing about the present silence.
+
+        Args:
+            text: since the beginning of his turn.
+            until_ms: where in his audio it ends.
+            end_silence_ms: so much silence behind it ends his turn.
+            question: the agent is asking what a mere "yes" answers.
+        """
+        actions: list[Action] = []
+        whole = self.caller_speaks and until_ms >= self.endpoint.end_ms
+        over = whole and self._now_ms - self.endpoint.end_ms >= 3 * FRAME_MS
+        weight = weigh(text, self._language, question)
+        if self.state is State.PAUSED and self.caller_speaks:
+            if weight is Weight.WORDS or (over and weight is Weight.WORD):
+                actions = self._confirm(self._now_ms)
+            elif over and weight is not Weight.WORD:
+                actions = self._resume(self._now_ms)
+                self._alarms = 0
+        elif self._doubt and self._interruptible and until_ms >= self._doubt[1]:
+            late = self._now_ms - self._doubt[1] > LATE_MS
+            if weight in (Weight.WORD, Weight.WORDS) and not late:
+                actions = self._confirm(self._now_ms)
+            self._doubt = None
+        elif over and self._unheeding:
+            self._heeded = weight in (Weight.WORD, Weight.WORDS)
+        if whole and self.caller_speaks:
+            self.endpoint.settle(end_silence_ms)
+        return actions
 
     def agent_started(self) -> None:
         """Agent audio was queued for playout, where none waited or played."""
-        self.state = State.SPEAKING
-        self._reply_open = self._audible = True
-        self._against_ms = self.endpoint.voiced_ms
+        self._reply_open = self._audible = self._waiting = True
+        if self.state is not State.PAUSED:
+            self.state = State.SPEAKING
+            self._stretch_end_ms = None
 
-    def agent_finished(self, at_ms: int) -> None:
+    def agent_finished(self, at_ms: int) -> list[Action]:
         """All agent audio that was queued has been played."""
+        self._waiting = False
         self._quiet_ms = at_ms
-        if self.state is not State.SPEAKING:
-            return
-        self.state = State.THINKING if self._reply_open else State.LISTENING
-        if self.caller_speaks and not self._counts:
-            self._begin_turn()
-            self.state = State.LISTENING
+        if self.state not in (State.SPEAKING, State.PAUSED):
+            return []
+        return self._agent_ends(at_ms)
 
-    def reply_done(self, at_ms: int) -> None:
+    def reply_done(self, at_ms: int) -> list[Action]:
         """The engine has said all that it has to say."""
         self._reply_open = False
-        if self.state is State.THINKING:
-            self.state = State.LISTENING
-            self._quiet_ms = at_ms
+        if self._waiting or self.state not in (State.THINKING, State.PAUSED):
+            return []
+        self._quiet_ms = at_ms
+        return self._agent_ends(at_ms)
 
     def interrupted(self) -> None:
         """The engine itself heard an interruption; the call drops what isn't played yet."""
-        if self.state in (State.SPEAKING, State.THINKING):
+        if self.state in (State.SPEAKING, State.THINKING, State.PAUSED):
             self._take_floor()
 
     def digit(self, at_ms: int) -> list[Action]:
         """The caller pressed a key; told before the engine gets the digit itself."""
         self._quiet_ms = at_ms
         self._no_input = 0
-        if self.state is not State.SPEAKING or self.settings.barge_in == "off":
+        speaking = self.state in (State.SPEAKING, State.PAUSED)
+        if not speaking or self.settings.barge_in == "off":
             return []
         self._take_floor()
         return [BargeIn(at_ms, at_ms)]
 
     def hold(self, on: bool) -> list[Action]:
         """The caller's phone holds the call, or takes it back: nothing counts meanwhile."""
+        actions: list[Action] = []
+        if self.state is State.PAUSED:
+            actions += self._resume(self._now_ms)
+        if self._counts and self.caller_speaks:
+            if self.state in (State.LISTENING, State.INTERRUPTED):
+                actions += self._commit(self.endpoint.end_ms)
+            else:
+                self._keep()
+        self._counts = False
         self._held = on
         self._quiet_ms = None
         self.endpoint.reset()
-        if self.state is State.INTERRUPTED:
-            self.state = State.LISTENING
-        return self._withdraw()
+        return actions
 
     # What the edges of speech mean ----------------------------------------------------------------
 
+    def _edge(self, edge: Edge | None, at_ms: int) -> list[Action]:
+        match edge:
+            case Edge.ONSET:
+                return self._onset(at_ms)
+            case Edge.PAUSE:
+                return [self._pausing()]
+            case Edge.EAGER:
+                return self._eager_end()
+            case Edge.RESUMED:
+                return self._withdraw()
+            case Edge.END:
+                return self._end(at_ms)
+            case _:
+                return []
+
     def _onset(self, at_ms: int) -> list[Action]:
-        start_ms = self.endpoint.start_ms
-        actions: list[Action] = [SpeechStarted(start_ms)]
-        self._counts = False
-        if self.state is State.SPEAKING:
-            self._against_ms = 0
-            return actions + self._against(at_ms)
-        if self.state is State.THINKING and self._audible and self.settings.barge_in == "auto":
-            self._take_floor()
-            return [*actions, BargeIn(start_ms, at_ms + FRAME_MS)]
+        actions: list[Action] = [SpeechStarted(self.endpoint.start_ms)]
+        self._counts = self._heeded = False
+        self._doubt = None
         if self.state is State.THINKING and not self._audible and self._bridge_owns:
             # Joins the turn that was committed: same number, same start.
             self.state = State.LISTENING
             self._counts = True
             self._reply_open = False
             return [*actions, TurnWithdrawn(self.turn)]
-        self._begin_turn()
+        if self._interruptible:
+            return actions + self._pause(at_ms, 0)
+        if self.state is State.LISTENING:
+            self._begin_turn()
         return actions
 
-    def _against(self, at_ms: int) -> list[Action]:
-        enough = self.endpoint.voiced_ms - self._against_ms
-        if (
-            not self.caller_speaks
-            or self.settings.barge_in != "auto"
-            or enough < self.settings.min_speech_while_speaking_ms
-        ):
-            return []
-        self._take_floor()
-        return [BargeIn(self.endpoint.start_ms, at_ms + FRAME_MS)]
+    def _pausing(self) -> TurnPausing:
+        endpoint = self.endpoint
+        if self._counts:
+            return TurnPausing(self.turn, self._start_ms, endpoint.end_ms)
+        return TurnPausing(0, endpoint.start_ms, endpoint.end_ms)
 
     def _eager_end(self) -> list[Action]:
-        if not (self._counts and self._bridge_owns) or self.state is State.SPEAKING:
+        floor = self.state in (State.LISTENING, State.INTERRUPTED)
+        if not (floor and self._counts and self._bridge_owns):
             return []
         self._eager = True
         return [TurnEager(self.turn, self._start_ms, self.endpoint.end_ms)]
 
     def _end(self, at_ms: int) -> list[Action]:
         self._quiet_ms = at_ms
-        counted, self._counts = self._counts, False
-        if not counted:
-            return []
-        if self.state is State.SPEAKING:
-            # The agent began while the caller was speaking, and he stopped soon after.
-            return self._withdraw()
+        if self.state in (State.LISTENING, State.INTERRUPTED):
+            if not self._counts:
+                return []
+            return self._commit(self.endpoint.end_ms)
+        least_ms = self.settings.min_speech_while_speaking_ms
+        enough = self._heeded or self.endpoint.end_ms - self._stretch_ms >= least_ms
+        withdrawn = self._withdraw()
+        if self._counts or (enough and self._unheeding):
+            self._keep()
+        self._counts = False
+        return withdrawn
+
+    def _commit(self, end_ms: int) -> list[Action]:
+        """The caller's turn ends."""
+        self._counts = False
         self._no_input = 0
         if not self._bridge_owns:
             self.state = State.LISTENING
@@ -290,7 +465,7 @@ class Turns:
         self.state = State.THINKING
         self._eager = self._audible = False
         self._reply_open = True
-        return [TurnCommitted(self.turn, self._start_ms, self.endpoint.end_ms)]
+        return [TurnCommitted(self.turn, self._start_ms, end_ms)]
 
     def _withdraw(self) -> list[Action]:
         if not self._eager:
@@ -300,11 +475,106 @@ class Turns:
 
     def _begin_turn(self) -> None:
         self._counts = True
-        self._start_ms = self.endpoint.start_ms
         self.turn += 1
+        self._start_ms = self._kept[0] if self._kept else self.endpoint.start_ms
+        self._kept = None
+
+    def _keep(self) -> None:
+        """What was said is answered when the agent is done."""
+        if not self._bridge_owns:
+            return
+        if self._counts:
+            start_ms = self._start_ms
+        else:
+            start_ms = self._kept[0] if self._kept else self.endpoint.start_ms
+        self._kept = (start_ms, self.endpoint.end_ms)
+
+    def _commit_kept(self) -> list[Action]:
+        assert self._kept
+        (self._start_ms, end_ms), self._kept = self._kept, None
+        self.turn += 1
+        return self._commit(end_ms)
+
+    # Against the agent ----------------------------------------------------------------------------
+
+    @property
+    def _guarded(self) -> bool:
+        return self.guard_until_ms is not None and self._now_ms <= self.guard_until_ms
+
+    @property
+    def _unheeding(self) -> bool:
+        """Whether speech may not interrupt the agent, were it speaking."""
+        return self.settings.barge_in != "auto" or self._guarded
+
+    @property
+    def _interruptible(self) -> bool:
+        """Whether the agent is saying something in which the caller may interrupt it by speech."""
+        says = self.state is State.SPEAKING or (self.state is State.THINKING and self._audible)
+        return says and not self._unheeding
+
+    def _stretch(self, at_ms: int) -> None:
+        """A frame of speech."""
+        if self._stretch_end_ms is None or at_ms - self._stretch_end_ms > GAP_MS:
+            self._stretch_ms, self._voiced_ms = at_ms, 0
+        self._stretch_end_ms = at_ms + FRAME_MS
+        self._voiced_ms += FRAME_MS
+
+    def _pause(self, at_ms: int, after_ms: int) -> list[Action]:
+        """The agent holds its breath, if the caller has spoken for so long."""
+        if self._stretch_end_ms is not None and self._voiced_ms < after_ms:
+            return []
+        self.state = State.PAUSED
+        self._paused_ms = at_ms
+        self._doubt = None
+        return [AgentPaused(at_ms)]
+
+    def _judge(self, at_ms: int, speech: bool) -> list[Action]:
+        """The agent is paused: is it interrupted, or was it nothing?"""
+        now_ms = at_ms + FRAME_MS
+        if self.caller_speaks:
+            long_ms = now_ms - self._stretch_ms
+            enough = long_ms >= self.settings.min_speech_while_speaking_ms
+            if speech and enough and 2 * self._voiced_ms >= long_ms:
+                return self._confirm(now_ms)
+            if now_ms - max(self.endpoint.end_ms, self._paused_ms) < self.settings.resume_ms:
+                return []
+            doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
+            resumed = self._resume(now_ms)
+            self._doubt = doubt
+            return resumed
+        if self.endpoint.phase is Phase.MAYBE or now_ms - self._paused_ms < NOISE_MS:
+            return []
+        rest_ms = min(REST_MS * 2**self._alarms, LONGEST_REST_MS)
+        self._alarms = min(self._alarms + 1, 8)
+        self._rest_until_ms = now_ms + rest_ms
+        return self._resume(now_ms)
+
+    def _resume(self, at_ms: int) -> list[Action]:
+        """It was nothing: the agent goes on."""
+        if self._waiting:
+            self.state = State.SPEAKING
+        else:
+            self.state = State.THINKING if self._reply_open else State.LISTENING
+        self._stretch_end_ms = None
+        return [AgentResumed(at_ms)]
+
+    def _confirm(self, at_ms: int) -> list[Action]:
+        """It is an interruption."""
+        self._alarms = 0
+        start_ms, end_ms = self._doubt or (self.endpoint.start_ms, self.endpoint.end_ms)
+        self._take_floor()
+        actions: list[Action] = [BargeIn(start_ms, at_ms)]
+        if not self.caller_speaks:  # words that came when he had finished
+            self.turn += 1
+            self._start_ms = start_ms
+            return actions + self._commit(end_ms)
+        if self.endpoint.eager:
+            actions += self._eager_end()
+        return actions
 
     def _take_floor(self) -> None:
-        self._reply_open = False
+        self._reply_open = self._waiting = False
+        self._kept = None
         if self.caller_speaks:
             self.state = State.INTERRUPTED
             if not self._counts:
@@ -312,12 +582,21 @@ class Turns:
         else:
             self.state = State.LISTENING
 
+    def _agent_ends(self, at_ms: int) -> list[Action]:
+        """Nothing waits to be played (any more)."""
+        paused = self.state is State.PAUSED
+        if paused and self._reply_open:
+            return []  # what comes next waits with the rest
+        self.state = State.THINKING if self._reply_open else State.LISTENING
+        if self.caller_speaks and not self._counts:
+            self._begin_turn()
+            self.state = State.LISTENING
+        return [AgentResumed(at_ms)] if paused else []
+
     def _silence(self, at_ms: int) -> list[Action]:
-        if self.state is not State.LISTENING or self.endpoint.phase is not Phase.SILENT:
-            return []
         assert self._quiet_ms is not None
         if at_ms + FRAME_MS - self._quiet_ms < self.settings.no_input_ms:
             return []
         self._quiet_ms = at_ms + FRAME_MS
         self._no_input += 1
-        return [NoInput(self._no_input)]
+        return [NoInput(self._no_input, last=self._no_input > self.settings.no_input_prompts)]

@@ -8,11 +8,11 @@ its own task group (`Context.tasks`), which end with the call.
 Who decides when a turn is over is `Engine.turns`: `bridge` (the dialog layer sends `TurnCommitted`)
 or `engine` (a speech-to-speech service does its own endpointing and emits `Interrupt`).
 
-A turn: `SpeechStarted` → (`TurnEager` → maybe `TurnWithdrawn`)* → `TurnCommitted` → the engine
-emits `CallerText`, then `Text` and `Audio` of one or more items, each closed by `ItemDone`, then
-`ReplyDone` (always, also when there is nothing to say: until then the agent counts as thinking). A
-committed turn may still be withdrawn, as long as nothing of its answer was played; it is committed
-again then.
+A turn: `SpeechStarted` → (`TurnPausing`* → `TurnEager` → maybe `TurnWithdrawn`)* →
+`TurnCommitted` → the engine emits `CallerText`, then `Text` and `Audio` of one or more items, each
+closed by `ItemDone`, then `ReplyDone` (always, also when there is nothing to say: until then the
+agent counts as thinking). A committed turn may still be withdrawn, as long as nothing of its answer
+was played; it is committed again then.
 
 `BargeIn`: stop, say no `ReplyDone` for it, and use new items from here on; what was given for
 older ones is dropped, and a `Heard` with `cut` follows for each that wasn't over. `Heard` of the
@@ -37,12 +37,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.agent import Agent
+from bridge.dialog.completeness import Expected as Expected
 from bridge.dialog.playout import Heard as Heard
+from bridge.dialog.turns import AgentPaused as AgentPaused
+from bridge.dialog.turns import AgentResumed as AgentResumed
 from bridge.dialog.turns import BargeIn as BargeIn
 from bridge.dialog.turns import NoInput as NoInput
 from bridge.dialog.turns import SpeechStarted as SpeechStarted
 from bridge.dialog.turns import TurnCommitted as TurnCommitted
 from bridge.dialog.turns import TurnEager as TurnEager
+from bridge.dialog.turns import TurnPausing as TurnPausing
 from bridge.dialog.turns import TurnWithdrawn as TurnWithdrawn
 
 Pcm = NDArray[np.int16]
@@ -70,9 +74,12 @@ class ToolResult:
 
 CallEvent = (
     SpeechStarted
+    | TurnPausing
     | TurnEager
     | TurnWithdrawn
     | TurnCommitted
+    | AgentPaused
+    | AgentResumed
     | BargeIn
     | Digit
     | Heard
@@ -124,6 +131,41 @@ class CallerText:
     text: str
     final: bool
     turn: int = 0
+    until_ms: int = 0
+    """Of a partial: up to where in the caller's audio it holds what was said."""
+    understood: float | None = None
+    """How well the engine could answer just this, 0 to 1; None: it doesn't say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the reply under way asks the caller for; holds until he has answered."""
+
+    kind: Expected
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """When each word of an item is over, in its audio; comes before that audio.
+
+    `marks` are (characters, ms): the item's text up to there has been said after so much of it.
+    """
+
+    item: int
+    marks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How the answer to a committed turn came about: seconds of the monotonic clock; None: not
+    (yet), or unknown. Comes once its turn is committed, and again when more is known."""
+
+    turn: int
+    heard: float | None = None
+    """Transcription began."""
+    transcript: float | None = None
+    first_token: float | None = None
+    first_audio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +207,19 @@ class Note:
 
 
 EngineEvent = (
-    Audio | Text | ItemDone | ReplyDone | CallerText | Interrupt | ToolCall | Failed | State | Note
+    Audio
+    | Text
+    | Words
+    | ItemDone
+    | ReplyDone
+    | Expect
+    | CallerText
+    | Timing
+    | Interrupt
+    | ToolCall
+    | Failed
+    | State
+    | Note
 )
 
 

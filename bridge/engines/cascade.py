@@ -5,6 +5,7 @@ tool that failed) becomes a `_Reply`, of which there is at most one: a new one c
 before. Its task runs the parts one after the other and gives what they make to `_Reply.give`,
 which passes it on to the call if the reply is *open*, and else keeps it.
 
+    TurnPausing     what was said so far is transcribed, and told as a partial `CallerText`
     TurnEager       a closed reply: transcribed, thought about, first sentence rendered; kept
     TurnCommitted   it is opened: what was kept goes out at once. (No eager one: a new one, open)
     TurnWithdrawn   it is cancelled, and what it had changed (memory, history) is as before
@@ -21,8 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -37,6 +39,7 @@ from bridge.engines.base import (
     Digit,
     EngineEvent,
     Entry,
+    Expect,
     Failed,
     Heard,
     ItemDone,
@@ -44,23 +47,24 @@ from bridge.engines.base import (
     Pcm,
     ReplyDone,
     Resume,
+    SpeechStarted,
     Text,
+    Timing,
     ToolCall,
     ToolResult,
     TurnCommitted,
     TurnEager,
+    TurnPausing,
     TurnWithdrawn,
 )
 from bridge.engines.hearing import Hearing
+from bridge.engines.listening import POST_ROLL_MS, PRE_ROLL_MS, Glimpse, Listening
 from bridge.engines.parts import Brain, Do, Remember, Said, Say, Step, Stt, Tts
 from bridge.engines.sentences import sentences
 from bridge.errors import EngineError
 
 MAX_TURN_MS = 30_000
 """Of a longer turn only the end is transcribed."""
-
-PRE_ROLL_MS, POST_ROLL_MS = 240, 120
-"""Audio around a turn that goes with it: the detector is late at soft beginnings and ends."""
 
 AHEAD_MS = 1000
 """Audio that a closed reply may hold; the rest comes when there is room for it."""
@@ -84,6 +88,7 @@ class _Reply:
 
     def __init__(self, emit: Callable[[EngineEvent], None], event: TurnEager | None) -> None:
         self.event = event
+        self.timing = Timing(event.turn) if event else None
         self.opened = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self._emit = emit
@@ -98,9 +103,23 @@ class _Reply:
         else:
             self._emit(what)
 
+    def stamp(self, **seconds: float) -> None:
+        """Something of the answer was there for the first time."""
+        if self.timing is None:
+            return
+        fresh: dict[str, Any] = {
+            k: v for k, v in seconds.items() if getattr(self.timing, k) is None
+        }
+        if fresh:
+            self.timing = replace(self.timing, **fresh)
+            if self.opened.is_set():
+                self.give(self.timing)
+
     def open(self) -> None:
         """The turn stands: let go of what was kept."""
         self.opened.set()
+        if self.timing is not None:
+            self.give(self.timing)
         for what in self._kept:
             self.give(what)
         self._kept.clear()
@@ -111,13 +130,22 @@ class Cascade:
 
     turns: Literal["bridge", "engine"] = "bridge"
 
-    def __init__(self, stt: Stt, brain: Brain, tts: Tts, settings: CascadeSettings) -> None:
+    def __init__(
+        self,
+        stt: Stt,
+        brain: Brain,
+        tts: Tts,
+        settings: CascadeSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` stamps what `Timing` tells."""
         if stt.rate != tts.rate:
             raise EngineError(f"STT at {stt.rate} Hz and TTS at {tts.rate} Hz don't go together")
         self.rate = stt.rate
         self._stt, self._brain, self._tts = stt, brain, tts
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._hearing = Hearing(self.rate, MAX_TURN_MS + PRE_ROLL_MS + POST_ROLL_MS)
+        self._listening: Listening | None = None
         self._context: Context | None = None
         self._reply: _Reply | None = None
         self._before: tuple[Any, list[Entry]] | None = None  # to go back to on withdrawal
@@ -133,6 +161,9 @@ class Cascade:
     async def start(self, context: Context) -> None:
         """Greet, unless the conversation goes on where another process left it."""
         self._context = context
+        self._listening = Listening(
+            self._stt, self._hearing, context.tasks, self._glimpsed, self._clock
+        )
         self._history = list(context.history)
         if context.history or context.resume is not None:
             await self._recall()
@@ -144,12 +175,15 @@ class Cascade:
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Keep the caller's audio; it is the clock of the digits as well."""
         self._hearing.put(at_ms, pcm)
+        if self._listening is not None:
+            self._listening.grew()
         waited = self._hearing.end_ms - self._digit_ms
         if self._digits and waited >= self._settings.inter_digit_ms:
             self._number()
 
     def notify(self, event: CallEvent) -> None:
         """React to what happened on the line."""
+        self._listen_to(event)
         match event:
             case TurnEager():
                 self._begin(event)
@@ -173,7 +207,31 @@ class Cascade:
     async def close(self) -> None:
         """Stop whatever is in the making."""
         self._cancel()
+        if self._listening is not None:
+            self._listening.close()
         self._context = None
+
+    # The caller's words ---------------------------------------------------------------------------
+
+    def _listen_to(self, event: CallEvent) -> None:
+        if self._listening is None:
+            return
+        match event:
+            case SpeechStarted(at_ms):
+                self._listening.started(at_ms)
+            case TurnPausing(turn, start_ms, end_ms):
+                self._listening.pausing(turn, start_ms, end_ms)
+            case TurnCommitted():
+                self._listening.ended()
+
+    def _glimpsed(self, found: Glimpse) -> None:
+        """Words of somebody who may not be done."""
+        if self._context is None:
+            return
+        understood = self._brain.understands(found.text, self._memory) if found.text else None
+        self._context.emit(
+            CallerText(found.text, False, found.turn, found.until_ms, understood=understood)
+        )
 
     # Replies --------------------------------------------------------------------------------------
 
@@ -230,8 +288,10 @@ class Cascade:
             reply.give(Failed(str(error)))
 
     async def _listen(self, reply: _Reply, turn: TurnEager) -> Said | None:
-        audio = self._hearing.cut(turn.start_ms - PRE_ROLL_MS, turn.end_ms + POST_ROLL_MS)
-        text = await self._stt.transcribe(audio)
+        assert self._listening
+        found = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
+        text = found.text
+        reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))
         return Said("words", text) if text else None
 
@@ -246,6 +306,7 @@ class Cascade:
         async for step in self._steps(reply, what, resume):
             match step:
                 case Say():
+                    reply.stamp(first_token=self._clock())
                     for sentence in sentences(step.text):
                         if given:
                             if given.pop(0) != sentence:
@@ -260,6 +321,8 @@ class Cascade:
                     self._do(reply, step)
                 case Remember():
                     reply.give(partial(self._keep_memory, step.memory))
+                case Expect():
+                    reply.give(step)
 
     async def _steps(
         self, reply: _Reply, what: Said | Say, resume: Resume | None
@@ -286,6 +349,7 @@ class Cascade:
                 await reply.opened.wait()
             if reply.opened.is_set():
                 await context.room()
+            reply.stamp(first_audio=self._clock())
             reply.give(Audio(item, pcm))
             ahead += len(pcm)
         reply.give(ItemDone(item))

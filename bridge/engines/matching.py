@@ -38,6 +38,10 @@ NEAR, NEAR_ELSE = 0.75, 0.85
 """Spelling that is so alike (0 to 1) may be meant; more alike, where the first letter differs."""
 
 
+LAST_WORD = 0.6
+"""What an example's last telling word says of its having been said to the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """An intent and how well it fits, 0 to 1."""
@@ -70,6 +74,19 @@ class Matcher:
         heard = self._read(_tokens(text))
         found = [Match(name, self._score(name, heard)) for name in self._examples]
         return sorted(found, key=lambda m: -m.score)
+
+    def wholly(self, intent: str, text: str) -> float:
+        """Which share of what it takes to mean that intent the text holds, 0 to 1.
+
+        That is of an example's telling words (of all its words, where none tells anything), for
+        the example that is covered best. A text may match an intent well enough to be answered and
+        still lack the end: "do you have any gift" (cards).
+        """
+        likely: dict[str, float] = {}
+        for reading in self._read(_tokens(text)):
+            for token, p in reading.items():
+                likely[token] = max(p, likely.get(token, 0.0))
+        return max(_covered(example, likely) for example in self._examples[intent])
 
     def _read(self, tokens: Sequence[str]) -> list[dict[str, float]]:
         """For each token heard, which known tokens it may be, and how likely."""
@@ -117,6 +134,13 @@ class Matcher:
         if _is_function(token):
             return FUNCTION_WEIGHT * self._rarest
         return self._weights.get(token, self._rarest)
+
+
+def _covered(example: Sequence[str], likely: Mapping[str, float]) -> float:
+    telling = [t for t in example if not _is_function(t) and t not in _QUESTION_STEMS] or example
+    share = sum(likely.get(t, 0.0) for t in telling) / len(telling)
+    # Whoever has said the last one has said the sentence, in words of his own.
+    return max(share, LAST_WORD * likely.get(telling[-1], 0.0) + (1 - LAST_WORD) * share)
 
 
 def _is_function(token: str) -> bool:

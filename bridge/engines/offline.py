@@ -13,7 +13,8 @@ from bridge.engines.base import Engine, Shared
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.rules import Intent, Rules, RulesBrain
 from bridge.engines.sentences import sentences
-from bridge.engines.stt_moonshine import Moonshine, moonshine
+from bridge.engines.stt_moonshine import moonshine
+from bridge.engines.stt_queue import SttQueue
 from bridge.engines.tts_piper import Piper, piper
 from bridge.errors import ConfigError
 from bridge.settings import build
@@ -57,7 +58,7 @@ class OfflineProvider:
                 )
         self._agent = agent
         self._shared = shared
-        self._stt: Moonshine | None = None
+        self._stt: SttQueue | None = None
         self._tts: Piper | None = None
 
     async def prepare(self) -> None:

@@ -10,11 +10,12 @@ next one. So a brain may think about a turn that the caller then takes back.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from bridge.engines.base import Entry, Pcm
+from bridge.engines.base import Entry, Expect, Pcm
+from bridge.engines.stt_queue import Rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Remember:
     memory: Any
 
 
-Step = Say | Do | Remember
+Step = Say | Do | Remember | Expect
 
 
 class Stt(Protocol):
@@ -65,6 +66,9 @@ class Stt(Protocol):
 
     async def transcribe(self, pcm: Pcm) -> str:
         """The words of int16 (n,); "" if there are none. Raises `EngineError`."""
+
+    async def glimpse(self, cut: Callable[[], Pcm | None], rank: Rank) -> str | None:
+        """The words of somebody who may not be done, when their turn has come: see `SttQueue`."""
 
 
 class Brain(Protocol):
@@ -78,6 +82,9 @@ class Brain(Protocol):
 
     def fixed(self) -> Sequence[str]:
         """Texts that it is sure to say again and again, the most urgent first."""
+
+    def understands(self, text: str, memory: Any) -> float | None:
+        """How well it could answer just this, 0 to 1, at once; None if it can't say."""
 
 
 class Tts(Protocol):

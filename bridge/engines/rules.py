@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from bridge.engines.base import Entry
+from bridge.engines.base import Entry, Expect
 from bridge.engines.english import number, spell, stem, words, yes_or_no
 from bridge.engines.matching import Matcher
 from bridge.engines.parts import Do, Remember, Said, Say, Step
@@ -143,6 +143,8 @@ class RulesBrain:
     async def think(self, said: Said, memory: Any, history: Sequence[Entry]) -> AsyncIterator[Step]:
         """The steps of an answer."""
         for step in self.decide(said, memory or Memory()):
+            if isinstance(step, Remember):
+                yield _expected(step.memory)
             yield step
 
     def fixed(self) -> list[str]:
@@ -180,6 +182,18 @@ class RulesBrain:
                 return self._answer(self._intents[memory.asked_back], said.text, memory)
             return self._say(self._replies.declined, replace(memory, asked_back=""))
         return self._words(said.text, memory)
+
+    def understands(self, text: str, memory: Any) -> float:
+        """How well it could answer just this, 0 to 1: 1 is an answer, less is asking back."""
+        memory = memory or Memory()
+        digits = number(text)
+        if digits and (intent := self._wants_number(Said("words", text), memory)):
+            assert intent.lookup
+            return float(digits in intent.lookup.table)
+        if memory.asked_back and yes_or_no(text) is not None:
+            return 1.0
+        best = self._matcher.match(text)[0]
+        return min(1.0, best.score / SURE) * self._matcher.wholly(best.intent, text)
 
     # Kinds of answers -----------------------------------------------------------------------------
 
@@ -276,3 +290,10 @@ class RulesBrain:
                 near = difflib.get_close_matches(name, known, n=1)
                 cure = f"did you mean '{near[0]}'?" if near else f"facts: {', '.join(known)}"
                 raise ConfigError(f"{where}: no fact '{name}' for {text!r}; {cure}")
+
+
+def _expected(memory: Memory) -> Expect:
+    """What a caller is asked for by an answer that leaves that to remember."""
+    if memory.number_for:
+        return Expect("number")
+    return Expect("yes-no" if memory.asked_back else "")

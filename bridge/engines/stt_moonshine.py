@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bridge.engines.base import Pcm, Shared
+from bridge.engines.stt_queue import SttQueue
 from bridge.errors import EngineError, EngineMissing
 
 MIN_MS = 250
@@ -54,14 +55,18 @@ class Moonshine:
 
 
 @contextlib.asynccontextmanager
-async def _running() -> AsyncIterator[Moonshine]:
+async def _running() -> AsyncIterator[SttQueue]:
     with ThreadPoolExecutor(1, "moonshine") as thread:
         loop = asyncio.get_running_loop()
         model = await loop.run_in_executor(thread, _load)
         try:
             stt = Moonshine(model, thread)
             await stt.transcribe(np.zeros(16000, np.int16))  # the first run allocates
-            yield stt
+            queue = SttQueue(stt.transcribe, stt.rate)
+            try:
+                yield queue
+            finally:
+                await queue.close()
         finally:
             await loop.run_in_executor(thread, model.close)
 
@@ -86,6 +91,6 @@ def _load() -> Any:
         raise EngineMissing(f"moonshine can't be loaded: {error}") from error
 
 
-async def moonshine(shared: Shared) -> Moonshine:
-    """The worker's moonshine. Raises `EngineMissing`."""
+async def moonshine(shared: Shared) -> SttQueue:
+    """The worker's moonshine, which all its calls share. Raises `EngineMissing`."""
     return await shared.get("moonshine", _running)

@@ -26,7 +26,7 @@ class Up:
     pcm: NDArray[np.int16]
     """(frames, samples a frame) at the slot's rate."""
     speech: NDArray[np.bool_]
-    """(frames,): the first-stage detector's decision."""
+    """(frames,): the first-stage detector's decision; False where it may be our own echo."""
     concealed: NDArray[np.bool_]
     """(frames,): made up for a lost packet."""
 
@@ -63,10 +63,29 @@ class Slot(Protocol):
         """The item is complete: what is left of it, shorter than a frame, is played too."""
 
     def pause(self) -> None:
-        """Stop playing, with a short fade; what is queued stays."""
+        """Stop playing, with a short fade; what is queued stays, a former owner's too."""
 
     def resume(self) -> None:
         """Go on where `pause` stopped."""
+
+    def tune(self, sensitivity: float) -> None:
+        """Set the first-stage speech detector's sensitivity, 0 to 1."""
+
+    def arm(self, on: bool) -> None:
+        """Let agent audio pause by itself, or not, when the caller makes himself heard."""
+
+    @property
+    def tripped(self) -> bool:
+        """Whether it has done so and `deal` wasn't called yet. After a second it goes on."""
+
+    def deal(self) -> None:
+        """The trip is dealt with: from here on `pause` and `resume` rule."""
+
+    def is_echo(self) -> bool:
+        """Whether the caller's last frames are what was just played to him, come back.
+
+        If they are, an echo as loud as that trips nothing any more.
+        """
 
     def clear(self) -> None:
         """Drop what is not played yet, with a short fade; `cleared` tells when that is done."""
@@ -74,6 +93,10 @@ class Slot(Protocol):
     @property
     def cleared(self) -> bool:
         """Whether the last `clear` was carried out: what was heard of what it dropped is final."""
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """SSRC, sequence number and timestamp of the next packet to the PBX."""
 
     def heard_items(self) -> Mapping[int, int]:
         """Samples at `rate` that really went out, of each item played since the last time it was
@@ -91,6 +114,8 @@ class Media(Protocol):
 
     address: tuple[str, int]
     """Where the PBX has to send to."""
+    place: str
+    """Names this media process and its slots, on all hosts."""
 
     async def attach(self, call_id: str, rate: int) -> Slot:
         """Take over the slot of a call whose worker is gone. What is queued in it plays on.
@@ -107,6 +132,7 @@ class Media(Protocol):
         rate: int,
         *,
         late: str = "resynthesize",
+        after: tuple[int, int, int] | None = None,
     ) -> Slot:
         """A slot for a call whose RTP comes from, and goes to, `remote`. A packet leaves at once.
 
@@ -115,6 +141,9 @@ class Media(Protocol):
             remote: the only address that may speak for it.
             codec: PCMU, PCMA, ...: what is spoken with the PBX.
             rate: sample rate of the frames both ways, Hz; 0: the line's own.
+            late: what stands in for lost packets.
+            after: `Slot.numbers` that another slot of this call had reached: packets go on well
+                ahead of them, because the PBX drops what goes back.
 
         Raises:
             MediaError: no slot is free, or the process is gone.

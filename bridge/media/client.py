@@ -19,14 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.echo import ECHO as OURS
+from bridge.audio.echo import likeness
 from bridge.audio.resample import ResamplerBank
+from bridge.audio.speech import thresholds
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
 from bridge.media import control
 from bridge.media.base import Left, Up
 from bridge.media.inherited import Inherited
 from bridge.media.memory import keep_freed_memory
 from bridge.media.player import Player, flush_all
-from bridge.media.slots import CONCEALED, DROPPED, FRAME_MS, LATE, ORPHAN, SPEECH, SlotMap
+from bridge.media.slots import CONCEALED, DROPPED, ECHO, FRAME_MS, LATE, ORPHAN, SPEECH, SlotMap
 from bridge.rtp.quality import Quality, judge
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,12 @@ SUCCESSOR_S = 3.0
 """How long a media process may be away before its calls are given up."""
 _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
+_TRIPS_AT = 2
+"""Frames of speech that trip a reflex."""
+_LOUDEST_DB = -3.0
+"""No echo comes back louder than that."""
+_ONSET, _DELAYS = 8, 16
+"""Frames of caller audio that are compared with what was played, and of delay looked at."""
 
 
 class Slot:
@@ -52,7 +61,6 @@ class Slot:
         self._columns = client.slots.columns
         self._player = client.player(index, ring, rate)
         self.play, self.done = self._player.play, self._player.done
-        self.pause, self.resume = self._player.pause, self._player.resume
         self._cleared_once = False
         self.heard = self._player.heard
         self._inherited: Inherited | None = None
@@ -63,11 +71,62 @@ class Slot:
         self._player.forget_items()  # of whoever had this ring two owners ago
         self._inherited = Inherited(self._client.slots, self.index, 1 - self._player.ring)
         self.left = self._inherited.items
+        self.resume()  # whatever he was waiting for
+        self.deal()
 
     def heard_items(self) -> dict[int, int]:
         """Samples that went out, of every item for which that has changed since the last time."""
         told = self._player.heard_items()
         return told if self._inherited is None else {**self._inherited.heard_items(), **told}
+
+    def pause(self) -> None:
+        """Hold what is queued, of a former owner's too."""
+        self._columns["play_pause"][self.index] = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._columns["play_pause"][self.index] = False
+
+    def tune(self, sensitivity: float) -> None:
+        """Set the speech detector's sensitivity, 0 to 1."""
+        c, i = self._columns, self.index
+        c["s_above_db"][i], c["s_least_db"][i] = thresholds(sensitivity)
+
+    def arm(self, on: bool) -> None:
+        """Let agent audio pause by itself, or not, when the caller makes himself heard."""
+        self._columns["reflex"][self.index] = _TRIPS_AT if on else 0
+
+    @property
+    def tripped(self) -> bool:
+        """Whether it has done so and `deal` wasn't called yet."""
+        c, i = self._columns, self.index
+        return bool(c["reflex_count"][i] != c["reflex_done"][i])
+
+    def deal(self) -> None:
+        """The trip is dealt with: from here on `pause` and `resume` rule."""
+        c, i = self._columns, self.index
+        c["reflex_done"][i] = c["reflex_count"][i]
+
+    def is_echo(self) -> bool:
+        """Whether the caller's last 160 ms are what was played in the half second before.
+
+        If so, media won't be tripped again by an echo as loud as that.
+        """
+        c, i = self._columns, self.index
+        line = int(c["t_rate"][i])
+        if line != int(c["down_rate"][i]):
+            return False  # the two directions can't be compared
+        up, down = self._client.slots.up[line][i], self._client.slots.play[line][i]
+        ring = int(c["ring"][i])
+        head = int(c["t_head"][i]) // (line * FRAME_MS)
+        read = int(c["play_read"][i, ring])
+        heard = up[(head + np.arange(-_ONSET, 0)) % len(up)].reshape(-1)
+        played = down[ring, (read + np.arange(-_ONSET - _DELAYS, 0)) % down.shape[1]].reshape(-1)
+        found, louder_db = likeness(heard, played)
+        if found < OURS or louder_db > _LOUDEST_DB:
+            return False
+        c["reflex_echo_db"][i] = max(float(c["reflex_echo_db"][i]), louder_db)
+        return True
 
     def clear(self) -> None:
         """Drop what is not played yet, of a former owner's too."""
@@ -130,6 +189,7 @@ class MediaClient:
         """Use `connect`."""
         self.slots = slots
         self.address: tuple[str, int] = ("", 0)
+        self.place = slots.place
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the media process is gone and no successor has come within `SUCCESSOR_S`."""
         self.on_left: Callable[[str], None] = lambda worker: None
@@ -370,7 +430,7 @@ class MediaClient:
         if rate != line * 1000:
             pcm = self._upward[line, rate].process(rows, pcm)
         pcm = pcm.reshape(len(rows), count, -1)
-        speech, concealed = flags & SPEECH != 0, flags & CONCEALED != 0
+        speech, concealed = flags & (SPEECH | ECHO) == SPEECH, flags & CONCEALED != 0
         dropped = flags & DROPPED != 0
         some_dropped = bool(dropped.any())
         at_ms = (cursor * FRAME_MS).tolist()

@@ -1,8 +1,9 @@
 """From the workers down: one packet a call every 20 ms, out of the owner's ring.
 
 What a frame holds, in this order: the agent's queued audio; a faded first part of it where the
-worker has just paused or cleared it; silence, into which the last sample sent dies away. What a
-pause fades is not counted as played, and comes again, faded in, when it goes on.
+worker (or the reflex) has just paused it, or the worker cleared it; silence, into which the last
+sample sent dies away. What a pause fades is not counted as played, and comes again, faded in, when
+it goes on: nothing is lost, and the 8 ms that come twice are faded both times.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.codecs import BY_NUMBER, Coder, down
+from bridge.media.reflex import ReflexBank
 from bridge.media.slots import CUTS, FRAME_MS, MOST_RATE, UNLIMITED, SlotMap
 from bridge.media.udp import Link, Portable
 from bridge.rtp.header import HEADER_BYTES, headers_view, serialise
@@ -24,11 +26,11 @@ SILENT, PLAYING, PAUSED = 0, 1, 2
 class Downlink:
     """The sending half of the plane."""
 
-    def __init__(self, slots: SlotMap, link: Link | Portable) -> None:
-        """Send from `slots` through `link`."""
+    def __init__(self, slots: SlotMap, link: Link | Portable, reflex: ReflexBank) -> None:
+        """Send from `slots` through `link`; `reflex` learns what is played, and may halt it."""
         self._c = slots.columns
         self._play = slots.play
-        self._link = link
+        self._link, self._reflex = link, reflex
         self._headers = headers_view(link.out)
         self.packetizer = Packetizer(slots.columns)
         self._codec = {c.number: down(c) for c in BY_NUMBER.values()}
@@ -110,17 +112,14 @@ class Downlink:
         ring = c["ring"][calls]
         heir = c["ring_next"][calls]
         if (ring != heir).any():
-            over = (
-                (c["play_read"][calls, ring] >= c["play_limit"][calls, ring])
-                | c["play_drop"][calls, heir]
-                | (c["play_pause"][calls, ring] & (c["play_write"][calls, heir] > 0))
-            )
+            over = c["play_read"][calls, ring] >= c["play_limit"][calls, ring]
+            over |= c["play_drop"][calls, heir]
             ring = np.where(over, heir, ring)
             c["ring"][calls] = ring
         read, write = c["play_read"][calls, ring], c["play_write"][calls, ring]
         write = np.minimum(write, c["play_limit"][calls, ring])
         clear = np.minimum(c["play_clear"][calls, ring], write)
-        paused = c["play_pause"][calls, ring] | c["reflex_pause"][calls]
+        paused = c["play_pause"][calls, ring] | self._reflex.holds(calls)
         before = c["out_state"][calls]
         has = read < write
         cleared = read < clear
@@ -155,6 +154,8 @@ class Downlink:
         rows = calls[play]
         c["play_read"][rows, ring[play]] = read[play] + 1
         c["n_played"][rows] += 1
+        if len(rows):
+            self._reflex.played(rows, pcm if len(rows) == len(calls) else pcm[play])
         c["out_last"][calls] = pcm[:, -1]
         c["out_state"][calls] = np.where(
             play, PLAYING, np.where(paused & has & ~cleared, PAUSED, SILENT)

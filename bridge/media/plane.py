@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bridge.audio.codecs import CODECS, down
 from bridge.media.clock import Grid
 from bridge.media.downlink import Downlink
+from bridge.media.reflex import ReflexBank
 from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
 from bridge.media.udp import Link, Portable, key
 from bridge.media.uplink import Uplink
@@ -34,7 +35,8 @@ class Plane:
     def __init__(self, slots: SlotMap, link: Link | Portable, now: float) -> None:
         """Work on `slots` through `link`, from `now` on."""
         self.slots, self.link = slots, link
-        self.up, self.down = Uplink(slots, link), Downlink(slots, link)
+        reflex = ReflexBank(slots.columns)
+        self.up, self.down = Uplink(slots, link, reflex), Downlink(slots, link, reflex)
         self.grid = Grid(now, PERIOD_MS)
         self._c = slots.columns
         self._phases: list[NDArray[np.intp]] = [np.zeros(0, np.intp)] * PHASES

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from bridge.audio.resample import DELAY_MS, ResamplerBank
 from bridge.media.slots import CUTS, FRAME_MS, ITEMS, SlotMap
 
+KEPT = 34
+"""Frames behind the read position that stay as they are: what was played, to know its echo by."""
+
 
 @dataclass(slots=True)
 class _Item:
@@ -94,7 +97,7 @@ class Player:
             current = _Item(item, self._position())
             self._items.append(current)
             self._note(current)
-        room = len(self._ring) - (int(self._write[self._n]) - int(self._read[self._n])) - 2
+        room = len(self._ring) - (int(self._write[self._n]) - int(self._read[self._n])) - KEPT
         most = room * FRAME_MS * self._rate // 1000 - self._waiting
         if len(pcm) > most:
             pcm = pcm[: max(0, most)]

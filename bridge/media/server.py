@@ -17,6 +17,8 @@ import os
 import select
 import signal
 import socket
+import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from bridge import keeper
 from bridge.audio.codecs import CODECS, missing
 from bridge.errors import MediaError
 from bridge.media import control
@@ -41,6 +44,8 @@ EVENT_DRIVEN_CALLS = 32
 """Up to so many calls, each packet wakes the plane."""
 _IDLE_S = 0.5
 _HOUSEKEEPING_MS = 250.0
+_LOOK_S, _SUCCESSOR_MS = 0.5, 2000.0
+"""An orphaned spare looks so often for another launcher; that one's are the only spares then."""
 
 
 @dataclass(eq=False)
@@ -91,6 +96,7 @@ class Server:
         self._owner = np.full(settings.max_calls, -1, np.int64)
         self._next_worker = 0
         self._stopping = False
+        self._alone_since = now_ms()
         taken = self._c["state"] != FREE  # a predecessor's: its workers come and hold them again
         self._c["state"][taken], self._c["orphan_ms"][taken] = ORPHAN, now_ms()
         self._nudge, self._nudged = socket.socketpair()
@@ -121,11 +127,21 @@ class Server:
                     self._serve(sock)
                 if now - housekeeping > _HOUSEKEEPING_MS:
                     housekeeping = now
+                    self._make_room(now)
                     for index in plane.overdue(now, self._settings.grace_ms):
                         log.warning("slot %d: nobody came for it; closed", index)
                         self._close(int(index))
         finally:
             self.close()
+
+    def _make_room(self, now: float) -> None:
+        """Without a launcher, leave the slots to the next one's media process."""
+        folder = self._path.parent
+        if not keeper.orphaned() or keeper.holder(folder) is None:
+            self._alone_since = now
+        elif now - self._alone_since > _SUCCESSOR_MS and keeper.somebody_stands_by(folder):
+            log.warning("another launcher's media process is there: making room for it")
+            self.stop()
 
     def stop(self) -> None:
         """End `run`; may be called by a signal handler."""
@@ -233,6 +249,7 @@ class Server:
         late = str(message.get("late", LATE[0]))
         if late not in LATE:
             return {"error": "late", "message": f"late is {late!r}; it takes {', '.join(LATE)}"}
+        self._forget_stray(str(message["call_id"]))
         after = message.get("after")
         call_id = str(message["call_id"])
         # Its worker died while the call was set up; the next one begins anew.
@@ -253,6 +270,12 @@ class Server:
             return {"error": "full", "message": f"all {limit} slots are taken; raise max_calls"}
         self._own(worker, index)
         return self._slot(index)
+
+    def _forget_stray(self, call_id: str) -> None:
+        """A call that went to another host and has come back: its old slot is of no use."""
+        c = self._c
+        for index in np.flatnonzero((c["call_id"] == call_id.encode()) & (c["state"] == ORPHAN)):
+            self._close(int(index))
 
     def _attach(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Take over a slot: a ring of one's own; what is queued in the old one plays to its end."""
@@ -352,10 +375,12 @@ def serve(
     Raises:
         MediaError: it can't start; the message names the cure.
     """
-    lock = _lock(Path(settings.runtime_dir), wait=standby)
+    folder = Path(settings.runtime_dir)
+    lock = _lock(folder, wait=standby)
     keep_freed_memory()
     server = Server(settings)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    hang_up = [signal.SIGHUP] if keeper.has_terminal() else []
+    for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
         signal.signal(number, lambda *_: server.stop())
     if ready is not None:
         ready(server)
@@ -375,10 +400,22 @@ def _lock(folder: Path, *, wait: bool) -> int:
         if not wait:
             os.close(lock)
             raise MediaError(_another(control.socket_path(folder))) from None
-        log.info("standing by: another media process serves %s", folder)
+        log.info("spare media process ready")
+        standing_by = keeper.stand_by(folder)
+        serving = threading.Event()
+        threading.Thread(target=_make_room, args=(folder, serving), daemon=True).start()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        log.warning("the media process of %s has died: taking its place", folder)
+        serving.set()
+        os.close(standing_by)
+        log.warning("the media process of %s has gone: taking its place", folder)
     return lock
+
+
+def _make_room(folder: Path, serving: threading.Event) -> None:
+    """A spare whose launcher was killed: the next launcher has spares of its own."""
+    while not serving.wait(_LOOK_S):
+        if keeper.orphaned() and keeper.holder(folder) is not None:
+            os._exit(0)
 
 
 def _make(folder: Path) -> None:
@@ -415,7 +452,20 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _another(path: Path) -> str:
-    return f"a media process already serves {path}: stop it, or set another [media] runtime_dir"
+    return (
+        f"a media process{_whose(path)} already serves {path}: stop it, or set another runtime_dir"
+    )
+
+
+def _whose(path: Path) -> str:
+    """The process id behind a socket."""
+    with contextlib.closing(control.new_socket()) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return ""
+        found = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return f" (process {struct.unpack('3i', found)[0]})"
 
 
 def _raise_priority() -> None:

@@ -8,8 +8,10 @@ where audio time stands, what waits to be played.
 
 Who writes what (nobody else does):
 
-    media    all but the following worker   `play_write`, `play_clear`, `play_pause`, `play_drop`,
-    `play_done`, `play_items` and the samples of its own ring
+    media    all but the following
+    worker   `play_write`, `play_clear`, `play_pause`, `play_drop`, `play_done`, `play_items` and
+             the samples of its own ring (`play_pause` of its predecessor's too); `reflex`,
+             `reflex_done`, `reflex_echo_db`; `s_above_db`, `s_least_db`
 
 Rings. `up` holds the caller's frames at the line's rate, for all who care to read; `t_head` counts
 its samples. `play` holds the agent's audio, two rings a slot: each owner of a slot writes a ring of
@@ -22,6 +24,7 @@ order; between the two lie thousands of the interpreter's instructions elsewhere
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -35,9 +38,10 @@ from numpy.typing import NDArray
 from bridge.audio import speech
 from bridge.audio.columns import Column, reset
 from bridge.errors import MediaError
+from bridge.media import reflex
 from bridge.rtp import jitter, packetizer, timeline
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"ARIBRIDG"
 _HEADER = 1 << 16
 FRAME_MS = 20
@@ -57,7 +61,7 @@ LATE = ("resynthesize", "replay", "silence", "drop")
 RESYNTHESIZE, REPLAY, SILENCE, DROP = range(4)
 
 # Flags of a frame that went up.
-SPEECH, CONCEALED, NOTHING_SENT, DROPPED = 1, 2, 4, 8
+SPEECH, CONCEALED, NOTHING_SENT, DROPPED, ECHO = 1, 2, 4, 8, 16
 
 SLOT_SPEC = {
     "state": Column("u1"),
@@ -72,10 +76,6 @@ SLOT_SPEC = {
     "orphan_ms": Column("f8", np.inf),
     "late": Column("u1"),
     "dtx": Column("?"),
-    # What C's reflex needs: armed by the worker, carried out by media.
-    "reflex": Column("u1"),
-    "reflex_pause": Column("?"),
-    "reflex_ms": Column("f8", -1),
     "ring": Column("i8"),
     "ring_next": Column("i8"),
     "play_write": Column("i8", 0, (2,)),
@@ -99,7 +99,14 @@ SLOT_SPEC = {
     "n_bad": Column("i8"),
     "up_flags": Column("u1", 0, (UP_FRAMES,)),
 }
-STATE_SPEC = {**SLOT_SPEC, **jitter.SPEC, **packetizer.SPEC, **timeline.SPEC, **speech.SPEC}
+STATE_SPEC = {
+    **SLOT_SPEC,
+    **jitter.SPEC,
+    **packetizer.SPEC,
+    **timeline.SPEC,
+    **speech.SPEC,
+    **reflex.SPEC,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,8 @@ class SlotMap:
         """Use `create` or `attach`."""
         self._memory = memory
         self.inode = 0
+        self.place = ""
+        """Names this very file, on all hosts."""
         self.calls: int = header["calls"]
         self.play_samples: int = header["play_samples"]
         self.columns: dict[str, NDArray[Any]] = {
@@ -179,6 +188,7 @@ class SlotMap:
                     made.columns[name][:] = column.default
             fresh.replace(path)
             made.inode = path.stat().st_ino
+            made.place = _place(path.stat())
         except OSError as error:
             raise MediaError(
                 f"can't make {path}: {error.strerror}; set runtime_dir to a writable directory"
@@ -195,7 +205,7 @@ class SlotMap:
         try:
             with path.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), 0)
-                inode = os.fstat(file.fileno()).st_ino
+                found = os.fstat(file.fileno())
         except (OSError, ValueError) as error:
             raise MediaError(f"can't map {path}: {error}") from error
         version = int.from_bytes(memory[8:12], "little")
@@ -206,7 +216,7 @@ class SlotMap:
             )
         length = int.from_bytes(memory[12:16], "little")
         attached = cls(memory, json.loads(memory[16 : 16 + length]))
-        attached.inode = inode
+        attached.inode, attached.place = found.st_ino, _place(found)
         return attached
 
     @classmethod
@@ -234,3 +244,9 @@ class SlotMap:
         generation = self.columns["generation"][index]
         reset(STATE_SPEC, self.columns, index)
         self.columns["generation"][index] = generation + 1
+
+
+def _place(file: os.stat_result) -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    machine = boot.read_text() if boot.exists() else os.uname().nodename
+    return hashlib.sha256(f"{machine} {file.st_dev} {file.st_ino}".encode()).hexdigest()[:12]

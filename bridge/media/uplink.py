@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from bridge.audio.codecs import BY_NUMBER, Coder
 from bridge.audio.conceal import HISTORY_MS, RUN_MS, ComfortNoise, ConcealBank
 from bridge.audio.speech import SpeechBank
+from bridge.media.reflex import ReflexBank
 from bridge.media.slots import (
     CONCEALED,
     DROP,
     DROPPED,
+    ECHO,
     FRAME_MS,
     NOTHING_SENT,
     REPLAY,
@@ -48,8 +50,8 @@ _TABLE = max(BY_NUMBER) + 1
 class Uplink:
     """The receiving half of the plane."""
 
-    def __init__(self, slots: SlotMap, link: Link | Portable) -> None:
-        """Receive from `link` into `slots`."""
+    def __init__(self, slots: SlotMap, link: Link | Portable, reflex: ReflexBank) -> None:
+        """Receive from `link` into `slots`; what is heard goes to `reflex`."""
         self._c = slots.columns
         self._link = link
         self._up: NDArray[np.int16] = slots.columns["up"]
@@ -57,7 +59,7 @@ class Uplink:
         self.jitter = JitterBank(slots.columns, max(256, 4 * slots.calls), ROOM)
         self.timeline = Timeline(slots.columns)
         self.conceal = ConcealBank(slots.calls, max(UP_RATES))
-        self._speech = SpeechBank(slots.columns)
+        self._speech, self._reflex = SpeechBank(slots.columns), reflex
         self._noise = ComfortNoise()
         self._missing = np.zeros(slots.calls, np.int64)  # samples made up in a row
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -321,8 +323,7 @@ class Uplink:
         if n == frame and not (begin % frame).any():
             at = begin // frame % ring
             frames[calls, at] = pcm
-            speech = self._speech.judge(calls, pcm)
-            up_flags[calls, at] = speech.view(np.uint8) * SPEECH | flags
+            up_flags[calls, at] = self._judge(calls, pcm, flags) | flags
         else:
             at = (begin[:, None] + np.arange(n)) % (ring * frame)
             self._up[calls[:, None], at] = pcm
@@ -337,10 +338,19 @@ class Uplink:
             for step in range(int((whole - first).max())):
                 done = first + step < whole
                 at = (first[done] + step) % ring
-                speech = self._speech.judge(calls[done], frames[calls[done], at])
-                up_flags[calls[done], at] |= speech.view(np.uint8) * SPEECH
+                some = calls[done]
+                up_flags[some, at] |= self._judge(some, frames[some, at], flags)
         self.timeline.advance(calls, n)
         self.fresh[calls] = True
+
+    def _judge(
+        self, calls: NDArray[np.intp], pcm: NDArray[np.int16], made_up: int
+    ) -> NDArray[np.uint8]:
+        """Flags of whole frames (k, samples)."""
+        speech = self._speech.judge(calls, pcm, real=not made_up)
+        echo = self._reflex.heard(calls, self._speech.level_db[calls], speech)
+        flags: NDArray[np.uint8] = speech.view(np.uint8) * SPEECH | echo.view(np.uint8) * ECHO
+        return flags
 
 
 def _payload(p: Packets, width: int) -> NDArray[np.uint8]:

@@ -43,6 +43,7 @@ _NEEDED: Final = (
     "channels.answer",
     "channels.continueInDialplan",
     "channels.externalMedia",
+    "channels.get",
     "channels.getChannelVar",
     "channels.hangup",
     "channels.list",

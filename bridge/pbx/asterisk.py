@@ -112,6 +112,16 @@ class AsteriskPbx:
             self._door.cancel()
             self._door = None
 
+    async def door_taken(self, within_s: float) -> None:
+        """Wait until another worker has the front door that we hold."""
+        if self._door is not None:
+            await asyncio.wait({self._door}, timeout=within_s)
+
+    @property
+    def url(self) -> str:
+        """Its address, for people."""
+        return self._settings.url
+
     async def _hold_door(self) -> None:
         try:
             await self._listener(self._settings.app, lambda is_up: None).run()
@@ -123,16 +133,17 @@ class AsteriskPbx:
             self._ari, self._settings, app, self._sort, lambda: self._reconcile(app), on_up
         )
 
-    async def adopt(self, incoming: Incoming, handles: Mapping[str, str]) -> Leg:
+    async def adopt(self, incoming: Incoming, handles: Mapping[str, str], *, near: bool) -> Leg:
         """Bring a call over from a worker that is gone."""
         leg = self._leg(incoming)
-        self._legs[incoming.call_id] = leg
+        self._legs[leg.channel] = leg
         try:
-            await leg.fetch(handles)
-        except PbxGone:
-            leg.end("lost")
-            self._legs.pop(incoming.call_id, None)
-            await leg.release()
+            await leg.fetch(handles, near=near)
+        except PbxError as error:
+            self._legs.pop(leg.channel, None)
+            if isinstance(error, PbxGone):
+                leg.end("lost")
+                await leg.release()
             raise
         return leg
 
@@ -140,7 +151,7 @@ class AsteriskPbx:
         """Have a caller moved to his living owner's application."""
         await self._ari.call(
             "channels.move",
-            channelId=call_id,
+            channelId=self._settings.channel_of(call_id),
             app=app_of(self._settings.app, worker),
             appArgs="resume",
             ok=(404,),
@@ -192,7 +203,7 @@ class AsteriskPbx:
                 args = arguments(channel) if resumed else args
                 self._take(channel, args, app or self.app, resumed=resumed)
         elif (leg := self._maker(name)) and name.n is not None:
-            leg.media_started(name.n)
+            leg.media.started(name.n)
 
     def _ended(self, channel_id: str) -> None:
         name = parse_name(channel_id)
@@ -204,13 +215,13 @@ class AsteriskPbx:
 
     def _maker(self, name: Name) -> AsteriskLeg | None:
         """The living leg that made a thing of this name."""
-        leg = self._legs.get(name.call_id)
+        leg = self._legs.get(name.caller)
         return leg if leg is not None and leg.token == name.token else None
 
     def _take(self, channel: Channel, args: tuple[str, ...], app: str, *, resumed: bool) -> None:
         """A caller is ours now: make a leg, and introduce it once its codec is known."""
         incoming = Incoming(
-            call_id=channel.id,
+            call_id=self._settings.call_of(channel.id),
             args=args,
             caller_number=channel.caller_number,
             caller_name=channel.caller_name,
@@ -218,6 +229,7 @@ class AsteriskPbx:
             language=channel.language,
             codec="PCMU",
             resumed=resumed,
+            pbx=self._settings.name,
         )
         leg = self._leg(incoming)
         leg.app = app
@@ -253,7 +265,7 @@ class AsteriskPbx:
     async def _reconcile(self, app: str) -> None:
         """Bring what we know in line with what Asterisk has. The WebSocket is open, and unread."""
         # Who goes on setting up meanwhile must not be held against an older listing.
-        before = {call_id: (leg.app, leg.media_channel) for call_id, leg in self._legs.items()}
+        before = {i: (leg.app, _expected(leg)) for i, leg in self._legs.items()}
         there = await self._list(app)
         for call_id, (where, expected) in before.items():
             leg = self._legs.get(call_id)
@@ -269,7 +281,7 @@ class AsteriskPbx:
             if expected is not None and app == self.app:
                 channel_id, n = expected
                 if channel_id in there.app_channels:
-                    leg.media_started(n)
+                    leg.media.started(n)
                 elif channel_id not in there.channels:
                     leg.media_ended(n)
         for caller in there.callers():
@@ -277,7 +289,7 @@ class AsteriskPbx:
                 log.info("call %s is under way and nobody's: taking it", caller.id)
                 self._take(caller, arguments(caller), app, resumed=True)
         # What a former owner made for the calls that we hold is nobody's any more.
-        held = {i: n for i, n in there.orphans(self._tokens()).items() if n.call_id in self._legs}
+        held = {i: n for i, n in there.orphans(self._tokens()).items() if n.caller in self._legs}
         await self._remove(held)
 
     async def _sweep(self, listener: Listener) -> None:
@@ -329,6 +341,11 @@ class AsteriskPbx:
                 log.debug("%s", error)
             else:
                 log.error("a task of the PBX failed", exc_info=error)
+
+
+def _expected(leg: AsteriskLeg) -> tuple[str, int] | None:
+    """Id and number of the external-media channel that must be there now."""
+    return (leg.media.id(), leg.media.n) if leg.media.made else None
 
 
 def _nobody(leg: Leg) -> None:

@@ -22,7 +22,8 @@ class Incoming:
     """What the PBX says of a call when it hands it over."""
 
     call_id: str
-    """The PBX's id of the caller's channel; it is the call's id everywhere in the bridge."""
+    """The call's id everywhere in the bridge: the PBX's id of the caller's channel, after the
+    PBX's name where it has one."""
     args: tuple[str, ...]
     """What the dialplan passed; the first names the agent."""
     caller_number: str
@@ -35,6 +36,8 @@ class Incoming:
     resumed: bool = False
     """The call was found in the PBX, under way and with no owner (we were away or are new), rather
     than handed to us a moment ago: the caller may have heard some of an agent already."""
+    pbx: str = ""
+    """The PBX's name, where there are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +183,18 @@ class Pbx(Protocol):
     def door(self, is_open: bool) -> None:
         """Hold the front door (new calls come to us), or leave it to another worker."""
 
-    async def adopt(self, incoming: Incoming, handles: Mapping[str, str]) -> Leg:
+    async def adopt(self, incoming: Incoming, handles: Mapping[str, str], *, near: bool) -> Leg:
         """Bring a call over from a worker that is gone, with what that worker made for it.
+
+        Args:
+            incoming: what the PBX had said of it.
+            handles: what was made (`Leg.handles`).
+            near: the external media sends to our own media process: it goes on. Else it is hung
+                up; the caller hears nothing until `open_media` and `join` have made another.
 
         Raises:
             PbxGone: the caller has hung up meanwhile; what was made is taken away.
+            PbxUnreachable: nothing is known; it may be tried again.
         """
 
     async def send_home(self, call_id: str, worker: str) -> None:

@@ -49,7 +49,7 @@ class Inventory:
         """Things of ours that belong to no call, by id.
 
         Args:
-            tokens: token of each call's living leg, by call id.
+            tokens: token of each call's living leg, by the caller's channel id.
 
         A thing is an orphan if its caller is gone or has left Stasis(), or if its call has a leg
         of ours that did not make it. What belongs to a caller in Stasis() whom we don't know may be
@@ -60,10 +60,10 @@ class Inventory:
             name = parse_name(thing)
             if name is None:
                 continue
-            if name.call_id in tokens:
-                orphan = tokens[name.call_id] != name.token
+            if name.caller in tokens:
+                orphan = tokens[name.caller] != name.token
             else:
-                caller = self.channels.get(name.call_id)
+                caller = self.channels.get(name.caller)
                 orphan = caller is None or caller.application != "Stasis"
             if orphan:
                 orphans[thing] = name

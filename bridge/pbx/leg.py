@@ -17,24 +17,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Literal
 
-from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
-from bridge.pbx.ari import Ari, Dropped
-from bridge.pbx.backoff import Backoff
+from bridge.errors import PbxGone, PbxRefused
+from bridge.pbx.ari import Ari
 from bridge.pbx.base import Address, Codec, HungUp, Incoming, MediaLost, Owner, PbxEvent
-from bridge.pbx.names import FORMATS, Name, app_of, new_token, parse_name
+from bridge.pbx.commands import Commands, do_all
+from bridge.pbx.external import External
+from bridge.pbx.names import Name, app_of, parse_name
+from bridge.pbx.net import NET, Net
 from bridge.pbx.settings import AsteriskSettings
 
 log = logging.getLogger(__name__)
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
-_NET: Final = "TIMEOUT(absolute)"
-# Our dialplan fragment sets _NET itself, notes it here, and takes it away again when the call comes
-# back to it; a transferred call does not come back.
-_DIALPLAN_NET: Final = "ARI_BRIDGE_NET"
 # What may stand in a dialplan's context or extension, and nothing that its functions would parse.
 _DIALPLAN_WORD: Final = re.compile(r"[A-Za-z0-9_*#+.\-]{1,79}")
 # Events that nobody fetches, beyond which keys and holds are dropped (never the last event).
@@ -54,34 +52,32 @@ class AsteriskLeg:
         app: str = "",
     ) -> None:
         self.incoming = incoming
+        self.channel = settings.channel_of(incoming.call_id)
+        """The caller's."""
         self.app = app or settings.app
         """The application that the caller is in."""
         self.home = self.app
         """Our own application."""
         self.events: asyncio.Queue[PbxEvent] = asyncio.Queue()
-        self.token = new_token()
         self.ended: str | None = None
         """The cause in `HungUp`, once the call has left us."""
-        self._ari = ari
-        self._settings = settings
-        self._spawn = spawn
-        self._owner = owner or _Sole()
-        self._forgotten = False
         self.foundling = False
         """Found in an application of ours, where other workers' calls may be as well: it isn't
         known yet whose he is."""
+        self._settings = settings
+        self._spawn = spawn
+        self._commands = Commands(ari, settings, incoming.call_id, owner)
+        self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
+        self.media = External(self._commands, settings, self.channel, self.home, self._check)
+        self._bridge: Literal["none", "tried", "made"] = "none"
+        self._inside = False  # the caller is in the mixing bridge
         self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
         self._move_failed = False
         self._hangup_requested = False
         self._sent_away = False
         self._making: set[asyncio.Task[Any]] = set()
         self._releasing: asyncio.Task[None] | None = None
-        self._bridge: Literal["none", "tried", "made"] = "none"
-        self._media_n = 0
-        # asked: its POST is on the way; coming: answered, its StasisStart is not there yet.
-        self._media: Literal["none", "asked", "coming", "up", "ended"] = "none"
-        self._changed = asyncio.Event()
-        self._net_before: tuple[float, float] | None = None
 
     # What Asterisk tells, from AsteriskPbx: never waits.
 
@@ -105,20 +101,12 @@ class AsteriskLeg:
             self.ended = cause
             self.events.put_nowait(HungUp(cause))
             self._changed.set()
-
-    def media_started(self, n: int) -> None:
-        """The external-media channel's own StasisStart came."""
-        if n == self._media_n and self._media in ("asked", "coming"):
-            self._media = "up"
-            self._changed.set()
+            self.media.wake()
 
     def media_ended(self, n: int) -> None:
         """An external-media channel is gone."""
-        if n == self._media_n and self._media in ("asked", "coming", "up"):
-            self._media = "ended"
-            self._changed.set()
-            if self._releasing is None:
-                self.tell(MediaLost())
+        if self.media.ended(n) and self._releasing is None:
+            self.tell(MediaLost())
 
     def still_here(self) -> None:
         """Asterisk says that the caller is with us: a release that gave up begins anew."""
@@ -136,13 +124,6 @@ class AsteriskLeg:
         self._move_failed = True
         self._changed.set()
 
-    @property
-    def media_channel(self) -> tuple[str, int] | None:
-        """Id and number of the external-media channel that must be there now."""
-        if self._media in ("coming", "up"):
-            return self._media_id(self._media_n), self._media_n
-        return None
-
     # The port.
 
     @property
@@ -151,15 +132,15 @@ class AsteriskLeg:
         made: dict[str, str] = {}
         if self._bridge == "made":
             made["bridge_id"] = self._bridge_id
-        if self._media in ("coming", "up"):
-            made["media_id"] = self._media_id(self._media_n)
-        if self._net_before is not None:
-            made["net_s"] = f"{self._net_before[0]:.3f}"
+        if self.media.made:
+            made["media_id"] = self.media.id()
+        if (before_s := self._net.before_s) is not None:
+            made["net_s"] = f"{before_s:.3f}"
         return made
 
     def forget(self) -> None:
         """Another worker owns the call: keep our hands off it."""
-        self._forgotten = True
+        self._commands.forgotten = True
         self.end("moved")
 
     async def pass_on(self, worker: str) -> None:
@@ -179,18 +160,21 @@ class AsteriskLeg:
         if self._move_failed and self.ended is None:
             self._move_failed = False
             raise PbxRefused(f"Asterisk could not move the call to worker {worker}")
-        self._forgotten = True
+        self._commands.forgotten = True
 
-    async def fetch(self, handles: Mapping[str, str]) -> None:
-        """Bring the call over, with what its former owner made. Raises `PbxGone`."""
+    async def fetch(self, handles: Mapping[str, str], *, near: bool) -> None:
+        """Bring the call over, with what its former owner made. Raises `PbxGone`.
+
+        `near`: its external media sends to our own media process, and comes along; else it goes.
+        """
         name = parse_name(handles.get("media_id", ""))
         if name is not None and name.n is not None:
-            self.token, self._media_n, self._media = name.token, name.n, "coming"
+            self.media.inherit(name)
         if handles.get("bridge_id"):
-            self._bridge = "made"
+            self._bridge, self._inside = "made", True
         if handles.get("net_s"):
-            self._net_before = (float(handles["net_s"]), asyncio.get_running_loop().time())
-        await _all(self._fetch_caller(), self._fetch_media())
+            self._net.inherit(float(handles["net_s"]))
+        await do_all(self._fetch_caller(), self._fetch_media() if near else self.media.remove())
 
     async def _fetch_caller(self) -> None:
         await self._do("channels.move", app=self.home, appArgs="resume")
@@ -200,18 +184,8 @@ class AsteriskLeg:
             raise PbxGone("the caller did not arrive: hung up meanwhile") from None
 
     async def _fetch_media(self) -> None:
-        if self._media != "coming":
-            return
-        try:
-            await self._call(
-                "channels.move",
-                channelId=self._media_id(self._media_n),
-                app=self.home,
-                appArgs="resume",
-            )
-            await self._media_is_up()
-        except (PbxGone, PbxRefused):
-            self.media_ended(self._media_n)
+        if self.media.made and not await self.media.fetch():
+            self.media_ended(self.media.n)
 
     async def answer(self) -> None:
         """Answer the caller."""
@@ -229,14 +203,15 @@ class AsteriskLeg:
 
     async def join(self) -> None:
         """Put the caller and the external media into the mixing bridge."""
-        await self._media_is_up()
-        both = [self.incoming.call_id, self._media_id(self._media_n)]
+        await self.media.is_up()
+        who = [self.media.id()] if self._inside else [self.channel, self.media.id()]
         try:
-            await self._call("bridges.addChannel", bridgeId=self._bridge_id, channel=both)
+            await self._commands.do("bridges.addChannel", bridgeId=self._bridge_id, channel=who)
         except PbxGone:
-            if self.ended is None and self._media == "ended":
+            if self.ended is None and self.media.state == "ended":
                 raise PbxRefused("Asterisk ended the external media: see its log") from None
             raise
+        self._inside = True
 
     async def extension_exists(self, extension: str, context: str) -> bool:
         """Whether the dialplan has it, with a priority 1."""
@@ -252,9 +227,8 @@ class AsteriskLeg:
                 f"the dialplan has no extension '{extension}' in context '{context}': "
                 "name one that it has"
             )
-        await self._take_net_away()
-        if await self.get_variable(_DIALPLAN_NET) not in (None, "", "0"):
-            await self.set_variable(_NET, "0")
+        await self._net.take_away()
+        await self._net.take_dialplans_away()
         await self._do(
             "channels.continueInDialplan", context=context, extension=extension, priority=1
         )
@@ -262,14 +236,16 @@ class AsteriskLeg:
 
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis()."""
-        await _all(self._take_net_away(), *(self.set_variable(n, v) for n, v in variables.items()))
+        await do_all(
+            self._net.take_away(), *(self.set_variable(n, v) for n, v in variables.items())
+        )
         await self._do("channels.continueInDialplan")
         self._sent_away = True
 
     async def hang_up(self) -> None:
         """End the call."""
         if self.ended is None:
-            await self._call("channels.hangup", channelId=self.incoming.call_id, ok=(404,))
+            await self._commands.do("channels.hangup", channelId=self.channel, ok=(404,))
             self._sent_away = True
 
     async def get_variable(self, name: str) -> str | None:
@@ -303,11 +279,13 @@ class AsteriskLeg:
     # How.
 
     @property
-    def _bridge_id(self) -> str:
-        return str(Name(self.incoming.call_id, self.token))
+    def token(self) -> str:
+        """In the names of all that this leg made."""
+        return self.media.token
 
-    def _media_id(self, n: int) -> str:
-        return str(Name(self.incoming.call_id, self.token, n))
+    @property
+    def _bridge_id(self) -> str:
+        return str(Name(self.channel, self.token))
 
     def _check(self) -> None:
         if self.ended is not None or self._releasing is not None:
@@ -315,171 +293,52 @@ class AsteriskLeg:
 
     async def _do(self, operation: str, ok: tuple[int, ...] = (), **parameters: Any) -> Any:
         self._check()
-        return await self._call(operation, ok=ok, channelId=self.incoming.call_id, **parameters)
-
-    async def _call(self, operation: str, **parameters: Any) -> Any:
-        """Every command of ours for this call goes through here: none once it is another's."""
-        await self._owner.sure()
-        if self._forgotten:
-            raise PbxGone("another worker owns the call")
-        return await self._ari.call(operation, **parameters)
+        return await self._commands.do(operation, ok=ok, channelId=self.channel, **parameters)
 
     async def _make(self, to: Address, codec: Codec) -> Address:
         self.foundling = False
-        if self._media not in ("none", "ended"):  # never two voices in one mixing bridge
-            await self._call("channels.hangup", channelId=self._media_id(self._media_n), ok=(404,))
         if self._bridge == "made":
-            return await self._make_media(to, codec)
+            return await self.media.make(to, codec)
         self._bridge = "tried"
-        address, _, _ = await _all(
-            self._make_media(to, codec),
-            self._call(
+        address, _, _ = await do_all(
+            self.media.make(to, codec),
+            self._commands.do(
                 "bridges.createWithId",
                 bridgeId=self._bridge_id,
                 name=self._bridge_id,
                 type="mixing",
                 ok=(409,),  # made by an earlier try whose answer was lost
             ),
-            self._spread_net(),
+            self._net.spread(),
         )
         self._bridge = "made"
         return address  # type: ignore[no-any-return]
 
-    async def _make_media(self, to: Address, codec: Codec) -> Address:
-        host = f"[{to[0]}]" if ":" in to[0] else to[0]
-        for last in (False, True):
-            self._media_n += 1
-            self._media = "asked"
-            try:
-                made = await self._call(
-                    "channels.externalMedia",
-                    again=False,  # the same id twice is a 500: the next try takes the next id
-                    channelId=self._media_id(self._media_n),
-                    app=self.home,
-                    external_host=f"{host}:{to[1]}",
-                    format=FORMATS[codec],
-                    variables={_NET: str(self._settings.max_call_s)},
-                )
-                break
-            except Dropped:
-                if last:
-                    raise
-        if self._media == "asked":
-            self._media = "coming"
-        told = made["channelvars"]
-        address = self._settings.rtp_address or told["UNICASTRTP_LOCAL_ADDRESS"]
-        return address, int(told["UNICASTRTP_LOCAL_PORT"])
-
-    async def _media_is_up(self) -> None:
-        if self._media == "none":
-            raise PbxRefused("there is no external media to join: open it first")
-        try:
-            async with asyncio.timeout(self._settings.media_timeout_s):
-                while True:
-                    self._check()
-                    if self._media in ("up", "ended"):
-                        break
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise PbxRefused(
-                "Asterisk's external media did not come up within "
-                f"{self._settings.media_timeout_s:g} s: see its log"
-            ) from None
-        if self._media == "ended":
-            raise PbxRefused("Asterisk ended the external media: see its log")
-
-    async def _spread_net(self) -> None:
-        """Have Asterisk end the call if all of us are dead, but no later than the dialplan would.
-
-        A limit that the dialplan set and that is shorter stays.
-        """
-        try:
-            left_s = float(await self.get_variable(_NET) or 0)
-            if 0 < left_s <= self._settings.max_call_s:
-                return
-            self._net_before = (left_s, asyncio.get_running_loop().time())
-            await self.set_variable(_NET, str(self._settings.max_call_s))
-        except PbxRefused as error:
-            log.warning(
-                "call %s has no time limit: load func_timeout.so (%s)", self.incoming.call_id, error
-            )
-
-    async def _take_net_away(self) -> None:
-        """Give the dialplan its own limit back: our net must not cut a call that has left us."""
-        if self._net_before is None:
-            return
-        (left_s, then), self._net_before = self._net_before, None
-        if left_s:
-            left_s = max(1.0, left_s - (asyncio.get_running_loop().time() - then))
-        await self.set_variable(_NET, f"{left_s:.3f}" if left_s else "0")
-
     async def _release(self) -> None:
         if self._making:
             await asyncio.wait(self._making)
-        if not self._forgotten and not await self._owner.mine(self.incoming.call_id):
-            log.warning("call %s was taken over: leaving it alone", self.incoming.call_id)
-            self._forgotten = True
-        if self._forgotten:
+        commands = self._commands
+        left = self.ended == "left" and not self._sent_away
+        if not await commands.still_ours(self.channel, moved=left):
+            if not commands.forgotten:
+                log.warning("call %s was taken over: leaving it alone", self.incoming.call_id)
+            commands.forgotten = True
             return
         if self.ended is None and not self._sent_away:
-            await self._persist(self._send_on)
+            await commands.persist(self._send_on)
+        things = [("channels.hangup", {"channelId": self.media.id(n)}) for n in self._numbers()]
+        if self._bridge != "none":
+            things.append(("bridges.destroy", {"bridgeId": self._bridge_id}))
         await asyncio.gather(
-            *(self._persist(self._removal("channels.hangup", channelId=self._media_id(n)))
-              for n in range(1, self._media_n + 1)),
-            *(self._persist(self._removal("bridges.destroy", bridgeId=self._bridge_id))
-              for _ in (1,) if self._bridge != "none"),
-        )  # fmt: skip
+            *(commands.persist(commands.removal(what, **thing)) for what, thing in things)
+        )
+
+    def _numbers(self) -> range:
+        return range(1, self.media.n + 1)
 
     async def _send_on(self) -> None:
-        call_id = self.incoming.call_id
-        if self._net_before is not None:
-            await self._call("channels.setChannelVar", channelId=call_id, variable=_NET, value="0")
-        await self._call("channels.continueInDialplan", channelId=call_id)
-        log.info("call %s goes on in the dialplan", call_id)
-
-    def _removal(self, operation: str, **thing: Any) -> Callable[[], Awaitable[None]]:
-        return lambda: self._call(operation, ok=(404,), **thing)
-
-    async def _persist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do it, again and again while Asterisk does not answer; what is left then is swept."""
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._settings.release_timeout_s
-        backoff = Backoff(self._settings.reconnect_first_s, self._settings.reconnect_most_s)
-        while True:
-            try:
-                return await work()
-            except PbxGone:
-                return None
-            except PbxRefused as error:
-                log.warning("call %s: %s", self.incoming.call_id, error)
-                return None
-            except PbxUnreachable as error:
-                wait_s = backoff.next_s()
-                if clock() + wait_s > until:
-                    log.warning(
-                        "call %s: what we made for it stays until Asterisk is back: %s",
-                        self.incoming.call_id,
-                        error,
-                    )
-                    return None
-                await asyncio.sleep(wait_s)
-
-
-class _Sole:
-    """The owner of everything, where there is one worker only."""
-
-    async def sure(self) -> None:
-        return None
-
-    async def mine(self, call_id: str) -> bool:
-        return True
-
-
-async def _all(*work: Awaitable[Any]) -> list[Any]:
-    """Do all at once and wait for all; raise the first error, none of them half done."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return list(results)
+        commands, channel = self._commands, self.channel
+        if self._net.before_s is not None:
+            await commands.do("channels.setChannelVar", channelId=channel, variable=NET, value="0")
+        await commands.do("channels.continueInDialplan", channelId=channel)
+        log.info("call %s goes on in the dialplan", self.incoming.call_id)

@@ -1,11 +1,11 @@
 """Names: how we call what we make in Asterisk, and what Asterisk calls a codec.
 
-Whatever we make for a call bears the call's id and a token of the one `Leg` that made it, so that
-it can be taken away by name even if Asterisk's answer to its making was lost, and so that a later
-owner of the same call tells its own things from its predecessor's:
+Whatever we make for a call bears the id of the caller's channel and a token of the one `Leg` that
+made it, so that it can be taken away by name even if Asterisk's answer to its making was lost, and
+so that a later owner of the same call tells its own things from its predecessor's:
 
-    mixing bridge            ari-bridge-<call id>-<token>
-    external-media channel   ari-bridge-<call id>-<token>-<n>     n counts from 1
+    mixing bridge            ari-bridge-<caller>-<token>
+    external-media channel   ari-bridge-<caller>-<token>-<n>     n counts from 1
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from bridge.pbx.base import Codec
 
 PREFIX = "ari-bridge-"
-_NAME = re.compile(re.escape(PREFIX) + r"(?P<call>.+)-(?P<token>[0-9a-f]{6})(?:-(?P<n>\d+))?")
+_NAME = re.compile(re.escape(PREFIX) + r"(?P<caller>.+)-(?P<token>[0-9a-f]{6})(?:-(?P<n>\d+))?")
 
 FORMATS: dict[Codec, str] = {
     "PCMU": "ulaw",
@@ -46,14 +46,15 @@ _CODECS: dict[str, tuple[Codec, ...]] = {
 class Name:
     """What a name says: whose a mixing bridge or an external-media channel is."""
 
-    call_id: str
+    caller: str
+    """Id of the caller's channel."""
     token: str
     n: int | None = None
     """Of an external-media channel; None for a mixing bridge."""
 
     def __str__(self) -> str:
         tail = "" if self.n is None else f"-{self.n}"
-        return f"{PREFIX}{self.call_id}-{self.token}{tail}"
+        return f"{PREFIX}{self.caller}-{self.token}{tail}"
 
 
 def app_of(door: str, worker: str) -> str:
@@ -72,7 +73,7 @@ def parse_name(text: str) -> Name | None:
     if match is None:
         return None
     n = match["n"]
-    return Name(match["call"], match["token"], None if n is None else int(n))
+    return Name(match["caller"], match["token"], None if n is None else int(n))
 
 
 def codec_of(native_formats: str, usable: Container[str]) -> Codec:

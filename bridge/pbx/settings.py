@@ -1,7 +1,8 @@
-"""What an operator says of his Asterisk."""
+"""What an operator says of his Asterisks."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -10,6 +11,9 @@ from urllib.parse import urlsplit
 class AsteriskSettings:
     """One Asterisk, and how patient to be with it."""
 
+    name: str = ""
+    """Tells several Asterisks apart; begins the ids of its calls. Needed where there are several:
+    their own ids of channels may be the same."""
     url: str = "http://127.0.0.1:8088"
     """Of its HTTP server, without `/ari` (http.conf: bindaddr, bindport, prefix)."""
     username: str = "ari-bridge"
@@ -49,8 +53,18 @@ class AsteriskSettings:
             raise ValueError(f"'url' is '{self.url}'; it takes something like http://HOST:8088")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("'url' takes scheme, host and port only; see 'username', 'password'")
+        if not re.fullmatch(r"[A-Za-z0-9_]{0,20}", self.name):
+            raise ValueError(f"'name' is '{self.name}'; it takes up to 20 letters and digits")
         if not self.app or any(c in self.app for c in ", \t"):
             raise ValueError(f"'app' is '{self.app}'; it takes a name without comma and space")
         for name, value in vars(self).items():
             if name.endswith("_s") and value <= 0:
                 raise ValueError(f"'{name}' is {value}; it takes a number above 0")
+
+    def call_of(self, channel_id: str) -> str:
+        """The call's id in the bridge, of a caller's channel."""
+        return f"{self.name}-{channel_id}" if self.name else channel_id
+
+    def channel_of(self, call_id: str) -> str:
+        """The caller's channel, of a call's id."""
+        return call_id.removeprefix(f"{self.name}-") if self.name else call_id

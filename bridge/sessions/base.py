@@ -27,6 +27,9 @@ class Store(Protocol):
     def say(self, call_id: str, line: Line) -> None:
         """Add a line to the call's transcript. Of our own calls only."""
 
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until all is written; False if that took longer than `timeout_s`."""
+
     async def load(self, call_id: str) -> Record | None:
         """The call's record, if there is one. Raises `StoreUnreachable`."""
 
@@ -40,14 +43,22 @@ class Member:
 
     name: str
     alive: bool
-    """Its lease runs, by Redis' own time."""
+    """Its lease runs, by Redis' own time, and it hasn't left."""
     started: float
     load: int
     """Calls that it owns."""
     takes: bool
     """It takes calls (it isn't draining)."""
     place: str = ""
-    """The runtime directory and host whose media process it uses."""
+    """Names the media process whose slots it uses: workers of one host have the same."""
+    active: int = 0
+    """How many workers of its host are meant to take calls; 0: all. The youngest are spares."""
+    left: bool = False
+    """It has let go of all its calls: they are for the others to take."""
+    kept: bool = True
+    """Somebody starts it again when it dies: its launcher lives, or a service manager does it."""
+    idle_s: float = 0.0
+    """Since it last renewed its lease."""
 
 
 class Leases(Protocol):
@@ -56,8 +67,15 @@ class Leases(Protocol):
     name: str
 
     @property
+    def place(self) -> str:
+        """Our own: see `Member.place`."""
+
+    @property
     def members(self) -> Mapping[str, Member]:
         """As of the last beat, ourselves included."""
+
+    async def beat(self) -> None:
+        """Renew our own leases, and see who is there now."""
 
     async def live(self) -> Mapping[str, str]:
         """The owner of every call that hasn't ended."""
@@ -67,6 +85,9 @@ class Leases(Protocol):
 
     async def bury(self, worker: str) -> None:
         """Take a dead worker off the lists."""
+
+    async def sure(self) -> None:
+        """Return at once, unless we were held up: then when it is known which calls are ours."""
 
     async def owners(self, call_ids: Collection[str]) -> Mapping[str, str]:
         """Present owner of each call that has a record and hasn't ended."""

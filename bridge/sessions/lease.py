@@ -8,11 +8,13 @@ One script, `_BEAT`, renews all of a worker's leases and tells it who else is th
 trip. A call's lease has no time of its own: it lasts as long as its owner's, and what a call's
 record holds (`worker`, `fence`) says who that is. So a thousand calls cost no renewals.
 
-Dead is who is known to be: a worker whose socket to the media process ended, or whose lease ran
-out in front of somebody who has seen Redis answer in time for a whole ttl. So nobody loses a
-lease because Redis was slow or away. A worker that was itself held up (`SIGSTOP`, a suspended
-machine) notices that when it goes on: `sure` then holds back what it wants to do, until Redis has
-said which calls are still its own, or is found to be away (then owners keep their calls).
+Dead is who is known to be: a worker whose socket to the media process ended, or who is dead by the
+rule of `bridge.sessions.members` in front of somebody who has seen Redis answer in time for as
+long. So nobody loses a lease because Redis was slow or away; and a beat that a frozen Redis carries
+out only when it goes on takes nothing from anybody, because it says by when it was meant to
+arrive. A worker that was itself held up (`SIGSTOP`, a suspended machine) notices that when it goes
+on: `sure` then holds back what it wants to do, until Redis has said which calls are still its own,
+or is found to be away (then owners keep their calls).
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ import redis.exceptions
 
 from bridge.errors import StoreUnreachable
 from bridge.sessions.base import Member
+from bridge.sessions.members import TTL_S, dead, member, next_look_s
 from bridge.sessions.model import LIVE, PREFIX, Record, call_key
 
 log = logging.getLogger(__name__)
 
-TTL_S = 3.0
-BEAT_S = 0.5
+SLOW_S = 0.5
+"""An answer that took longer makes all that it says of others doubtful."""
 SLEPT_S = 1.0
 """Held up for longer than this, a worker makes sure of its calls before it does anything."""
 _TICK_S = 0.1
@@ -43,8 +46,9 @@ _TICK_S = 0.1
 _UNTIL, _ABOUT, _DOOR = (f"{PREFIX}:{{workers}}:{name}" for name in ("until", "about", "door"))
 
 # KEYS: until, about, door. ARGV: name, ttl in ms, about, 1 if it would hold the front door, 1 if it
-# may take it from a holder whose lease has run out. Gives: 1 if our own lease was there, the
-# door's holder, its token, then for each worker: name, ms that are left of its lease, about.
+# may take it from a holder whose lease has run out, by when this was meant to arrive (ms, 0: no
+# matter). Gives: 1 if our own lease was there, the door's holder, its token, the time in ms, then
+# for each worker: name, ms that are left of its lease, about.
 _BEAT = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -52,19 +56,21 @@ local known = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 local door = redis.call('HMGET', KEYS[3], 'holder', 'until', 'fence')
+local late = tonumber(ARGV[6]) > 0 and now > tonumber(ARGV[6])
 local holder, ends, fence = door[1] or '', tonumber(door[2] or '0'), tonumber(door[3] or '0')
 if holder == ARGV[1] and ARGV[4] == '0' then
   holder = ''
   redis.call('HSET', KEYS[3], 'holder', '')
 elseif ARGV[4] == '1'
-    and (holder == ARGV[1] or holder == '' or (ends < now and ARGV[5] == '1')) then
+    and (holder == ARGV[1]
+      or not late and (holder == '' or (ends < now and ARGV[5] == '1'))) then
   if holder ~= ARGV[1] then
     fence = fence + 1
   end
   holder = ARGV[1]
   redis.call('HSET', KEYS[3], 'holder', holder, 'until', now + ARGV[2], 'fence', fence)
 end
-local answer = {known, holder, fence}
+local answer = {known, holder, fence, now}
 local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for i = 1, #all, 2 do
   answer[#answer + 1] = all[i]
@@ -124,6 +130,8 @@ class RedisLeases:
         self._bury = server.register_script(_BURY)
         self._claim = server.register_script(_CLAIM)
         self._healthy_since = time.monotonic()
+        self._ahead_ms = 0.0
+        """Redis' clock, less ours; 0 until it is known."""
         self._last_tick = time.monotonic()
         self._unsure = False
         self._nudged = asyncio.Event()
@@ -138,7 +146,8 @@ class RedisLeases:
             while True:
                 began = time.monotonic()
                 await self._attempt()
-                rest = max(0.05, BEAT_S - (time.monotonic() - began))
+                look_s = next_look_s(self.members.values(), self.place)
+                rest = max(0.05, look_s - (time.monotonic() - began))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._nudged.wait(), rest)
                 self._nudged.clear()
@@ -148,36 +157,42 @@ class RedisLeases:
     async def beat(self) -> None:
         """Renew all our leases, and learn who is there. Raises `StoreUnreachable`."""
         began = time.monotonic()
-        healthy = began - self._healthy_since >= TTL_S
+        trusted_s = began - self._healthy_since
+        healthy = trusted_s >= TTL_S
         # A Redis that has come back empty knows no holder: it is still who it was.
         wants = self.wants_door and (self.holds_door or healthy or not self.members)
+        due_ms = (began + SLOW_S) * 1000 + self._ahead_ms if self._ahead_ms else 0
         try:
             answer = await self._beat(
                 keys=[_UNTIL, _ABOUT, _DOOR],
                 args=[
                     *(self.name, int(TTL_S * 1000), json.dumps(dict(self._about()))),
-                    *(int(wants), int(healthy)),
+                    *(int(wants), int(healthy), int(due_ms)),
                 ],
             )
         except (redis.exceptions.RedisError, OSError) as error:
             self._healthy_since = time.monotonic()
             raise StoreUnreachable(f"no lease could be renewed: {error}") from error
-        if time.monotonic() - began > BEAT_S:
-            self._healthy_since = time.monotonic()
-            healthy = False
-        known, self.door_holder, _ = answer[:3]
+        known, self.door_holder, _, now_ms = answer[:4]
+        if time.monotonic() - began > SLOW_S or 0 < due_ms < now_ms:
+            self._healthy_since, trusted_s = time.monotonic(), 0.0
+        self._ahead_ms = now_ms - time.monotonic() * 1000
         self.holds_door = self.door_holder == self.name
         if not known and self.members:  # buried alive, or Redis has lost everything
             self._doubt()
         self.members = {
-            name: _member(name, left, about)
-            for name, left, about in zip(*(iter(answer[3:]),) * 3, strict=True)
+            name: member(name, int(left), about)
+            for name, left, about in zip(*(iter(answer[4:]),) * 3, strict=True)
         }
-        if healthy:
-            for member in self.members.values():
-                if not member.alive:
-                    self.on_dead(member.name)
+        for name in dead(self.members.values(), self.place, trusted_s):
+            if name != self.name:
+                self.on_dead(name)
         self.on_beat()
+
+    @property
+    def place(self) -> str:
+        """Of our own: see `Member.place`."""
+        return str(self._about().get("place", ""))
 
     def nudge(self) -> None:
         """Beat now: something has changed."""
@@ -203,6 +218,9 @@ class RedisLeases:
         """See `Leases.claim`."""
         flat = await self._ask(self._claim(keys=[call_key(call_id)], args=[owner, self.name]))
         if not flat:
+            state = await self._ask(self._server.hget(call_key(call_id), "state"))  # type: ignore[arg-type]
+            if state in (None, "ended"):  # then it is on the list by mistake
+                await self._ask(self._server.hdel(LIVE, call_id))  # type: ignore[arg-type]
             return None
         await self._ask(self._server.hset(LIVE, call_id, self.name))  # type: ignore[arg-type]
         return Record.from_fields(dict(zip(flat[::2], flat[1::2], strict=True)))
@@ -261,18 +279,6 @@ class RedisLeases:
     def _doubt(self) -> None:
         self._unsure = True
         self._settled.clear()
-
-
-def _member(name: str, left_ms: int, about: str) -> Member:
-    said = json.loads(about)
-    return Member(
-        name=name,
-        alive=int(left_ms) > 0,
-        started=float(said.get("started", 0)),
-        load=int(said.get("load", 0)),
-        takes=bool(said.get("takes", False)),
-        place=str(said.get("place", "")),
-    )
 
 
 async def _nothing() -> None:

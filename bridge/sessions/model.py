@@ -52,6 +52,13 @@ class Record:
     """The mixing bridge that was made for the call."""
     media_id: str = ""
     """The external-media channel that was made for the call."""
+    place: str = ""
+    """Where its audio flows: the media process' `Member.place`."""
+    media_address: str = ""
+    """That media process' address for RTP."""
+    numbers: str = ""
+    """SSRC, sequence number and timestamp of our packets to the PBX at `numbers_at`."""
+    numbers_at: float = 0.0
     net_s: str = ""
     """The time limit that the PBX had for the call before we set ours, s; empty: not changed."""
     rate: int = 0

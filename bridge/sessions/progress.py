@@ -54,6 +54,8 @@ class Progress:
     caller: str = ""
     """The caller's last words, where they aren't in the transcript yet."""
     turn: int = 0
+    held: bool = False
+    """The caller's phone holds the call."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What an engine itself wants kept (session ids, handles)."""
 

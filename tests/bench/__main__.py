@@ -37,6 +37,10 @@ PARTS: list[tuple[Callable[[Report], None], tuple[str, ...]]] = [
 
 def main() -> int:
     """Returns 0 if every asked-for figure could be taken."""
+    if sys.argv[1:2] == ["turns"]:
+        from tests.bench.turns.command import main as turns
+
+        return turns(sys.argv[2:])
     options = _options()
     began = time.monotonic()
 

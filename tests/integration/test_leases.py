@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
 
 import pytest
 
 from bridge.errors import StoreUnreachable
 from bridge.sessions import lease as lease_module
+from bridge.sessions import members
 from bridge.sessions.lease import RedisLeases
-from bridge.sessions.model import Line
+from bridge.sessions.model import LIVE, Line
 from bridge.sessions.progress import Item, Progress, Tool
 from bridge.sessions.redis import RedisSettings, RedisStore
 from tests.lab.redis import Redis
@@ -38,7 +41,7 @@ async def worker(url, name, **settings):
 
 def trusting(leases):
     """As if it had seen a healthy Redis for long enough to judge others."""
-    leases._healthy_since = time.monotonic() - 10 * lease_module.TTL_S
+    leases._healthy_since = time.monotonic() - 60
 
 
 async def test_the_first_holds_the_door_and_the_next_when_it_is_buried(server):
@@ -166,6 +169,51 @@ async def test_while_redis_is_away_owners_keep_their_calls(server):
         await a._attempt()
         await asyncio.wait_for(waiting, 1)
         server.restart()
+
+
+async def test_a_beat_that_a_frozen_redis_carries_out_late_takes_nothing(server, monkeypatch):
+    monkeypatch.setattr(lease_module, "TTL_S", 0.2)
+    monkeypatch.setattr(lease_module, "SLOW_S", 0.05)
+    async with worker(server.url, "a") as (_, a), worker(server.url, "b") as (_, b):
+        dead = []
+        b.on_dead = dead.append
+        await a.beat()
+        await b.beat()
+        trusting(b)
+        os.kill(server.pid, signal.SIGSTOP)
+        late = asyncio.create_task(b.beat())
+        await asyncio.sleep(0.4)  # a's lease runs out; nobody could have renewed it
+        os.kill(server.pid, signal.SIGCONT)
+        await late
+        assert b.door_holder == "a"
+        assert dead == []
+
+
+async def test_a_silent_host_is_dead_before_its_leases_are(server, monkeypatch):
+    monkeypatch.setattr(members, "HOST_TTL_S", 0.2)
+    async with worker(server.url, "a") as (_, a), worker(server.url, "b") as (_, b):
+        a._about = lambda: {"takes": True, "place": "there"}
+        dead = []
+        b.on_dead = dead.append
+        await a.beat()
+        await b.beat()
+        trusting(b)
+        assert dead == []
+        while not dead:
+            await asyncio.sleep(0.02)
+            await b.beat()
+        assert b.members["a"].alive, "by its lease"
+
+
+async def test_a_call_that_is_on_the_list_by_mistake_is_taken_off_it(server):
+    async with worker(server.url, "a") as (store, a):
+        store.begin("c1")
+        store.put("c1", worker="a", state="ended")
+        assert await store.flush(5)
+        await store.server.hset(LIVE, mapping={"c1": "b", "c2": "b"})
+        assert await a.claim("c1", "b") is None
+        assert await a.claim("c2", "b") is None
+        assert await a.live() == {}
 
 
 def test_progress_is_read_back_as_written_and_a_newer_one_as_far_as_known():

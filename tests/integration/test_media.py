@@ -10,6 +10,7 @@ import pytest
 
 from bridge.audio import g711
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
+from bridge.media import control
 from bridge.media.client import MediaClient
 from bridge.media.server import Server
 from bridge.media.settings import MediaSettings
@@ -268,7 +269,7 @@ async def test_nonsense_on_the_control_socket():
                 b"[]",
                 b"{}",
                 b'{"op":"close"}',
-                b'{"op":"hello","version":1}',
+                b'{"op":"hello","version":%d}' % control.VERSION,
             ):
                 sock.send(data)
                 assert b'"error":"bad"' in sock.recv(1000)

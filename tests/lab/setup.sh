@@ -6,7 +6,8 @@
 #
 # With the argument `bench`, also what only `make bench` needs:
 #
-#   .lab-bench   a link to a second private root: rtpengine, to compare with
+#   .lab-bench   a link to a second private root: rtpengine to compare with; voices and music for
+#                the corpus of turns
 #   pesq         in .venv: scores speech as ITU-T P.862 does (built with the host's compiler)
 #
 # The private root holds Debian packages that are unpacked, never installed: no maintainer script
@@ -28,8 +29,9 @@ packages=(asterisk asterisk-modules asterisk-config asterisk-core-sounds-en-gsm 
   baresip-core sip-tester tcpdump openssl flite)
 programs=(usr/sbin/asterisk usr/bin/redis-server usr/bin/redis-cli usr/bin/baresip usr/bin/sipp
   usr/bin/tcpdump usr/bin/openssl usr/bin/flite)
-bench_packages=(rtpengine-daemon)
-bench_programs=(usr/bin/rtpengine)
+bench_packages=(rtpengine-daemon espeak-ng asterisk-core-sounds-{en,es,fr,it,ru}-wav
+  asterisk-prompt-it-menardi-wav asterisk-moh-opsound-wav)
+bench_programs=(usr/bin/rtpengine usr/bin/espeak-ng)
 
 say() { printf '%s\n' "setup: $*"; }
 die() {
@@ -200,7 +202,7 @@ write_wrappers() {
     cat >"$1/bin/${program##*/}" <<WRAPPER
 #!/bin/sh
 export OPENSSL_CONF=/dev/null OPENSSL_MODULES='$2/sys/$lib/ossl-modules'
-exec '$2/sys/$linker' --library-path '$2/sys/$lib' --argv0 ${program##*/} '$2/sys/$program' "\$@"
+exec '$2/sys/$linker' --library-path '$2/sys/$lib:$2/sys/$lib/pulseaudio' --argv0 ${program##*/} '$2/sys/$program' "\$@"
 WRAPPER
     chmod +x "$1/bin/${program##*/}"
   done
@@ -250,7 +252,7 @@ make_root .lab "Asterisk, Redis and the callers"
 make_venv
 if [ "${1:-}" = bench ]; then
   packages=("${bench_packages[@]}") programs=("${bench_programs[@]}")
-  make_root .lab-bench rtpengine
+  make_root .lab-bench "rtpengine, voices and music"
   step "building pesq" install_pesq ||
     die "pesq did not build: apt-get install gcc python3-dev, then 'make bench' again"
 fi

@@ -92,12 +92,12 @@ def call(
         (Path(directory) / "said").open("w+b") as said,
     ):
         rtp.bind(("127.0.0.1", 0))
-        scenario = Path(directory) / "call.xml"
-        scenario.write_text(_scenario(hang_up_after_s, codec))
+        path = Path(directory) / "call.xml"
+        path.write_text(scenario(hang_up_after_s, codec))
         began = time.monotonic()
         process = subprocess.Popen(
             [
-                *(program("sipp"), f"{pbx.bind}:{pbx.sip_port}", "-sf", scenario),
+                *(program("sipp"), f"{pbx.bind}:{pbx.sip_port}", "-sf", path),
                 *("-s", extension, "-m", "1", "-nostdin", "-timeout", str(int(timeout_s))),
                 *("-timeout_error", "-key", "rtp_port", str(rtp.getsockname()[1])),
                 *("-i", "127.0.0.1", "-p", str(free_port(socket.SOCK_DGRAM))),
@@ -159,7 +159,11 @@ def request(method: str, number: int, tag: str, body: str = "") -> str:
     ).format(retrans="" if method == "ACK" else ' retrans="500"')
 
 
-def _scenario(hang_up_after_s: float | None, codec: str) -> str:
+def scenario(hang_up_after_s: float | None, codec: str) -> str:
+    """SIPp's scenario of one call that offers `codec` and gives its RTP port as `rtp_port`.
+
+    Without `hang_up_after_s` it waits for the other side's BYE.
+    """
     sdp = _SDP.format(payload_type=_PAYLOAD_TYPES[codec], name=codec)
     optional = "".join(
         f'  <recv response="{code}" optional="true"/>\n' for code in (100, 180, 181, 182, 183)

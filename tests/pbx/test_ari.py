@@ -24,10 +24,10 @@ async def test_a_call_is_set_up_and_torn_down(controller, callers, ear):
 
     (bridge,) = await callers.ask("GET", "/bridges")
     assert bridge["bridge_type"] == "mixing"
-    assert parse_name(bridge["id"]).call_id == caller.call_id
+    assert parse_name(bridge["id"]).caller == caller.call_id
     assert caller.call_id in bridge["channels"]
     (media,) = set(bridge["channels"]) - {caller.call_id}
-    assert parse_name(media).call_id == caller.call_id
+    assert parse_name(media).caller == caller.call_id
 
     await caller.speak()
     packet, source = await asyncio.wait_for(ear.packets.get(), 5)

@@ -8,7 +8,14 @@ import pytest
 from bridge.agent import Agent, TransferSettings, TurnSettings
 from bridge.call import Call, Outcome
 from bridge.conversation import ROOM_MS
-from bridge.dialog.turns import BargeIn, SpeechStarted, TurnCommitted
+from bridge.dialog.turns import (
+    AgentPaused,
+    AgentResumed,
+    BargeIn,
+    NoInput,
+    SpeechStarted,
+    TurnCommitted,
+)
 from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
 from bridge.media.base import Up
@@ -64,13 +71,14 @@ class Slot:
     """Plays a frame a delivery; room for half a second."""
 
     rate = RATE
+    numbers = (1, 2, 3)
 
     def __init__(self):
         self.on_frames = None
         self.queue = []  # one item number a sample
         self.counts = {}
         self.cleared = True
-        self.paused = False
+        self.paused = self.tripped = self.echo = self.armed = False
         self.at_ms = 0
         self.closed = False
 
@@ -88,9 +96,22 @@ class Slot:
     def resume(self):
         self.paused = False
 
+    def tune(self, sensitivity):
+        self.sensitivity = sensitivity
+
+    def arm(self, on):
+        self.armed = on
+
+    def deal(self):
+        self.tripped = False
+
+    def is_echo(self):
+        return self.echo
+
     def clear(self):
         self.queue.clear()
         self.cleared = False
+        self.paused = False
 
     def stats(self):
         return {"mos": 4.2}
@@ -115,6 +136,7 @@ class Slot:
 
 class Media:
     address = ("127.0.0.1", 4000)
+    place = "here"
 
     def __init__(self):
         self.slot = Slot()
@@ -268,12 +290,12 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
     async with Talk() as talk:
         item = talk.engine.say("one two three four five six seven eight", 4000)
         talk.slot.deliver(False, 50)
-        talk.slot.deliver(True, 20)
+        talk.slot.deliver(True, 35)
         told = {type(event): event for event in talk.engine.told}
         assert BargeIn in told
         heard = told[engines.Heard]
         assert (heard.item, heard.cut) == (item, True)
-        assert 1000 <= heard.heard_ms <= 1400
+        assert 1000 <= heard.heard_ms <= 1140, "he was silent while it was in doubt"
         assert ("event", "barge-in") in talk.store.lines
         # More of what was interrupted is not played, a new item is.
         talk.engine.context.emit(engines.Audio(item, np.ones(800, np.int16)))
@@ -470,3 +492,101 @@ async def test_lost_packets_are_treated_as_the_agent_says_and_quality_is_kept():
         talk.leg.events.put_nowait(HungUp("hangup"))
         await talk.end()
         assert talk.store.record["audio"] == '{"mos": 4.2}'
+
+
+# A barge-in that is taken back -------------------------------------------------------------------
+
+
+async def test_what_is_no_interruption_makes_the_agent_wait_and_go_on():
+    async with Talk() as talk:
+        item = talk.engine.say("one two three four five six seven eight", 4000)
+        talk.slot.deliver(False, 50)
+        assert talk.slot.armed
+        talk.slot.deliver(True, 2)
+        talk.slot.paused = talk.slot.tripped = True  # media's reflex
+        talk.slot.deliver(True, 10)
+        assert talk.slot.paused
+        assert not talk.slot.tripped
+        assert not talk.slot.armed
+        talk.slot.deliver(False, 5)
+        partial = engines.CallerText("uh-huh", final=False, until_ms=talk.slot.at_ms)
+        talk.engine.context.emit(partial)
+        assert not talk.slot.paused
+        talk.slot.deliver(False, 200)
+        kinds = [type(event) for event in talk.engine.told]
+        assert kinds.count(AgentPaused) == kinds.count(AgentResumed) == 1
+        assert BargeIn not in kinds
+        assert talk.engine.told[-1] == engines.Heard(
+            item, 4000, "one two three four five six seven eight", cut=False
+        )
+        assert talk.store.lines == [("agent", "one two three four five six seven eight")]
+
+
+async def test_a_word_that_counts_drops_the_rest():
+    async with Talk() as talk:
+        talk.engine.say("one two three four five six seven eight", 4000)
+        talk.slot.deliver(False, 50)
+        talk.slot.tripped = True
+        talk.slot.deliver(True, 12)
+        talk.slot.deliver(False, 5)
+        talk.engine.context.emit(engines.CallerText("stop", final=False, until_ms=talk.slot.at_ms))
+        assert BargeIn in [type(event) for event in talk.engine.told]
+        assert talk.slot.queue == []
+        talk.slot.deliver(False, 60)
+        assert TurnCommitted in [type(event) for event in talk.engine.told]
+
+
+async def test_the_agents_own_echo_does_not_hold_it_up():
+    async with Talk() as talk:
+        talk.engine.say("x", 1000)
+        talk.slot.deliver(False, 5)
+        talk.slot.tripped = talk.slot.echo = True
+        talk.slot.deliver(True, 1)
+        assert not talk.slot.paused
+        assert not talk.slot.tripped
+
+
+async def test_a_hold_that_comes_into_a_pause_holds():
+    async with Talk() as talk:
+        talk.engine.say("x", 1000)
+        talk.slot.deliver(False, 5)
+        talk.slot.tripped = True
+        talk.slot.deliver(True, 5)
+        talk.leg.events.put_nowait(Hold(True))
+        await talk.settle()
+        assert talk.slot.paused
+        assert not talk.slot.armed
+        assert '"held":true' in talk.store.record["progress"]
+        talk.leg.events.put_nowait(Hold(False))
+        await talk.settle()
+        assert not talk.slot.paused
+
+
+@pytest.mark.parametrize("mode", ["goodbye", "dialplan"])
+async def test_a_caller_who_says_nothing_at_all(mode):
+    talk = Talk()
+    talk.agent = Agent("demo", turns=TurnSettings(no_input_ms=1000, after_no_input=mode))
+    async with talk:
+        for count in (1, 2):
+            talk.slot.deliver(False, 50)
+            assert talk.engine.told[-1] == NoInput(count)
+            talk.engine.say("still there?", 100)
+            talk.slot.deliver(False, 10)
+        talk.slot.deliver(False, 50)
+        if mode == "goodbye":
+            assert NoInput(3, last=True) in talk.engine.told
+            talk.engine.say("goodbye", 100)
+            await talk.settle()
+            assert "hang_up" not in talk.leg.names(), "it is still being said"
+            talk.slot.deliver(False, 10)
+        outcome = await talk.end()
+        assert outcome.result == ("done" if mode == "goodbye" else "no-input")
+        assert ("hang_up" in talk.leg.names()) == (mode == "goodbye")
+
+
+async def test_an_engine_that_has_no_goodbye_is_not_waited_for():
+    talk = Talk()
+    talk.agent = Agent("demo", turns=TurnSettings(no_input_ms=1000, no_input_prompts=0))
+    async with talk:
+        talk.slot.deliver(False, 101)
+        assert (await talk.end()).result == "done"

@@ -147,9 +147,9 @@ def test_the_bridge_is_told_where_the_others_are(
     file.write_text(compose["configs"]["bridge.toml"]["content"])
     told = config.load(file)
     asterisk = services["asterisk"]["environment"]
-    assert told.asterisk.url == f"http://{address(services, 'asterisk')}:{asterisk['ARI_PORT']}"
-    assert told.asterisk.password == asterisk["ARI_PASSWORD"]
-    user = f"[{told.asterisk.username}]"
+    assert told.asterisk[0].url == f"http://{address(services, 'asterisk')}:{asterisk['ARI_PORT']}"
+    assert told.asterisk[0].password == asterisk["ARI_PASSWORD"]
+    user = f"[{told.asterisk[0].username}]"
     assert user in (ROOT / "asterisk-config/ari-bridge-ari.conf").read_text()
     assert told.media.listen_address == address(services, "bridge")
     assert told.redis.url == f"redis://{address(services, 'redis')}:6379/0"

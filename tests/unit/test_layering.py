@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2] / "bridge"
 # that stand before it; adapters never import another adapter.
 LAYERS = [
     "errors",
+    "keeper",
     "settings",
     "logs",
     "agent",
@@ -24,8 +25,11 @@ LAYERS = [
     "tools",
     "conversation",
     "call",
+    "calls",
     "reconcile",
+    "door",
     "config",
+    "minds",
     "worker",
     "launcher",
     "web",
@@ -46,7 +50,7 @@ NEVER_IN_PURE = {
 # Adapters never import another adapter; they meet in call.py (by their ports) and worker.py.
 ADAPTERS = {"media", "pbx", "sessions", "engines"}
 # What wires them knows ports only.
-WIRING = {"recall", "transcript", "tools", "conversation", "call", "reconcile"}
+WIRING = {"recall", "transcript", "tools", "conversation", "call", "calls", "reconcile", "door"}
 PORTS = {
     "bridge.pbx.base",
     "bridge.engines.base",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from bridge.dialog.playout import MS_PER_SYLLABLE, Playout
 from bridge.engines.base import Entry, Resume
 from bridge.media.base import Left
-from bridge.recall import Memory, restore
+from bridge.recall import Memory, numbers_now, restore, restore_lost
 from bridge.sessions.model import Line, Record
 from bridge.sessions.progress import Item, Progress
 
@@ -88,3 +88,57 @@ def test_an_item_newer_than_the_record_still_counts():
     playout = Playout(RATE)
     restore(memory(Progress(last_item=1)), slot((1, RATE, True), (2, RATE, True)), playout)
     assert [item for item, *_ in playout.open_items()] == [2]
+
+
+# ---- the slot is lost with its host
+
+
+WORDS = " ".join(["bab"] * 10)
+
+
+def test_what_was_heard_of_a_sentence_is_not_said_again():
+    progress = Progress(
+        items=(Item(2, WORDS, RATE, RATE // 2, done=True), Item(3, "three", RATE, 0, done=True)),
+        last_item=3, replying=True, given=((1, "one"), (2, WORDS), (3, "three")),
+    )  # fmt: skip
+    playout = Playout(RATE)
+    resume = restore_lost(memory(progress), playout)
+    assert resume == Resume(given=("one", WORDS), replying=True, rest=" ".join(["bab"] * 5))
+    assert playout.new_item() == 4
+    (heard,) = playout.heard(2, RATE // 2)
+    assert (heard.text, heard.heard_ms, heard.cut) == (" ".join(["bab"] * 5), 500, False)
+
+
+def test_all_that_was_queued_of_a_finished_reply_is_still_said():
+    progress = Progress(
+        items=(Item(2, WORDS, RATE, RATE // 2, done=True), Item(3, "three", RATE, 0, done=True)),
+        last_item=3,
+    )  # fmt: skip
+    resume = restore_lost(memory(progress, ("dtmf", "1")), Playout(RATE))
+    assert resume.rest == " ".join(["bab"] * 5) + " three"
+    assert resume.replying
+    assert resume.digits == "", "they have been answered"
+
+
+def test_a_sentence_of_which_no_word_was_heard_is_not_begun():
+    progress = Progress(
+        items=(Item(1, WORDS, RATE, 0, done=False),), last_item=1, replying=True,
+        given=((1, WORDS),),
+    )  # fmt: skip
+    playout = Playout(RATE)
+    assert restore_lost(memory(progress), playout) == Resume(replying=True)
+    assert playout.open_items() == []
+
+
+def test_nothing_was_being_said():
+    resume = restore_lost(memory(Progress(last_item=3), ("dtmf", "7")), Playout(RATE))
+    assert resume == Resume(digits="7")
+
+
+def test_numbers_go_on_while_nobody_notes_them():
+    record = Record("c1", numbers="7 65000 4294967000", numbers_at=100.0)
+    assert numbers_now(record, 110.0) == (7, 65500, (4294967000 + 80_000) % 2**32)
+    assert numbers_now(record, 120.0)[1] == 66_000 - 65_536
+    assert numbers_now(record, 90.0) == (7, 65000, 4294967000), "a clock behind"
+    assert numbers_now(record, 1e9)[1] == (65_000 + 10_000) % 65_536, "a clock far ahead"
+    assert numbers_now(Record("c1"), 100.0) is None

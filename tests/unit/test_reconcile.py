@@ -2,22 +2,57 @@
 
 import asyncio
 
-from bridge.errors import PbxGone
-from bridge.reconcile import Reconciler, share_out, takers
+import pytest
+
+from bridge.errors import PbxGone, PbxUnreachable
+from bridge.reconcile import Reconciler, heirs, share_out, takers
 from bridge.sessions.base import Member
 from bridge.sessions.model import Record
 
 
-def member(name, load=0, started=1.0, alive=True, takes=True):
-    return Member(name, alive, started, load, takes)
+def member(name, load=0, started=1.0, alive=True, takes=True, place="here", active=0):
+    return Member(name, alive, started, load, takes, place, active)
 
 
 def test_spares_are_the_youngest():
-    workers = [member("c", started=3.0), member("a", started=1.0), member("b", started=2.0)]
-    assert [m.name for m in takers(workers, 2)] == ["a", "b"]
-    assert len(takers(workers)) == 3
-    gone = [member("a", alive=False), *workers[::2], member("d", takes=False)]
-    assert [m.name for m in takers(gone, 2)] == ["b", "c"]
+    workers = [
+        member("c", started=3.0, active=2),
+        member("a", started=1.0, active=2),
+        member("b", started=2.0, active=2),
+    ]
+    assert [m.name for m in takers(workers)] == ["a", "b"]
+    gone = [
+        member("a", alive=False, active=2),
+        *workers[::2],
+        member("d", takes=False, active=2),
+    ]
+    assert [m.name for m in takers(gone)] == ["b", "c"]
+    assert [m.name for m in takers([member("a"), member("b")])] == ["a", "b"], "0: all"
+
+
+def test_each_host_has_its_own_spares():
+    workers = [
+        member("a1", started=1.0, active=1),
+        member("a2", started=2.0, active=1),
+        member("b1", started=3.0, active=1, place="there"),
+    ]
+    assert [m.name for m in takers(workers)] == ["a1", "b1"]
+
+
+def test_who_shares_the_dead_ones_host_comes_first():
+    workers = {
+        m.name: m
+        for m in (
+            member("dead"),
+            member("near"),
+            member("far", place="there"),
+            member("full", takes=False),
+        )
+    }
+    assert [m.name for m in heirs("dead", workers)] == ["near"]
+    del workers["near"]
+    assert [m.name for m in heirs("dead", workers)] == ["far"]
+    assert [m.name for m in heirs("buried", workers)] == ["dead", "far"]
 
 
 def test_calls_are_shared_out_so_that_loads_become_even():
@@ -27,10 +62,14 @@ def test_calls_are_shared_out_so_that_loads_become_even():
 
 
 class Leases:
-    name = "me"
+    name, place = "me", "here"
 
-    def __init__(self, live, members):
+    def __init__(self, live, members, place="here"):
         self.owners_of, self.members, self.buried = dict(live), members, []
+        self.where = place
+
+    async def beat(self):
+        pass
 
     async def live(self):
         return dict(self.owners_of)
@@ -39,7 +78,14 @@ class Leases:
         if self.owners_of.get(call_id) != owner:
             return None
         self.owners_of[call_id] = self.name
-        return Record(call_id, worker=self.name, state="talking", agent="demo", bridge_id="b")
+        return Record(
+            call_id,
+            worker=self.name,
+            state="talking",
+            agent="demo",
+            bridge_id="b",
+            place=self.where,
+        )
 
     async def bury(self, worker):
         self.buried.append(worker)
@@ -61,10 +107,14 @@ class Store:
 
 
 class Pbx:
-    def __init__(self, gone=()):
-        self.gone = gone
+    def __init__(self, gone=(), away=0):
+        self.gone, self.away, self.near = gone, away, {}
 
-    async def adopt(self, incoming, handles):
+    async def adopt(self, incoming, handles, *, near):
+        self.near[incoming.call_id] = near
+        if self.away:
+            self.away -= 1
+            raise PbxUnreachable("frozen")
         if incoming.call_id in self.gone:
             raise PbxGone("hung up")
         return incoming, dict(handles)
@@ -79,12 +129,23 @@ def others(*names):
     return {name: member(name) for name in ("me", "dead", *names)}
 
 
+def reconciler_of(leases, store=None, pbx=None, held=()):
+    begun = []
+    reconciler = Reconciler(
+        leases,
+        store or Store(),
+        {"": pbx or Pbx()},
+        lambda leg, memory: begun.append((leg, memory)),
+        held=lambda call_id: call_id in held,
+    )
+    return reconciler, begun
+
+
 async def test_our_part_is_taken_at_once_and_the_rest_if_nobody_does(monkeypatch):
     monkeypatch.setattr("bridge.reconcile.GRACE_S", 0)
     leases = Leases({"c1": "dead", "c2": "dead", "x": "other"}, others("other"))
-    begun = []
     store, pbx = Store(), Pbx(gone={"c2"})
-    reconciler = Reconciler(leases, store, pbx, lambda leg, memory: begun.append((leg, memory)))
+    reconciler, begun = reconciler_of(leases, store, pbx)
     reconciler.dead("dead")
     reconciler.dead("dead")  # told twice
     reconciler.dead("me")
@@ -95,12 +156,52 @@ async def test_our_part_is_taken_at_once_and_the_rest_if_nobody_does(monkeypatch
     assert store.put_fields["c2"]["state"] == "ended"
     assert leases.buried == ["dead"]
     assert leases.owners_of["x"] == "other"
+    assert pbx.near["c1"] is True
 
 
-async def test_calls_of_an_owner_whom_nobody_knows():
-    leases = Leases({"c1": "long dead"}, others())
-    begun = []
-    reconciler = Reconciler(leases, Store(), Pbx(), lambda leg, memory: begun.append(leg))
+async def test_the_media_of_another_host_is_not_brought_along():
+    pbx = Pbx()
+    leases = Leases({"c1": "dead"}, others(), place="there")
+    reconciler, begun = reconciler_of(leases, pbx=pbx)
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert len(begun) == 1
+    assert pbx.near == {"c1": False}
+
+
+async def test_a_pbx_that_is_away_for_a_moment_loses_no_call(monkeypatch):
+    monkeypatch.setattr("bridge.reconcile.RETRY_S", 0)
+    reconciler, begun = reconciler_of(Leases({"c1": "dead"}, others()), pbx=Pbx(away=3))
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert len(begun) == 1
+
+
+async def test_a_pbx_that_stays_away_ends_the_call(monkeypatch):
+    monkeypatch.setattr("bridge.reconcile.RETRY_S", 0)
+    monkeypatch.setattr("bridge.reconcile.PATIENCE_S", -1)
+    store = Store()
+    leases = Leases({"c1": "dead"}, others())
+    reconciler, begun = reconciler_of(leases, store, pbx=Pbx(away=99))
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert not begun
+    assert store.put_fields["c1"]["state"] == "ended"
+
+
+@pytest.mark.parametrize("owner", ["long dead", "me"])
+async def test_calls_that_nobody_looks_after_are_taken_when_that_is_sure(owner):
+    reconciler, begun = reconciler_of(Leases({"c1": owner}, others()))
+    await reconciler.unknown()
+    await settle(reconciler)
+    assert not begun, "somebody may be taking it this very moment"
     await reconciler.unknown()
     await settle(reconciler)
     assert len(begun) == 1
+
+
+async def test_calls_that_we_hold_are_no_strays():
+    reconciler, begun = reconciler_of(Leases({"c1": "me"}, others()), held={"c1"})
+    await reconciler.unknown()
+    await reconciler.unknown()
+    assert not begun

@@ -1,9 +1,10 @@
 """First-stage speech detector."""
 
 import numpy as np
+import pytest
 
 from bridge.audio.columns import heap
-from bridge.audio.speech import SPEC, SpeechBank, level_db
+from bridge.audio.speech import SPEC, SpeechBank, level_db, thresholds
 
 RNG = np.random.default_rng(3)
 
@@ -48,3 +49,34 @@ def test_calls_have_floors_of_their_own():
     judge(bank, noise(1500, 300), call=0)
     both = bank.judge(np.array([0, 1]), noise(2, 300))
     assert both.tolist() == [False, True]
+
+
+def test_a_noisy_line_is_known_for_one_within_a_second():
+    bank = SpeechBank(heap(SPEC, 1))
+    decisions = judge(bank, noise(200, 400))
+    assert not any(decisions[35:])
+    assert all(judge(bank, noise(20, 3000)))
+
+
+def test_a_voice_with_closures_does_not_become_its_own_floor():
+    bank = SpeechBank(heap(SPEC, 1))
+    judge(bank, noise(200, 60))
+    for _ in range(10):
+        assert all(judge(bank, noise(45, 1200)))
+        assert not any(judge(bank, noise(3, 60)))
+
+
+def test_what_was_never_on_the_line_says_nothing_of_its_noise():
+    bank = SpeechBank(heap(SPEC, 1))
+    judge(bank, noise(200, 400))
+    judge(bank, np.zeros((3, 160), np.int16))
+    assert not any(judge(bank, noise(50, 400)))
+
+
+@pytest.mark.parametrize(("sensitivity", "hears"), [(0.0, False), (0.5, False), (1.0, True)])
+def test_sensitivity_moves_the_threshold(sensitivity, hears):
+    columns = heap(SPEC, 1)
+    columns["s_above_db"][0], columns["s_least_db"][0] = thresholds(sensitivity)
+    bank = SpeechBank(columns)
+    judge(bank, noise(200, 120))
+    assert all(judge(bank, noise(20, 250))) == hears

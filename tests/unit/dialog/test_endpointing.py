@@ -26,8 +26,8 @@ def run(pattern, *, min_speech=100, end=200, eager=0, begin_ms=0):
         ("#####" + "." * 10, [(100, Edge.ONSET), (300, Edge.END)]),
         ("..#####" + "." * 10, [(140, Edge.ONSET), (340, Edge.END)]),
         # A plosive's closure splits no beginning; a longer pause does.
-        ("###" + "." * 7 + "##", [(240, Edge.ONSET)]),
-        ("###" + "." * 9 + "##", []),
+        ("###" + "." * 7 + "#####", [(300, Edge.ONSET)]),
+        ("###" + "." * 9 + "#####", [(340, Edge.ONSET)]),
         # Neither one wrong frame in a silence nor two keep a segment open; three do.
         ("#####" + "....#....." + "....", [(100, Edge.ONSET), (300, Edge.END)]),
         ("#####" + "....##...." + "....", [(100, Edge.ONSET), (300, Edge.END)]),
@@ -114,5 +114,5 @@ def test_edges_alternate_and_times_are_of_speech_frames(frames, eager):
 
 
 def test_the_gap_is_as_long_as_it_says():
-    assert run("###" + "." * (GAP_MS // 20) + "##")[1]
+    assert run("###" + "." * (GAP_MS // 20) + "#####")[1]
     assert not run("###" + "." * (GAP_MS // 20 + 1) + "##")[1]

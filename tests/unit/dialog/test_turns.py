@@ -4,12 +4,15 @@ from hypothesis import strategies as st
 
 from bridge.agent import TurnSettings
 from bridge.dialog.turns import (
+    AgentPaused,
+    AgentResumed,
     BargeIn,
     NoInput,
     SpeechStarted,
     State,
     TurnCommitted,
     TurnEager,
+    TurnPausing,
     Turns,
     TurnWithdrawn,
 )
@@ -19,6 +22,7 @@ SETTINGS = TurnSettings(
     min_speech_while_speaking_ms=240,
     eager_silence_ms=200,
     end_silence_ms=600,
+    resume_ms=400,
     no_input_ms=8000,
 )
 
@@ -30,6 +34,7 @@ class Floor:
         settings = TurnSettings(**{**SETTINGS.__dict__, **changes})
         self.turns = Turns(settings, owner)
         self.at_ms = 0
+        self.pauses = []  # the hints, which bear on nothing
 
     def speech(self, ms):
         return self._frames(ms, True)
@@ -42,7 +47,8 @@ class Floor:
         for _ in range(ms // 20):
             actions += self.turns.frame(self.at_ms, speech)
             self.at_ms += 20
-        return actions
+        self.pauses += [a for a in actions if isinstance(a, TurnPausing)]
+        return [a for a in actions if not isinstance(a, TurnPausing)]
 
     @property
     def state(self):
@@ -50,13 +56,15 @@ class Floor:
 
     def agent(self, *what):
         """The agent's side: "started", "finished", "done"."""
+        actions = []
         for word in what:
             if word == "started":
                 self.turns.agent_started()
             elif word == "finished":
-                self.turns.agent_finished(self.at_ms)
+                actions += self.turns.agent_finished(self.at_ms)
             else:
-                self.turns.reply_done(self.at_ms)
+                actions += self.turns.reply_done(self.at_ms)
+        return actions
 
 
 def in_state(state, **changes):
@@ -65,8 +73,10 @@ def in_state(state, **changes):
     if state is not State.LISTENING:
         floor.speech(400)
         floor.silence(600)
-    if state in (State.SPEAKING, State.INTERRUPTED):
+    if state in (State.SPEAKING, State.PAUSED, State.INTERRUPTED):
         floor.agent("started")
+    if state is State.PAUSED:
+        assert floor.turns.tripped(floor.at_ms) == [AgentPaused(floor.at_ms)]
     if state is State.INTERRUPTED:
         floor.speech(240)
     assert floor.state is state
@@ -81,7 +91,8 @@ def in_state(state, **changes):
     [
         (State.LISTENING, [SpeechStarted], State.LISTENING),
         (State.THINKING, [SpeechStarted, TurnWithdrawn], State.LISTENING),
-        (State.SPEAKING, [SpeechStarted], State.SPEAKING),
+        (State.SPEAKING, [SpeechStarted, AgentPaused], State.PAUSED),
+        (State.PAUSED, [SpeechStarted], State.PAUSED),
         (State.INTERRUPTED, [], State.INTERRUPTED),
     ],
 )
@@ -94,7 +105,7 @@ def test_caller_begins(state, kinds, after):
 def test_caller_has_spoken_long_enough_against_the_agent():
     floor = in_state(State.SPEAKING)
     began = floor.at_ms
-    assert floor.speech(220) == [SpeechStarted(began)]
+    assert floor.speech(220) == [SpeechStarted(began), AgentPaused(began + 80)]
     assert floor.speech(20) == [BargeIn(began, began + 240)]
     assert floor.state is State.INTERRUPTED
 
@@ -115,7 +126,9 @@ def test_silences_of_a_turn(state):
 def test_final_silence_after_a_short_word_against_the_agent_is_forgotten():
     floor = in_state(State.SPEAKING)
     floor.speech(160)
-    assert floor.silence(3000) == []
+    assert floor.state is State.PAUSED
+    end = floor.at_ms
+    assert floor.silence(3000) == [AgentResumed(end + 400)]
     assert (floor.state, floor.turns.turn) == (State.SPEAKING, 1)
 
 
@@ -125,6 +138,7 @@ def test_final_silence_after_a_short_word_against_the_agent_is_forgotten():
         (State.LISTENING, State.SPEAKING),
         (State.THINKING, State.SPEAKING),
         (State.SPEAKING, State.SPEAKING),
+        (State.PAUSED, State.PAUSED),
         (State.INTERRUPTED, State.SPEAKING),
     ],
 )
@@ -143,6 +157,10 @@ def test_agent_audio(state, after):
         (State.SPEAKING, ["finished", "done"], State.LISTENING),
         (State.SPEAKING, ["done"], State.SPEAKING),
         (State.SPEAKING, ["done", "finished"], State.LISTENING),
+        (State.PAUSED, ["finished"], State.PAUSED),
+        (State.PAUSED, ["done"], State.PAUSED),
+        (State.PAUSED, ["finished", "done"], State.LISTENING),
+        (State.PAUSED, ["done", "finished"], State.LISTENING),
         (State.INTERRUPTED, ["finished"], State.INTERRUPTED),
         (State.LISTENING, ["done"], State.LISTENING),
         (State.THINKING, ["done"], State.LISTENING),
@@ -163,6 +181,7 @@ def test_agent_finished_and_reply_done(state, words, after):
         (State.LISTENING, [], State.LISTENING),
         (State.THINKING, [], State.THINKING),
         (State.SPEAKING, [BargeIn], State.LISTENING),
+        (State.PAUSED, [BargeIn], State.LISTENING),
         (State.INTERRUPTED, [], State.INTERRUPTED),
     ],
 )
@@ -201,9 +220,11 @@ def test_a_gap_of_the_agent_can_be_interrupted():
     floor.agent("finished")
     assert floor.state is State.THINKING
     began = floor.at_ms
-    assert floor.speech(100) == [SpeechStarted(began), BargeIn(began, began + 100)]
-    assert floor.state is State.INTERRUPTED
-    assert floor.silence(600)[-1] == TurnCommitted(2, began, began + 100)
+    assert floor.speech(100) == [SpeechStarted(began), AgentPaused(began + 80)]
+    floor.agent("started")
+    assert floor.state is State.PAUSED, "what comes now waits"
+    assert floor.speech(140) == [BargeIn(began, began + 240)]
+    assert floor.silence(600)[-1] == TurnCommitted(2, began, began + 240)
 
 
 def test_a_late_reply_done_of_a_dropped_reply_changes_nothing():
@@ -226,7 +247,7 @@ def test_the_agent_that_falls_into_speech_is_interrupted_by_going_on():
     floor = Floor()
     floor.speech(500)
     floor.agent("started")
-    assert floor.speech(220) == []
+    assert floor.speech(220) == [AgentPaused(580)]
     assert floor.speech(20) == [BargeIn(0, 740)]
     assert floor.silence(600)[-1] == TurnCommitted(1, 0, 740)
 
@@ -238,7 +259,8 @@ def test_each_word_against_the_agent_counts_for_itself():
     floor.speech(100)
     floor.silence(600)
     began = floor.at_ms
-    assert floor.speech(240) == [SpeechStarted(began), BargeIn(began, began + 240)]
+    paused = AgentPaused(began + 80)
+    assert floor.speech(240) == [SpeechStarted(began), paused, BargeIn(began, began + 240)]
 
 
 def test_a_pause_joins_the_turn_also_after_an_answer():
@@ -250,13 +272,20 @@ def test_a_pause_joins_the_turn_also_after_an_answer():
     assert [type(a) for a in floor.speech(100)] == [SpeechStarted, TurnWithdrawn]
 
 
-def test_what_was_said_before_a_hold_is_no_turn_after_it():
+def test_what_was_asked_just_before_a_hold_is_answered_after_it():
     floor = Floor()
     floor.speech(300)
-    floor.turns.hold(True)
+    floor.silence(100)
+    assert floor.turns.hold(True) == [TurnCommitted(1, 0, 300)]
     floor.turns.hold(False)
     assert floor.silence(1000) == []
     assert not floor.turns.caller_speaks
+
+
+def test_a_hold_ends_a_pause():
+    floor = in_state(State.PAUSED)
+    assert floor.turns.hold(True) == [AgentResumed(floor.at_ms)]
+    assert floor.state is State.SPEAKING
 
 
 def test_the_agent_that_falls_into_the_end_of_a_turn_takes_it_back():
@@ -271,9 +300,13 @@ def test_the_agent_that_falls_into_the_end_of_a_turn_takes_it_back():
 @pytest.mark.parametrize("mode", ["off", "engine"])
 def test_without_automatic_barge_in_speech_never_interrupts(mode):
     floor = in_state(State.SPEAKING, barge_in=mode)
+    began = floor.at_ms
     assert [type(a) for a in floor.speech(2000)] == [SpeechStarted]
     assert floor.silence(1000) == []
     assert floor.state is State.SPEAKING
+    assert floor.turns.tripped(floor.at_ms) == []
+    floor.agent("done", "finished")
+    assert floor.silence(20) == [TurnCommitted(2, began, began + 2000)], "but is answered after"
 
 
 def test_a_digit_does_not_interrupt_where_barge_in_is_off():
@@ -297,7 +330,8 @@ def test_an_engine_that_owns_turns_is_told_none():
     assert floor.silence(1000) == []
     floor.agent("started")
     began = floor.at_ms
-    assert floor.speech(400) == [SpeechStarted(began), BargeIn(began, began + 240)]
+    paused = AgentPaused(began + 80)
+    assert floor.speech(400) == [SpeechStarted(began), paused, BargeIn(began, began + 240)]
     assert floor.silence(1000) == []
     assert floor.state is State.LISTENING
 
@@ -329,7 +363,10 @@ def test_no_input_counts_from_the_end_of_the_agents_speech_and_starts_anew():
 def test_nothing_counts_on_hold():
     floor = in_state(State.INTERRUPTED)
     assert floor.silence(200) != []
-    assert floor.turns.hold(True) == [TurnWithdrawn(2)]
+    floor.turns.interrupted()
+    [committed] = floor.turns.hold(True)
+    assert committed.turn == 2
+    floor.agent("done")
     assert floor.speech(3000) == []  # music
     assert floor.silence(20_000) == []
     assert floor.turns.hold(False) == []
@@ -344,7 +381,20 @@ INPUTS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["speech", "silence"]), st.integers(1, 60)),
         st.tuples(
-            st.sampled_from(["started", "finished", "done", "digit", "interrupted", "hold"]),
+            st.sampled_from(
+                [
+                    "started",
+                    "finished",
+                    "done",
+                    "digit",
+                    "interrupted",
+                    "hold",
+                    "tripped",
+                    "echo",
+                    "stop",
+                    "uh-huh",
+                ]
+            ),
             st.just(0),
         ),
     ),
@@ -358,6 +408,7 @@ class Checker:
     def __init__(self, mode, owner):
         self.floor, self.mode, self.owner = Floor(owner, barge_in=mode), mode, owner
         self.held, self.eager, self.committed, self.last = False, None, None, 0
+        self.paused = False
 
     def give(self, name, frames):
         if frames:
@@ -367,11 +418,15 @@ class Checker:
         if name == "hold":
             self.held = not self.held
             return self.floor.turns.hold(self.held)
+        if name in ("tripped", "echo"):
+            return getattr(self.floor.turns, name)(self.floor.at_ms)
+        if name in ("stop", "uh-huh"):
+            return self.floor.turns.words(name, self.floor.at_ms, 400)
         if name == "interrupted":
             self.floor.turns.interrupted()
-        else:
-            self.floor.agent(name)
-        return []
+            self.paused = False
+            return []
+        return self.floor.agent(name)
 
     def check(self, action, before):
         match action:
@@ -389,7 +444,15 @@ class Checker:
                 assert self.eager in (None, TurnEager(turn, start_ms, end_ms))
                 assert turn >= self.last
                 self.eager, self.committed, self.last = None, turn, turn
+            case AgentPaused():
+                assert self.mode == "auto"
+                assert not self.paused
+                self.paused = True
+            case AgentResumed():
+                assert self.paused
+                self.paused = False
             case BargeIn(start_ms=start_ms, at_ms=at_ms):
+                self.paused = False
                 assert self.mode == "auto" or (self.mode == "engine" and before is State.SPEAKING)
                 assert start_ms <= at_ms <= self.floor.at_ms
 
@@ -401,5 +464,192 @@ def test_turns_are_well_formed_whatever_happens(inputs, mode, owner):
         before = checker.floor.state
         for action in checker.give(name, frames):
             checker.check(action, before)
+        assert checker.paused == (checker.floor.state is State.PAUSED)
         if checker.floor.state is State.INTERRUPTED:
             assert checker.floor.turns.caller_speaks
+
+
+def test_a_pause_is_told_before_anything_is_decided():
+    floor = Floor()
+    floor.silence(400)
+    floor.speech(300)
+    floor.silence(60)
+    assert floor.pauses == []
+    floor.silence(20)
+    assert floor.pauses == [TurnPausing(1, 400, 700)]
+    floor.silence(60)
+    floor.speech(100)
+    floor.silence(80)
+    assert floor.pauses[1:] == [TurnPausing(1, 400, 940)]
+
+
+def test_known_words_settle_how_long_the_silence_lasts():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how late", 400, 280)
+    assert floor.silence(160) == [TurnEager(1, 0, 300)]
+    assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
+
+
+def test_words_that_lack_the_end_settle_nothing():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how", 280, 280)
+    floor.silence(480)
+    assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
+
+
+def test_what_words_settled_is_over_when_the_caller_speaks_on():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how late", 400, 280)
+    floor.speech(100)
+    floor.silence(480)
+    assert floor.state is State.LISTENING
+    floor.silence(120)
+    assert floor.state is State.THINKING
+
+
+# A barge-in that can be taken back --------------------------------------------------------------
+
+
+def paused(speech_ms, **changes):
+    """The agent is paused by the reflex, and the caller has spoken and is silent for 80 ms."""
+    floor = in_state(State.SPEAKING, **changes)
+    floor.began = floor.at_ms
+    floor.speech(40)
+    assert floor.turns.tripped(floor.at_ms) == [AgentPaused(floor.at_ms)]
+    floor.speech(speech_ms - 40)
+    floor.end = floor.at_ms
+    floor.silence(80)
+    assert floor.state is State.PAUSED
+    return floor
+
+
+def say(floor, text, **changes):
+    return floor.turns.words(text, floor.end, 300, **changes)
+
+
+@pytest.mark.parametrize("text", ["Uh-huh.", "yeah, okay", ""])
+def test_what_takes_nobodys_floor_lets_the_agent_go_on(text):
+    floor = paused(200)
+    assert say(floor, text) == [AgentResumed(floor.at_ms)]
+    assert floor.state is State.SPEAKING
+    assert floor.silence(2000) == []
+    assert floor.turns.turn == 1
+
+
+@pytest.mark.parametrize("text", ["Stop.", "no", "yeah but wait"])
+def test_a_word_that_counts_interrupts_however_short_it_was(text):
+    floor = paused(200)
+    assert say(floor, text) == [BargeIn(floor.began, floor.at_ms)]
+    assert floor.state is State.INTERRUPTED
+    kinds = [type(action) for action in floor.silence(600)]
+    assert kinds == [TurnEager, TurnCommitted]
+    assert floor.turns.turn == 2
+
+
+def test_yes_is_an_answer_to_a_question():
+    floor = paused(200)
+    assert say(floor, "Yes.", question=True) == [BargeIn(floor.began, floor.at_ms)]
+
+
+def test_words_after_the_eager_silence_make_up_for_it():
+    floor = paused(200)
+    floor.silence(200)
+    turn = TurnEager(2, floor.began, floor.end)
+    assert say(floor, "Stop.") == [BargeIn(floor.began, floor.at_ms), turn]
+
+
+def test_while_he_speaks_one_word_may_be_misheard_two_may_not():
+    floor = in_state(State.PAUSED)
+    floor.speech(200)
+    assert floor.turns.words("I", floor.at_ms, 300) == []
+    assert floor.turns.words("uh huh", floor.at_ms, 300) == []
+    assert [type(a) for a in floor.turns.words("I want", floor.at_ms, 300)] == [BargeIn]
+
+
+def test_without_words_the_agent_goes_on_and_late_words_count_all_the_same():
+    floor = paused(200)
+    assert floor.silence(320) == [AgentResumed(floor.end + 400)]
+    floor.silence(1000)
+    assert say(floor, "Stop.") == [
+        BargeIn(floor.began, floor.at_ms),
+        TurnCommitted(2, floor.began, floor.end),
+    ]
+    assert floor.state is State.THINKING
+
+
+def test_words_that_are_later_than_that_are_of_yesterday():
+    floor = paused(200)
+    floor.silence(3000)
+    assert say(floor, "Stop.") == []
+
+
+def test_a_click_pauses_the_agent_for_a_moment_and_then_less_and_less():
+    floor = in_state(State.SPEAKING)
+    rests = []
+    for _ in range(5):
+        floor.speech(40)
+        floor.turns.tripped(floor.at_ms)
+        assert [type(a) for a in floor.silence(200)] == [AgentResumed]
+        rest = 0
+        while not floor.turns.armed:
+            floor.silence(20)
+            rest += 20
+        rests.append(rest)
+    assert rests[0] < 500
+    assert rests == sorted(rests)
+    assert rests[-1] > 3500
+
+
+def test_its_own_echo_lets_the_agent_go_on_at_once():
+    floor = in_state(State.PAUSED)
+    assert floor.turns.echo(floor.at_ms) == [AgentResumed(floor.at_ms)]
+
+
+def test_two_backchannels_in_a_row_are_no_long_speech():
+    floor = paused(200)
+    floor.silence(100)
+    assert not [a for a in floor.speech(200) if isinstance(a, BargeIn)]
+
+
+def test_a_trip_in_vain_changes_nothing():
+    for state in (State.LISTENING, State.THINKING, State.INTERRUPTED):
+        floor = in_state(state)
+        assert not floor.turns.armed
+        assert floor.turns.tripped(floor.at_ms) == []
+        assert floor.state is state
+
+
+def test_a_guarded_greeting_is_not_interrupted_and_what_was_said_is_answered():
+    floor = Floor(guard_greeting_ms=2000)
+    floor.agent("started")
+    assert [type(a) for a in floor.speech(500)] == [SpeechStarted]
+    assert not floor.turns.armed
+    assert floor.silence(1000) == []
+    floor.silence(520)
+    assert floor.turns.armed
+    floor.agent("done", "finished")
+    assert floor.silence(20) == [TurnCommitted(1, 0, 500)]
+
+
+def test_what_only_words_could_tell_is_kept_where_barge_in_is_off():
+    floor = in_state(State.SPEAKING, barge_in="off")
+    for text, kept in (("uh huh", []), ("parking", [TurnCommitted])):
+        floor.speech(200)
+        end = floor.at_ms
+        floor.silence(80)
+        assert floor.turns.words(text, end, 300) == []
+        floor.silence(600)
+        floor.agent("done", "finished")
+        assert [type(a) for a in floor.silence(20)] == kept
+        floor.agent("started")
+
+
+def test_the_last_question_whether_he_is_there():
+    floor = Floor(no_input_prompts=1)
+    assert floor.silence(16_000) == [NoInput(1), NoInput(2, last=True)]

@@ -10,18 +10,21 @@ import time
 import numpy as np
 
 from bridge.agent import Agent
+from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.playout import Playout
-from bridge.dialog.turns import BargeIn, TurnCommitted, Turns, TurnWithdrawn
+from bridge.dialog.turns import BargeIn, State, TurnCommitted, Turns, TurnWithdrawn
 from bridge.engines.base import (
     Audio,
     CallerText,
     Context,
     Digit,
+    Expect,
     Failed,
     Interrupt,
     ItemDone,
     ReplyDone,
     Text,
+    Timing,
     ToolCall,
 )
 
@@ -45,6 +48,7 @@ class Line:
         self._queue = []
         self._counts = {}
         self._was_playing = False
+        self._expected = ""
 
     async def __aenter__(self):
         self._group = asyncio.TaskGroup()
@@ -116,7 +120,7 @@ class Line:
 
     def _play(self):
         frame, need = [], self.frame
-        while need and self._queue:
+        while need and self._queue and self.turns.state is not State.PAUSED:
             item, pcm, done = self._queue[0]
             part = pcm[done : done + need]
             frame.append(part)
@@ -130,7 +134,7 @@ class Line:
                 self._hear(heard)
         self.played.append(np.pad(np.concatenate(frame) if frame else np.zeros(0), (0, need)))
         if self._was_playing and not self.playout.playing:
-            self.turns.agent_finished(self.at_ms)
+            self._act(self.turns.agent_finished(self.at_ms))
         self._was_playing = self.playout.playing
 
     def _act(self, actions):
@@ -177,12 +181,20 @@ class Line:
                 for heard in self.playout.done(event.item):
                     self._hear(heard)
             case ReplyDone():
-                self.turns.reply_done(self.at_ms)
+                self._act(self.turns.reply_done(self.at_ms))
                 self.log.append((self.at_ms, event))
             case Interrupt():
                 self.turns.interrupted()
                 self._flush()
-            case CallerText() | ToolCall() | Failed():
+            case CallerText(final=False):
+                silence_ms = end_silence_ms(
+                    self.agent.turns, event.text, self._expected, event.understood
+                )
+                self.log.append((self.at_ms, event))
+                self._act(self.turns.words(event.text, event.until_ms, silence_ms))
+            case Expect(kind):
+                self._expected = kind
+            case CallerText() | ToolCall() | Failed() | Timing():
                 self.log.append((self.at_ms, event))
 
     # What to look at ----------------------------------------------------------------------------

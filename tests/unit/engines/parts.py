@@ -8,12 +8,17 @@ from bridge.engines.parts import Remember, Say
 
 
 class FakeStt:
-    """Gives the texts it was given, one an utterance; `gate` holds it up."""
+    """Gives the texts it was given, one an utterance; `gate` holds it up.
+
+    It has no time for glimpses, unless the test says what they are: `glimpses`, the last for ever.
+    """
 
     rate = 16000
 
     def __init__(self, *texts):
         self.texts = list(texts)
+        self.glimpses = []
+        self.glimpsed = []
         self.got = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -22,6 +27,13 @@ class FakeStt:
         self.got.append(pcm)
         await self.gate.wait()
         return self.texts.pop(0) if self.texts else ""
+
+    async def glimpse(self, cut, rank):
+        if not self.glimpses or (pcm := cut()) is None:
+            return None
+        self.glimpsed.append((rank, pcm))
+        await self.gate.wait()
+        return self.glimpses.pop(0) if len(self.glimpses) > 1 else self.glimpses[0]
 
 
 class FakeBrain:
@@ -39,6 +51,9 @@ class FakeBrain:
 
     def fixed(self):
         return []
+
+    def understands(self, text, memory):
+        return 1.0 if text in self.answers else 0.0
 
 
 class FakeTts:

@@ -1,10 +1,22 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from bridge.agent import Agent, TurnSettings
 from bridge.dialog.playout import Heard
 from bridge.dialog.turns import State, TurnCommitted, TurnEager, TurnWithdrawn
-from bridge.engines.base import CallerText, Entry, Failed, ReplyDone, Text, ToolCall, ToolResult
+from bridge.engines.base import (
+    CallerText,
+    Entry,
+    Expect,
+    Failed,
+    ReplyDone,
+    Text,
+    Timing,
+    ToolCall,
+    ToolResult,
+)
 from bridge.engines.cascade import PRE_ROLL_MS, Cascade, CascadeSettings
 from bridge.engines.parts import Do, Said, Say
 from bridge.errors import EngineError
@@ -102,7 +114,7 @@ async def test_a_committed_turn_that_goes_on_is_answered_once():
     tts.gate.clear()
     async with line(stt, brain, tts) as call:
         await call.tone(400)
-        await call.silence(700)
+        await call.silence(800)
         assert call.of(CallerText) == [CallerText("Where can I", True, 1)]
         assert call.turns.state is State.THINKING
         await call.tone(300)
@@ -123,7 +135,7 @@ async def test_an_interruption_stops_the_reply_and_history_holds_what_was_heard(
         await call.tone(400)
         await call.until(lambda: call.turns.state is State.SPEAKING)
         await call.silence(500)
-        await call.tone(400)
+        await call.tone(700)
         await call.until(lambda: "You said stop." in call.lines)
     cut = [h for h in call.heard if h.cut]
     assert cut[0].text == "One two three"
@@ -133,19 +145,18 @@ async def test_an_interruption_stops_the_reply_and_history_holds_what_was_heard(
 
 
 async def test_a_sentence_that_another_reply_overtakes_ends_where_it_got():
-    agent = Agent("test", turns=TurnSettings(barge_in="off"))
-    stt, brain, tts = parts("one", "two", one=[Say("First one. Second one.")])
+    stt, brain, tts = parts("one", one=[Say("First one. Second one.")])
     tts.late = "Second"
     tts.gate.clear()
-    async with line(stt, brain, tts, agent=agent) as call:
+    async with line(stt, brain, tts) as call:
         await call.tone(400)
         await call.until(lambda: call.heard and call.turns.state is State.THINKING)
-        await call.tone(400)
+        await call.press("2#")
         await call.until(lambda: len(call.heard) == 3)
     assert [(h.text, h.cut) for h in call.heard] == [
         ("First one.", False),
         ("", True),  # the gap before it was all that came of it
-        ("You said two.", False),
+        ("You said 2.", False),
     ]
 
 
@@ -178,7 +189,7 @@ async def test_a_prepared_reply_makes_one_sentence_and_calls_no_tool():
 async def test_a_noise_is_answered_with_nothing():
     async with line(*parts("")) as call:
         await call.tone(200)
-        await call.silence(700)
+        await call.silence(800)
     assert call.of(CallerText) == [CallerText("", True, 1)]
     assert not call.of(Text)
     assert call.turns.state is State.LISTENING
@@ -274,12 +285,12 @@ async def test_after_close_nothing_more_comes():
     tts.gate.clear()
     async with line(stt, brain, tts) as call:
         await call.tone(400)
-        await call.silence(700)
+        await call.silence(800)
         await call.engine.close()
         await call.engine.close()
         tts.gate.set()
         await call.tone(400)
-        await call.silence(700)
+        await call.silence(800)
     assert not call.of(ReplyDone)
 
 
@@ -288,3 +299,88 @@ def test_parts_of_different_rates_are_refused():
     tts.rate = 8000
     with pytest.raises(EngineError, match="16000 Hz and TTS at 8000"):
         Cascade(stt, brain, tts, CascadeSettings())
+
+
+# The caller's words while he speaks ---------------------------------------------------------------
+
+
+def glimpses(call):
+    return [t for t in call.of(CallerText) if not t.final]
+
+
+async def test_a_pause_brings_the_words_so_far_and_they_settle_the_silence():
+    stt, brain, tts = parts(hours=[Say("We are open.")])
+    brain.understands = lambda text, memory: 1.0
+    agent = Agent("test", turns=TurnSettings(complete_silence_ms=280))
+    stt.glimpses = ["what are your hours"]
+    async with line(stt, brain, tts, agent=agent) as call:
+        await call.tone(400)
+        await call.until(lambda: call.heard)
+    [commit] = call.when(TurnCommitted)
+    assert commit == 400 + 280 - 20  # told with the frame that begins then
+    assert glimpses(call)[-1].text == "what are your hours"
+    assert stt.got == []  # nothing was transcribed again at the end
+    assert [t.text for t in call.of(CallerText) if t.final] == ["what are your hours"]
+
+
+async def test_half_a_sentence_is_waited_for():
+    stt, brain, tts = parts()
+    stt.glimpses = ["I would like to"]
+    agent = Agent("test", turns=TurnSettings(incomplete_silence_ms=1000))
+    async with line(stt, brain, tts, agent=agent) as call:
+        await call.tone(400)
+        await call.until(lambda: call.heard)
+    assert call.when(TurnCommitted) == [400 + 1000 - 20]
+
+
+async def test_words_come_while_the_caller_speaks_and_stop_when_he_is_done():
+    stt, brain, tts = parts()
+    stt.glimpses = ["so"]
+    async with line(stt, brain, tts) as call:
+        await call.tone(2000)
+        told = glimpses(call)
+        assert [b.until_ms - a.until_ms for a, b in pairwise(told)] == [300] * (len(told) - 1)
+        assert told[0].until_ms <= 260
+        assert told[-1].until_ms >= 1700
+        await call.until(lambda: call.heard)
+        before = len(stt.glimpsed)
+        await call.silence(2000)
+        assert len(stt.glimpsed) == before
+
+
+async def test_speech_that_comes_to_nothing_is_not_listened_to_for_ever():
+    stt, brain, tts = parts()
+    stt.glimpses = [""]
+    agent = Agent("test", greeting="One two three four five six seven eight nine ten.")
+    async with line(stt, brain, tts, agent=agent) as call:
+        await call.silence(200)
+        await call.tone(160)  # too short to interrupt
+        await call.silence(1800)
+        before = len(stt.glimpsed)
+        await call.silence(1000)
+    assert len(stt.glimpsed) == before
+    assert before <= 7
+
+
+async def test_how_the_answer_came_about_is_told_when_the_turn_stands():
+    stt, brain, tts = parts("hours")
+    ticks = iter(range(1, 100))
+    cascade = Cascade(stt, brain, tts, CascadeSettings(), clock=lambda: float(next(ticks)))
+    async with Line(cascade, Agent("test")) as call:
+        await call.tone(400)
+        await call.silence(400)
+        assert call.of(Timing) == []
+        await call.until(lambda: call.heard)
+    last = call.of(Timing)[-1]
+    assert last.turn == 1
+    assert last.heard < last.transcript < last.first_token < last.first_audio
+
+
+async def test_it_says_what_it_expects_once_the_turn_stands():
+    stt, brain, tts = parts("order", order=[Say("Which number?"), Expect("number")])
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.silence(400)
+        assert call._expected == ""
+        await call.until(lambda: call.heard)
+    assert call._expected == "number"

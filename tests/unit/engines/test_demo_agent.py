@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.agent import load
+from bridge.dialog.completeness import UNDERSTOOD
 from bridge.engines.base import Shared
 from bridge.engines.offline import OfflineProvider
 from bridge.engines.parts import Do, Said, Say
@@ -247,3 +248,26 @@ def test_its_transfer_is_allowed():
 @pytest.mark.parametrize("path", sorted(AGENTS.glob("*.toml")), ids=lambda p: p.stem)
 def test_every_agent_file_can_be_read(path):
     assert load(AGENTS, path.stem).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("whole", "half"),
+    [
+        ("do you have any gift cards", "do you have any gift"),
+        ("I would like to speak to a person", "I would like to speak to"),
+        ("I am calling about an order", "I am calling"),
+        ("where can I park", "where can I"),
+        ("I need your address", "I need your"),
+    ],
+)
+def test_it_knows_whether_it_understood_all_that_it_takes(brain, whole, half):
+    assert brain.understands(whole, None) >= UNDERSTOOD
+    assert brain.understands(half, None) < UNDERSTOOD
+
+
+def test_what_it_asked_for_is_understood(brain):
+    waiting, asked = Memory(number_for="order"), Memory(asked_back="hours")
+    assert brain.understands("four two one seven", waiting) == 1.0
+    assert brain.understands("four two one", waiting) == 0.0
+    assert brain.understands("yes please", asked) == 1.0
+    assert brain.understands("yes please", None) < UNDERSTOOD

@@ -77,6 +77,7 @@ class Fake:
             ],
             "channels": [
                 operation("/channels", "list"),
+                operation("/channels/{channelId}", "get", channelId="path"),
                 operation("/channels/{channelId}", "hangup", "DELETE", channelId="path"),
                 *(
                     operation(f"/channels/{{channelId}}/{name}", name, "POST", channelId="path")

@@ -65,18 +65,18 @@ def test_another_channels_end_is_not_our_medias():
     leg = leg_of()
     leg.media_ended(1)
     assert drained(leg) == []
-    assert leg.media_channel is None
+    assert not leg.media.made
 
 
 async def test_lost_media_is_told_once_and_not_after_release():
     leg = leg_of()
-    leg._media_n, leg._media = 1, "up"
+    leg.media.n, leg.media.state = 1, "up"
     leg.media_ended(2)
     assert drained(leg) == []
     leg.media_ended(1)
     leg.media_ended(1)  # ChannelDestroyed after StasisEnd
     assert drained(leg) == [MediaLost()]
-    leg._media_n, leg._media = 2, "up"
+    leg.media.n, leg.media.state = 2, "up"
     await leg.release()
     leg.media_ended(2)
     assert drained(leg) == []
@@ -85,7 +85,7 @@ async def test_lost_media_is_told_once_and_not_after_release():
 async def test_release_asks_once_for_each_thing_that_was_ever_asked_for():
     ari = Ari()
     leg = leg_of(ari)
-    leg._media_n, leg._bridge = 2, "tried"
+    leg.media.n, leg._bridge = 2, "tried"
     leg.end()
     await asyncio.gather(leg.release(), leg.release())
     name = f"ari-bridge-1.1-{leg.token}"
@@ -111,7 +111,7 @@ async def test_nothing_can_be_asked_of_a_call_that_has_ended():
         with pytest.raises(PbxGone):
             await work
     await leg.hang_up()
-    assert leg._ari.asked == []
+    assert leg._commands._ari.asked == []
 
 
 # ---- events reach the leg that they are for
@@ -145,13 +145,13 @@ async def test_media_of_another_leg_of_the_same_call_is_not_ours():
     pbx = AsteriskPbx(AsteriskSettings())
     leg = leg_of()
     pbx._legs = {"1.1": leg}
-    leg._media_n, leg._media = 1, "coming"
+    leg.media.n, leg.media.state = 1, "coming"
     pbx._sort(Started(channel("ari-bridge-1.1-000000-1"), ()))
-    assert leg._media == "coming"
+    assert leg.media.state == "coming"
     pbx._sort(Started(channel(f"ari-bridge-1.1-{leg.token}-1"), ()))
-    assert leg._media == "up"
+    assert leg.media.state == "up"
     pbx._sort(Ended("ari-bridge-1.1-000000-1"))
-    assert leg._media == "up"
+    assert leg.media.state == "up"
     pbx._sort(Ended(f"ari-bridge-1.1-{leg.token}-1"))
     assert drained(leg) == [MediaLost()]
 

@@ -1,0 +1,71 @@
+"""What a listener says to show that he listens: it takes nobody's floor.
+
+One list a language. A text is a backchannel if it holds nothing else, phrase by phrase, so that
+"yeah, but wait" is none. Where the agent asks something that "yes" answers, none is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+# As a recogniser writes them, its misspellings of the hummed ones included.
+BACKCHANNELS = {
+    "en": """
+        uh-huh, uh huh, uh-hu, aha, a-ha, huh, mhm, mhmm, mm, mmm, mm-hmm, mm-hm, mm hmm, mm hm, hm,
+        hmm, hmmm, m-hm, um-hum, um-hmm, um hum, mm-mm, uh, uhh, um, umm, er, erm, ah, ahh, oh, ooh,
+        yeah, yeah yeah, yep, yup, yes, ya, okay, ok, o.k, kay, alright, all right, right, sure,
+        i see, got it, gotcha, of course, go on, good, great, nice, cool, fine, wow, really,
+        exactly, true, i know, makes sense
+        """,
+    "de": """
+        mhm, mm, hm, hmm, aha, ah, ach, oh, äh, ähm, ja, jo, jep, jaja, okay, ok, gut, schön, genau,
+        richtig, klar, stimmt, ach so, alles klar, verstehe, ich verstehe, natürlich, na klar
+        """,
+    "fr": """
+        mhm, mm, hm, hmm, ah, oh, euh, oui, ouais, d'accord, okay, ok, bien, très bien, je vois,
+        voilà, exactement, bien sûr, tout à fait
+        """,
+    "es": """
+        mhm, mm, hm, ajá, aja, ah, oh, eh, sí, si, claro, vale, bueno, bien, muy bien, okay, ok, ya,
+        ya veo, entiendo, de acuerdo, exacto, por supuesto
+        """,
+}
+
+
+class Weight(Enum):
+    """What a text weighs against the agent that is speaking."""
+
+    NOTHING = "nothing"
+    BACKCHANNEL = "backchannel"
+    WORD = "word"
+    """One word that means something; it may be misheard as long as it is being spoken."""
+    WORDS = "words"
+
+
+def weigh(text: str, language: str, question: bool = False) -> Weight:
+    """What `text` weighs; `question`: the agent is asking what a mere "yes" answers."""
+    words = _words(text)
+    if not words:
+        return Weight.NOTHING
+    if not question and _only(tuple(words), _PHRASES.get(language[:2], frozenset())):
+        return Weight.BACKCHANNEL
+    return Weight.WORD if len(words) == 1 else Weight.WORDS
+
+
+def _only(words: tuple[str, ...], phrases: frozenset[tuple[str, ...]]) -> bool:
+    """Whether `words` are nothing but phrases, one after the other."""
+    return not words or any(
+        words[:n] in phrases and _only(words[n:], phrases) for n in range(1, min(4, len(words)) + 1)
+    )
+
+
+def _words(text: str) -> list[str]:
+    stripped = (word.strip("'.-") for word in re.findall(r"[\w'.-]+", text.lower()))
+    return [word for word in stripped if word]
+
+
+_PHRASES = {
+    language: frozenset(tuple(_words(phrase)) for phrase in phrases.split(","))
+    for language, phrases in BACKCHANNELS.items()
+}

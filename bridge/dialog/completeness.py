@@ -1,0 +1,248 @@
+"""Whether what a caller has said so far is a whole sentence: how long a silence ends his turn.
+
+A fixed silence is either rude (it cuts in where a caller looks for a word) or slow (every answer
+comes late). So the words decide, which the speech-to-text gives while the caller speaks:
+
+    COMPLETE    nothing is missing, and the engine has an answer to just this  complete_silence_ms
+    UNSURE      no words yet, or nothing speaks for either                     end_silence_ms
+    INCOMPLETE  it breaks off: "I would like to", "and", "uh", a number under  incomplete_silence_ms
+                way, or a number was asked for
+
+Language is English; of another language, and of an engine that gives no words, every turn is
+`UNSURE`, which is the fixed silence that everybody has.
+
+What is looked at is the end of the text (a recogniser's punctuation says little: it sets a full
+stop behind everything), and for a few words what the sentence began with: "when do you open" is a
+question, "when I came home" is half of a sentence; "what are you looking for" may end so, "I am
+looking for" may not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import Enum
+from itertools import pairwise
+from typing import Literal
+
+from bridge.agent import TurnSettings
+
+Expected = Literal["", "number", "yes-no"]
+"""What the agent has asked for: nothing in particular, a number, or yes or no."""
+
+UNDERSTOOD = 0.8
+"""From this on (0 to 1) an engine's own opinion counts as an answer to just these words."""
+
+
+class Completeness(Enum):
+    """How whole a turn is so far."""
+
+    COMPLETE = "complete"
+    UNSURE = "unsure"
+    INCOMPLETE = "incomplete"
+
+
+def end_silence_ms(
+    settings: TurnSettings,
+    text: str,
+    expected: Expected = "",
+    understood: float | None = None,
+    language: str = "en",
+) -> int:
+    """Silence that ends a turn in which `text` was said so far; "" if no words are known.
+
+    Args:
+        settings: the agent's three thresholds.
+        text: the turn's words, as transcribed.
+        expected: what the agent has asked for.
+        understood: how well the engine could answer just this, 0 to 1; None: it doesn't say.
+        language: of the agent.
+    """
+    found = judge(text, expected, understood, language)
+    if found is Completeness.COMPLETE:
+        return settings.complete_silence_ms
+    if found is Completeness.INCOMPLETE:
+        return settings.incomplete_silence_ms
+    return settings.end_silence_ms
+
+
+def judge(
+    text: str, expected: Expected = "", understood: float | None = None, language: str = "en"
+) -> Completeness:
+    """See `end_silence_ms`."""
+    if expected == "number":
+        return Completeness.INCOMPLETE  # digits come in groups, with long pauses between them
+    words = _WORD.findall(text.lower().replace("’", "'"))
+    if not words or language != "en":
+        return Completeness.UNSURE
+    if _breaks_off(words, text.rstrip()):
+        return Completeness.INCOMPLETE
+    if _open_ended(words, expected) or text.rstrip().endswith(","):
+        return Completeness.UNSURE
+    if understood is None:
+        whole = len(words) >= _LEAST_WORDS
+    else:
+        whole = understood >= UNDERSTOOD or _whole_question(words)
+    return Completeness.COMPLETE if whole else Completeness.UNSURE
+
+
+# What an English sentence doesn't end with --------------------------------------------------------
+
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)*|\d+")
+
+_LEAST_WORDS = 3
+"""Fewer may be the beginning of anything, unless the engine knows better."""
+
+
+_LEAST_QUESTION = 4
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NEVER_LAST = _set("""
+    a an the my your our their whose every
+    and or but because although though whether unless than if
+    i we they he she who's what's where's how's there's that's it's i'm you're we're they're
+    i'd you'd we'd they'd i'll you'll we'll they'll i've you've we've they've let's
+    uh uhm um umm er erm hm hmm mm eh
+    very quite rather such
+    into onto between during regarding concerning via per
+    want wants wanted wanna gonna wonder wondering
+""")
+"""Whatever came before, more must follow."""
+
+_MODALS = _set("can could may might will would shall should must")
+
+_LAST_IN_QUESTIONS = _MODALS | _set("""
+    to of in on at by for from with about as like
+    is are was were am be been do does did have has had
+    know tell say ask need get give speak talk looking trying going thinking calling talking
+""")
+"""May end a question ("where are you from", "what do you need"), or a question within a sentence
+("tell me where you are"), but no plain statement."""
+
+_LAST_IN_ANSWERS = _set(
+    "do does did am is are was were can could will would should have has had know"
+)
+"""May end a short answer: "yes I am", "I don't know"."""
+
+_QUESTION = _set("what where when who whom whose how why which what's where's how's who's")
+
+_AUXILIARY = _set("""
+    is are was were am do does did have has had can could may might will would shall should must
+    isn't aren't wasn't don't doesn't didn't haven't hasn't can't couldn't won't wouldn't shouldn't
+    about much many long late far often old soon time kind sort
+""")
+"""What follows a question word in a question (and in "how long", "what time")."""
+
+_ASKING = _QUESTION | _set("""
+    is are was were am do does did have has had can could may might will would shall should
+    isn't aren't don't doesn't didn't haven't hasn't can't couldn't won't wouldn't
+""")
+"""What a question begins with."""
+
+_BEFORE_VERB = _set("do does did can could would will have had should might may must if when")
+"""Before "you", they want a verb behind it."""
+
+_BEFORE_MORE = frozenset(
+    ("tell me", "let me", "give me", "show me", "ask you", "want you", "like you", "need you")
+)
+"""Pairs of words that only a question ends with ("what can you tell me")."""
+
+_CLAUSE = _set("if when because although though since while after before once as unless")
+"""Begin a clause that needs another one behind it."""
+
+_PRONOUN = _set("i you we they he she it my your the this that there someone somebody people")
+
+_ALONE = _set("""
+    hello hi hey good morning afternoon evening yes yeah yep no nope okay ok well so right please
+    thanks thank you sorry excuse me now then actually oh ah sure alright listen look
+""")
+"""What people say before they say what they want."""
+
+_DIGITS = _set("""
+    zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty
+    ninety hundred thousand double triple
+""")
+
+_BEFORE_TIMES = _set("at until till by after before past around from to about for on and the than")
+"""Before a number that is a time, a date or an amount: then it may be whole."""
+
+
+def _breaks_off(words: Sequence[str], text: str) -> bool:
+    """Whether more must come."""
+    last = words[-1]
+    if last in _NEVER_LAST or text.endswith(("-", "–", "…", "...")):
+        return True
+    if last == "you" and len(words) > 1 and words[-2] in _BEFORE_VERB:
+        return True
+    if " ".join(words[-2:]) in _BEFORE_MORE:
+        return not any(w in _QUESTION for w in words)
+    if last in ("no", "some", "any", "this", "these", "those", "that", "more", "another") and (
+        len(words) > 1 and words[-2] in _LAST_IN_QUESTIONS
+    ):
+        return last not in ("that", "this", "more")
+    if last in _LAST_IN_QUESTIONS:
+        return not _may_end(words)
+    if last in _QUESTION:
+        return len(words) > 1 and words[-2] not in ("me", "you", "say", "know", "or", "and")
+    if _number_under_way(words):
+        return True
+    return _half(words)
+
+
+def _may_end(words: Sequence[str]) -> bool:
+    """Whether a sentence may end with this auxiliary, preposition or verb."""
+    asked = any(w in _QUESTION for w in words[:-2]) and not _statement_like(words)
+    if asked and words[-1] not in _MODALS:
+        return True
+    if words[-1] == "like":
+        return any(w in ("look", "looks", "sound", "sounds", "you") for w in words[-3:-1])
+    answers = words[-1] in _LAST_IN_ANSWERS and len(words) <= 5
+    return answers and any(w in ("yes", "no", "not", "don't", "yeah") for w in words)
+
+
+def _statement_like(words: Sequence[str]) -> bool:
+    """ "... what the": what follows the question word is only beginning."""
+    at = max(i for i, w in enumerate(words) if w in _QUESTION)
+    return len(words) - at <= 2
+
+
+def _number_under_way(words: Sequence[str]) -> bool:
+    """Whether the text names a number, or ends with spoken digits as in one."""
+    if any(pair in (("number", "is"), ("number", "was")) for pair in pairwise(words)):
+        return True
+    run = 0
+    for word in reversed(words):
+        if word not in _DIGITS and not word.isdigit():
+            break
+        run += 1
+    if not run:
+        return False
+    before = words[len(words) - run - 1] if run < len(words) else ""
+    return not (run <= 2 and before in _BEFORE_TIMES)
+
+
+def _whole_question(words: Sequence[str]) -> bool:
+    """Whether it is a question of some length: whoever asks one waits for the answer."""
+    first = next((w for w in words if w not in _ALONE), "")
+    return first in _ASKING and len(words) >= _LEAST_QUESTION
+
+
+def _half(words: Sequence[str]) -> bool:
+    """Whether only a subordinate clause was said: "if I order today"."""
+    first = words[0] if words[0] not in _ALONE or len(words) < 2 else words[1]
+    if first not in _CLAUSE or len(words) > 8:
+        return False
+    second = words[list(words).index(first) + 1] if words[-1] != first else ""
+    return second in _PRONOUN or not second
+
+
+def _open_ended(words: Sequence[str], expected: Expected) -> bool:
+    """Whether it is only what people say before they come to the point."""
+    if expected == "yes-no":
+        return False
+    return len(words) <= 4 and all(w in _ALONE for w in words)

@@ -1,0 +1,151 @@
+"""The front door: whose a new caller becomes.
+
+One worker at a time holds it, at every PBX. It gives each caller to the least-loaded worker; whom
+it keeps itself is not moved at all. A caller whom nobody expected (found when the door opens, or
+arriving out of turn) is sent home to his living owner, or his owner's calls are taken over.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from bridge.call import about
+from bridge.calls import Calls
+from bridge.errors import BridgeError, PbxGone, StoreUnreachable
+from bridge.pbx.base import Leg, Pbx
+from bridge.reconcile import Reconciler, takers
+from bridge.sessions.base import Leases, Store
+
+log = logging.getLogger(__name__)
+
+_NOTED_S = 1.0
+_AGAIN = {"ARI_BRIDGE_RESULT": "again", "ARI_BRIDGE_REASON": "the bridge is stopping"}
+_NO_STORE = {"ARI_BRIDGE_RESULT": "failed", "ARI_BRIDGE_REASON": "the session store is away"}
+
+
+class Door:
+    """Takes new callers in."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        store: Store,
+        pbxs: Mapping[str, Pbx],
+        calls: Calls,
+        reconciler: Reconciler,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        takeover: bool,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take nobody yet.
+
+        Args:
+            leases: who is there.
+            store: where a caller is noted before he is passed on.
+            pbxs: where callers come from, by name.
+            calls: ours.
+            reconciler: takes calls over.
+            spawn: runs what takes time.
+            takeover: whether calls of the dead are taken at all.
+            ready: whether new calls may be taken (the session store may be away).
+        """
+        self._leases, self._store, self._pbxs = leases, store, pbxs
+        self._calls, self._reconciler, self._spawn = calls, reconciler, spawn
+        self._takeover, self._ready = takeover, ready
+        self._sent: Counter[str] = Counter()  # calls passed on since the last beat
+        self.stopping = False
+        """We take no more calls ourselves."""
+
+    def beat(self, holds: bool) -> None:
+        """The registry was read: loads are known anew, and whether we hold the door."""
+        self._sent.clear()
+        for pbx in self._pbxs.values():
+            pbx.door(holds)
+
+    def take(self, leg: Leg) -> None:
+        """A caller has come in."""
+        if leg.incoming.resumed:
+            self._spawn(self._found(leg))
+            return
+        if not self._ready():
+            self._spawn(self._turn_away(leg, _NO_STORE))
+            return
+        target = self._target()
+        if target == self._leases.name and self.stopping:
+            self._spawn(self._turn_away(leg, _AGAIN))
+            return
+        self._sent[target] += 1
+        if target == self._leases.name:
+            self._calls.begin(leg, None)
+        else:
+            self._spawn(self._pass_on(leg, target))
+
+    def _target(self) -> str:
+        """The least-loaded worker that takes calls."""
+        me = self._leases.name
+        able = takers(self._leases.members.values())
+        if self.stopping:
+            able = [m for m in able if m.name != me]
+        if not able:
+            return me
+        return min(able, key=lambda m: (m.load + self._sent[m.name], m.name != me)).name
+
+    async def _turn_away(self, leg: Leg, why: Mapping[str, str]) -> None:
+        """Let the dialplan go on with a caller whom we can't take."""
+        try:
+            await leg.leave(why)
+        except PbxGone:
+            pass
+        except BridgeError as error:
+            log.warning("call %s: %s", leg.incoming.call_id, error)
+        finally:
+            await leg.release()
+
+    async def _pass_on(self, leg: Leg, target: str) -> None:
+        """Give a new call to another worker; noted first, so that it is never nobody's."""
+        call_id = leg.incoming.call_id
+        self._store.begin(call_id)
+        self._store.put(call_id, **about(leg.incoming, target))
+        await self._store.flush(_NOTED_S)
+        self._store.forget(call_id)
+        try:
+            await leg.pass_on(target)
+        except PbxGone:
+            self._store.begin(call_id)
+            self._store.put(
+                call_id,
+                worker=self._leases.name,
+                state="ended",
+                ended=time.time(),
+                result="hung-up",
+            )
+        except BridgeError as error:
+            if self.stopping:
+                await self._turn_away(leg, _AGAIN)
+                return
+            log.warning("%s; keeping it", error)
+            self._calls.begin(leg, None)
+
+    async def _found(self, leg: Leg) -> None:
+        """A caller whom we didn't expect: whose is he?"""
+        call_id = leg.incoming.call_id
+        try:
+            record = await self._store.load(call_id)
+        except StoreUnreachable as error:
+            log.warning("call %s is under way, and taken without its past: %s", call_id, error)
+            record = None
+        if record is None or record.state == "ended":
+            self._calls.begin(leg, None)
+            return
+        leg.forget()
+        if record.worker == self._leases.name:
+            return  # we are taking it over this very moment
+        member = self._leases.members.get(record.worker)
+        if member is not None and member.alive:
+            await self._pbxs[leg.incoming.pbx].send_home(call_id, record.worker)
+        elif self._takeover:
+            self._reconciler.dead(record.worker)

@@ -1,0 +1,153 @@
+"""A call's external-media channel: the RTP between Asterisk and our media process.
+
+    none ─▶ asked ─▶ coming ─▶ up ─▶ ended        asked: its POST is on the way
+              ▲                        │          coming: answered, its StasisStart isn't there yet
+              └────────────────────────┘          a new one takes the next number
+
+A call may have several in its life, one after the other: Asterisk may end one, and a call that goes
+on at another host gets a new one. The old one always goes first: there are never two voices in one
+mixing bridge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from bridge.errors import PbxGone, PbxRefused
+from bridge.pbx.ari import Dropped
+from bridge.pbx.base import Address, Codec
+from bridge.pbx.commands import Commands
+from bridge.pbx.names import FORMATS, Name, new_token
+from bridge.pbx.net import NET
+from bridge.pbx.settings import AsteriskSettings
+
+
+class External:
+    """One call's external media."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        settings: AsteriskSettings,
+        caller: str,
+        home: str,
+        check: Callable[[], None],
+    ) -> None:
+        """Nothing is made yet.
+
+        Args:
+            commands: how Asterisk is asked.
+            settings: the operator's.
+            caller: the caller's channel id.
+            home: the application where it lives.
+            check: raises `PbxGone` when the call has ended.
+        """
+        self._commands, self._settings, self._check = commands, settings, check
+        self._caller, self._home = caller, home
+        self.token = new_token()
+        self.n = 0
+        self.state: Literal["none", "asked", "coming", "up", "ended"] = "none"
+        self._changed = asyncio.Event()
+
+    def id(self, n: int | None = None) -> str:
+        """Id of the n-th one, by default of the present one."""
+        return str(Name(self._caller, self.token, n or self.n))
+
+    @property
+    def made(self) -> bool:
+        """Whether there is one now, as far as Asterisk has answered."""
+        return self.state in ("coming", "up")
+
+    def wake(self) -> None:
+        """Something happened to the call: look again."""
+        self._changed.set()
+
+    def started(self, n: int) -> None:
+        """The channel's own StasisStart came."""
+        if n == self.n and self.state in ("asked", "coming"):
+            self.state = "up"
+            self._changed.set()
+
+    def ended(self, n: int) -> bool:
+        """A channel is gone. Returns whether it was the one that was there."""
+        if n != self.n or self.state not in ("asked", "coming", "up"):
+            return False
+        self.state = "ended"
+        self._changed.set()
+        return True
+
+    async def make(self, to: Address, codec: Codec) -> Address:
+        """Make one that sends to `to`, in the place of the one that there is.
+
+        Returns:
+            Where its RTP comes from.
+        """
+        await self.remove()
+        host = f"[{to[0]}]" if ":" in to[0] else to[0]
+        for last in (False, True):
+            self.n += 1
+            self.state = "asked"
+            try:
+                made = await self._commands.do(
+                    "channels.externalMedia",
+                    again=False,  # the same id twice is a 500: the next try takes the next id
+                    channelId=self.id(),
+                    app=self._home,
+                    external_host=f"{host}:{to[1]}",
+                    format=FORMATS[codec],
+                    variables={NET: str(self._settings.max_call_s)},
+                )
+                break
+            except Dropped:
+                if last:
+                    raise
+        if self.state == "asked":
+            self.state = "coming"
+        told = made["channelvars"]
+        address = self._settings.rtp_address or told["UNICASTRTP_LOCAL_ADDRESS"]
+        return address, int(told["UNICASTRTP_LOCAL_PORT"])
+
+    async def remove(self) -> None:
+        """Hang up the one that there is."""
+        if self.state not in ("none", "ended"):
+            n = self.n
+            self.state = "ended"  # its end is what we want: nobody is told of it
+            await self._commands.do("channels.hangup", channelId=self.id(n), ok=(404,))
+
+    def inherit(self, name: Name) -> None:
+        """A former owner of the call made one of this name."""
+        assert name.n is not None
+        self.token, self.n, self.state = name.token, name.n, "coming"
+
+    async def fetch(self) -> bool:
+        """Bring it over to our application. Returns False if it has ended."""
+        try:
+            await self._commands.do(
+                "channels.move", channelId=self.id(), app=self._home, appArgs="resume"
+            )
+            await self.is_up()
+        except (PbxGone, PbxRefused):
+            return False
+        return True
+
+    async def is_up(self) -> None:
+        """Wait until it may be put into a mixing bridge. Raises `PbxRefused`, `PbxGone`."""
+        if self.state == "none":
+            raise PbxRefused("there is no external media to join: open it first")
+        try:
+            async with asyncio.timeout(self._settings.media_timeout_s):
+                while True:
+                    self._check()
+                    if self.state in ("up", "ended"):
+                        break
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise PbxRefused(
+                "Asterisk's external media did not come up within "
+                f"{self._settings.media_timeout_s:g} s: see its log"
+            ) from None
+        if self.state == "ended":
+            raise PbxRefused("Asterisk ended the external media: see its log")
