@@ -33,6 +33,7 @@ class Bridge(Server):
         settings: tables and keys of bridge.toml that differ from what the lab gives by itself.
         options: more words for the command line, such as `--workers 2`.
         environment: variables beyond our own.
+        prefix: words before the command line, such as those that enter a network namespace.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Bridge(Server):
         settings: Settings | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         super().__init__("bridge")
+        self._prefix = prefix
         self._options, self._environment = options, environment or {}
         self._pbx, self._redis = pbx, redis
         self._settings = settings or {}
@@ -56,7 +59,7 @@ class Bridge(Server):
         """Start it and wait until Asterisk would hand it a call."""
         if self._make_directory():
             (self.directory / "bridge.toml").write_text(to_toml(self._config()))
-        command: list[object] = [sys.executable, "-m", "bridge", "run"]
+        command: list[object] = [*self._prefix, sys.executable, "-m", "bridge", "run"]
         command += ["--config", self.directory / "bridge.toml", *self._options]
         process = self._launch(command, self._environment)
         deadline = time.monotonic() + _START_S

@@ -17,17 +17,21 @@ class Redis(Server):
     Args:
         persist: write an append-only file with every command, so that `restart()` finds what was
             written before; without it a restarted server is empty.
-        port: TCP port on 127.0.0.1; by default a free one.
+        port: TCP port; by default a free one.
+        bind: the address that it listens on.
     """
 
-    def __init__(self, *, persist: bool = False, port: int | None = None) -> None:
+    def __init__(
+        self, *, persist: bool = False, port: int | None = None, bind: str = "127.0.0.1"
+    ) -> None:
         super().__init__("redis")
+        self.bind = bind
         self.port = port or free_port()
         self._persist = persist
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.bind}:{self.port}/0"
 
     @property
     def version(self) -> str:
@@ -41,7 +45,8 @@ class Redis(Server):
         """Start the server and wait until it answers."""
         self._make_directory()
         options = {
-            "bind": "127.0.0.1",
+            "bind": self.bind,
+            "protected-mode": "no",
             "port": str(self.port),
             "dir": str(self.directory),
             "save": "",
@@ -72,7 +77,7 @@ class Redis(Server):
         request = f"*{len(words)}\r\n" + "".join(
             f"${len(word.encode())}\r\n{word}\r\n" for word in words
         )
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection((self.bind, self.port), timeout=5) as connection:
             connection.sendall(request.encode())
             with connection.makefile("rb") as stream:
                 head = stream.readline().decode().rstrip("\r\n")
