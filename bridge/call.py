@@ -23,6 +23,7 @@ from contextlib import AsyncExitStack
 
 from bridge.agent import Agent
 from bridge.conversation import Conversation
+from bridge.ears import Ears
 from bridge.engines.base import Context, Engine
 from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone
 from bridge.media.base import Media, Slot
@@ -56,6 +57,7 @@ class Call:
         mind: Callable[[str], Awaitable[tuple[Agent, Engine]]],
         worker: str,
         memory: Memory | None = None,
+        ears: Ears | None = None,
     ) -> None:
         """Take a call; nothing happens before `run`.
 
@@ -67,9 +69,11 @@ class Call:
                 `EngineError`.
             worker: our name, for the record.
             memory: what is known of a conversation that another process began: it goes on.
+            ears: the worker's, which tell voices from noises.
         """
         self.id = leg.incoming.call_id
         self._leg, self._media, self._store, self._mind = leg, media, store, mind
+        self._ears = ears
         self._over: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._memory = memory
         self._tasks: asyncio.TaskGroup
@@ -203,6 +207,7 @@ class Call:
             *(self.id, agent, engine, slot, self._tools, transcript, self._store),
             over=self._over.done,
             end=self.end,
+            ears=self._ears,
         )
         return self._conversation
 

@@ -37,6 +37,7 @@ from bridge.dialog.turns import (
     Turns,
     TurnWithdrawn,
 )
+from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.recall import Memory, restore, restore_lost
@@ -67,6 +68,7 @@ class Conversation:
         store: Store,
         over: Callable[[], bool],
         end: Callable[[Outcome], None],
+        ears: Ears | None = None,
     ) -> None:
         """Wire the parts; nothing flows yet.
 
@@ -80,10 +82,12 @@ class Conversation:
             store: where progress is noted.
             over: whether the call has an outcome already.
             end: ends the call.
+            ears: tells voices from noises; None: every noise may be one.
         """
         self._id, self._agent, self._engine, self._slot = call_id, agent, engine, slot
         self._tools, self._transcript, self._store = tools, transcript, store
-        self._over, self._end = over, end
+        self._over, self._end, self._ears = over, end, ears
+        self._ear: Ear | None = None
         self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._playout = Playout(slot.rate)
         self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
@@ -158,7 +162,10 @@ class Conversation:
 
     def listen(self) -> None:
         """The engine is ready: audio flows."""
-        self._slot.tune(self._agent.turns.sensitivity)
+        sensitivity = self._agent.turns.sensitivity
+        self._slot.tune(sensitivity)
+        if self._ears is not None:
+            self._ear = self._ears.open(self._slot.rate, sensitivity)
         self._slot.on_frames = self._delivery
 
     def note(self) -> None:
@@ -182,6 +189,8 @@ class Conversation:
 
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
+        if self._ear is not None:
+            self._ear.close()
         self._transcript.settle()
         self._playout.drop()
         self._heard(self._playout.dropped(self._slot.heard_items()))
@@ -224,8 +233,12 @@ class Conversation:
         self._account()
         if self._slot.tripped:
             self._tripped()
-        for speech in up.speech:
-            self._carry_out(self._turns.frame(self._now_ms, bool(speech)))
+        ear = self._ear
+        if ear is not None:
+            ear.hear(up.pcm, up.speech)
+        for loud in up.speech.tolist():
+            voice = loud and (ear is None or ear.voice)
+            self._carry_out(self._turns.frame(self._now_ms, voice))
             self._now_ms += FRAME_MS
         self._slot.arm(self._turns.armed)
 

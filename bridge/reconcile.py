@@ -34,9 +34,12 @@ _AT_ONCE = 16
 
 
 def takers(members: Iterable[Member]) -> list[Member]:
-    """Who takes calls now: on each host the eldest, as many as it is to have; others are spares."""
+    """Who takes calls now: on each host the eldest, as many as it is to have; others are spares.
+
+    Those whose launcher has died come last: its successor's are there to replace them.
+    """
     hosts: dict[str, list[Member]] = defaultdict(list)
-    for one in sorted(members, key=lambda m: (m.started, m.name)):
+    for one in sorted(members, key=lambda m: (not m.kept, m.started, m.name)):
         if one.alive and one.takes:
             hosts[one.place].append(one)
     return [

@@ -200,6 +200,7 @@ class MediaClient:
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._open: dict[int, Slot] = {}
+        self._unclosed: list[Slot] = []
         self._closed = self._away = self._dropped = False
         self._upward: dict[tuple[int, int], ResamplerBank] = {}
         self._downward: dict[tuple[int, int], ResamplerBank] = {}
@@ -253,7 +254,7 @@ class MediaClient:
         return client
 
     async def _hello(self) -> None:
-        held = [[slot.index, slot.generation] for slot in self._open.values()]
+        held = [[slot.index, slot.generation] for slot in (*self._open.values(), *self._unclosed)]
         hello = {"op": "hello", "worker": self._worker, "version": control.VERSION, "held": held}
         answer = await self._ask(hello, [self._wake])
         self.address = (str(answer["address"][0]), int(answer["address"][1]))
@@ -279,6 +280,9 @@ class MediaClient:
             except MediaError:
                 break
             log.warning("the media process has a successor; calls go on")
+            unclosed, self._unclosed = self._unclosed, []
+            for slot in unclosed:
+                await self._ask({"op": "close", "index": slot.index, "generation": slot.generation})
             return
         self._drop(MediaUnreachable("the media process ended"))
 
@@ -343,7 +347,9 @@ class MediaClient:
             return
         slot.on_frames = None
         self._regroup()
-        if not self.lost.done() and not self._closed and not self._away:
+        if self._away:
+            self._unclosed.append(slot)  # the successor is told
+        elif not self.lost.done() and not self._closed:
             await self._ask({"op": "close", "index": slot.index, "generation": slot.generation})
 
     async def close(self) -> None:

@@ -10,17 +10,15 @@ connection.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import logging
 import os
 import select
 import signal
 import socket
-import struct
-import threading
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ import numpy as np
 from bridge import keeper
 from bridge.audio.codecs import CODECS, missing
 from bridge.errors import MediaError
-from bridge.media import control
+from bridge.media import control, turn
 from bridge.media.clock import now_ms
 from bridge.media.downlink import ROOM_OUT
 from bridge.media.memory import keep_freed_memory
@@ -44,8 +42,6 @@ EVENT_DRIVEN_CALLS = 32
 """Up to so many calls, each packet wakes the plane."""
 _IDLE_S = 0.5
 _HOUSEKEEPING_MS = 250.0
-_LOOK_S, _SUCCESSOR_MS = 0.5, 2000.0
-"""An orphaned spare looks so often for another launcher; that one's are the only spares then."""
 
 
 @dataclass(eq=False)
@@ -68,7 +64,7 @@ class Server:
         """
         self._settings = settings
         folder = Path(settings.runtime_dir)
-        _make(folder)
+        turn.make_folder(folder)
         control.check_folder(folder)
         self._path = control.socket_path(folder)
         self._listener = _listen(self._path)
@@ -139,7 +135,7 @@ class Server:
         folder = self._path.parent
         if not keeper.orphaned() or keeper.holder(folder) is None:
             self._alone_since = now
-        elif now - self._alone_since > _SUCCESSOR_MS and keeper.somebody_stands_by(folder):
+        elif now - self._alone_since > turn.SUCCESSOR_MS and keeper.somebody_stands_by(folder):
             log.warning("another launcher's media process is there: making room for it")
             self.stop()
 
@@ -376,8 +372,8 @@ def serve(
         MediaError: it can't start; the message names the cure.
     """
     folder = Path(settings.runtime_dir)
-    lock = _lock(folder, wait=standby)
     keep_freed_memory()
+    lock = turn.take(folder, (lambda: _rehearse(settings)) if standby else None)
     server = Server(settings)
     hang_up = [signal.SIGHUP] if keeper.has_terminal() else []
     for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
@@ -390,41 +386,23 @@ def serve(
         os.close(lock)
 
 
-def _lock(folder: Path, *, wait: bool) -> int:
-    """Be the one media process of this directory; the kernel lets go of it when we die."""
-    _make(folder)
-    lock = os.open(folder / "media.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if not wait:
-            os.close(lock)
-            raise MediaError(_another(control.socket_path(folder))) from None
-        log.info("spare media process ready")
-        standing_by = keeper.stand_by(folder)
-        serving = threading.Event()
-        threading.Thread(target=_make_room, args=(folder, serving), daemon=True).start()
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        serving.set()
-        os.close(standing_by)
-        log.warning("the media process of %s has gone: taking its place", folder)
-    return lock
-
-
-def _make_room(folder: Path, serving: threading.Event) -> None:
-    """A spare whose launcher was killed: the next launcher has spares of its own."""
-    while not serving.wait(_LOOK_S):
-        if keeper.orphaned() and keeper.holder(folder) is not None:
-            os._exit(0)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(
-            f"can't make {folder}: {error.strerror}; set [media] runtime_dir"
-        ) from error
+def _rehearse(settings: MediaSettings) -> None:
+    """Do once all that will be needed at once: a call of our own, from us to us."""
+    with tempfile.TemporaryDirectory(dir=settings.runtime_dir, prefix="rehearsal-") as folder:
+        server = Server(
+            replace(settings, runtime_dir=folder, port=0, max_calls=min(64, settings.max_calls))
+        )
+        host, port = server._udp.getsockname()
+        plane, now = server._plane, now_ms()
+        index = plane.open(now, "rehearsal", (ip_number(host), port), "PCMU")
+        for tick in range(16):
+            plane.tick(now + 5.0 * tick)
+        if index is not None:
+            plane.close(index)
+        server.close()
+    _raise_priority()
+    gc.collect()
+    gc.freeze()
 
 
 def _listen(path: Path) -> socket.socket:
@@ -434,9 +412,9 @@ def _listen(path: Path) -> socket.socket:
     except (FileNotFoundError, ConnectionRefusedError):
         path.unlink(missing_ok=True)
     except BlockingIOError:
-        raise MediaError(_another(path)) from None
+        raise MediaError(turn.another(path)) from None
     else:
-        raise MediaError(_another(path))
+        raise MediaError(turn.another(path))
     finally:
         probe.close()
     listener = control.new_socket()
@@ -449,23 +427,6 @@ def _listen(path: Path) -> socket.socket:
             f"can't listen on {path}: {error.strerror or error}; set another [media] runtime_dir"
         ) from error
     return listener
-
-
-def _another(path: Path) -> str:
-    return (
-        f"a media process{_whose(path)} already serves {path}: stop it, or set another runtime_dir"
-    )
-
-
-def _whose(path: Path) -> str:
-    """The process id behind a socket."""
-    with contextlib.closing(control.new_socket()) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return ""
-        found = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return f" (process {struct.unpack('3i', found)[0]})"
 
 
 def _raise_priority() -> None:

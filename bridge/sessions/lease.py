@@ -47,8 +47,9 @@ _UNTIL, _ABOUT, _DOOR = (f"{PREFIX}:{{workers}}:{name}" for name in ("until", "a
 
 # KEYS: until, about, door. ARGV: name, ttl in ms, about, 1 if it would hold the front door, 1 if it
 # may take it from a holder whose lease has run out, by when this was meant to arrive (ms, 0: no
-# matter). Gives: 1 if our own lease was there, the door's holder, its token, the time in ms, then
-# for each worker: name, ms that are left of its lease, about.
+# matter), 1 if it may take it where nothing is known of it (one that was left is anybody's). Gives:
+# 1 if our own lease was there, the door's holder, its token, the time in ms, then for each worker:
+# name, ms that are left of its lease, about.
 _BEAT = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -57,13 +58,15 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 local door = redis.call('HMGET', KEYS[3], 'holder', 'until', 'fence')
 local late = tonumber(ARGV[6]) > 0 and now > tonumber(ARGV[6])
+local unknown = not door[1]
 local holder, ends, fence = door[1] or '', tonumber(door[2] or '0'), tonumber(door[3] or '0')
 if holder == ARGV[1] and ARGV[4] == '0' then
   holder = ''
   redis.call('HSET', KEYS[3], 'holder', '')
 elseif ARGV[4] == '1'
     and (holder == ARGV[1]
-      or not late and (holder == '' or (ends < now and ARGV[5] == '1'))) then
+      or not late and (ARGV[5] == '1' and ends < now
+        or holder == '' and (not unknown or ARGV[7] == '1'))) then
   if holder ~= ARGV[1] then
     fence = fence + 1
   end
@@ -160,14 +163,14 @@ class RedisLeases:
         trusted_s = began - self._healthy_since
         healthy = trusted_s >= TTL_S
         # A Redis that has come back empty knows no holder: it is still who it was.
-        wants = self.wants_door and (self.holds_door or healthy or not self.members)
+        first = self.holds_door or healthy or not self.members
         due_ms = (began + SLOW_S) * 1000 + self._ahead_ms if self._ahead_ms else 0
         try:
             answer = await self._beat(
                 keys=[_UNTIL, _ABOUT, _DOOR],
                 args=[
                     *(self.name, int(TTL_S * 1000), json.dumps(dict(self._about()))),
-                    *(int(wants), int(healthy), int(due_ms)),
+                    *(int(self.wants_door), int(healthy), int(due_ms), int(first)),
                 ],
             )
         except (redis.exceptions.RedisError, OSError) as error:

@@ -7,6 +7,7 @@ import struct
 import tempfile
 from pathlib import Path
 
+from bridge.media import turn
 from bridge.media.server import serve
 from bridge.media.settings import MediaSettings
 
@@ -33,6 +34,26 @@ def media_process(**settings):
             if process.is_alive():
                 process.kill()
                 process.join()
+
+
+def _stand_by(settings, ready):
+    turn.log.info = lambda *words: ready.send(None)  # it says when it is ready
+    serve(settings, lambda server: ready.send(None), standby=True)
+
+
+@contextlib.contextmanager
+def successor(folder, **settings):
+    """A media process that waits for the turn of the one that serves there, and has rehearsed."""
+    made = MediaSettings(port=0, runtime_dir=str(folder), **{"max_calls": 32, **settings})
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_stand_by, args=(made, theirs))
+    process.start()
+    try:
+        assert ours.poll(20), "the spare media process did not get ready"
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 class Phone:

@@ -60,6 +60,17 @@ async def test_the_first_holds_the_door_and_the_next_when_it_is_buried(server):
         assert a._unsure, "buried alive: are its calls still its own?"
 
 
+async def test_a_door_that_was_left_is_anybodys_at_once(server):
+    async with worker(server.url, "a") as (_, a), worker(server.url, "b") as (_, b):
+        await a.beat()
+        await b.beat()
+        b._healthy_since = time.monotonic()  # it may judge nobody yet
+        a.wants_door = False
+        await a.beat()
+        await b.beat()
+        assert b.holds_door
+
+
 async def test_a_claim_succeeds_once_and_fences_the_former_owner(server):
     async with worker(server.url, "a") as (store_a, _), worker(server.url, "b") as (store_b, b):
         lost = []

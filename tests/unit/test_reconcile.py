@@ -1,6 +1,7 @@
 """Who inherits what of a dead worker."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_each_host_has_its_own_spares():
         member("b1", started=3.0, active=1, place="there"),
     ]
     assert [m.name for m in takers(workers)] == ["a1", "b1"]
+
+
+def test_the_next_launchers_workers_come_before_orphans():
+    old = [dataclasses.replace(member(n, active=2), kept=False) for n in ("a", "b")]
+    assert [m.name for m in takers(old)] == ["a", "b"]
+    new = member("c", started=9.0, active=2)
+    assert [m.name for m in takers([*old, new])] == ["c", "a"]
 
 
 def test_who_shares_the_dead_ones_host_comes_first():

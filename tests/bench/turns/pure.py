@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +27,17 @@ import numpy.typing as npt
 from bridge.agent import Agent, load
 from bridge.audio import g711, speech
 from bridge.audio.columns import heap
-from bridge.dialog.turns import Turns
+from bridge.audio.echo import ECHO as OURS
+from bridge.audio.echo import likeness
+from bridge.dialog.completeness import end_silence_ms
+from bridge.dialog.turns import State, Turns
+from bridge.engines.listening import AFTER_PAUSE, EVERY_MS, FIRST_MS, PRE_ROLL_MS
+from bridge.media import reflex
+from bridge.media.client import _DELAYS as DELAYS
+from bridge.media.client import _LOUDEST_DB as LOUDEST_DB
+from bridge.media.client import _ONSET as ONSET
+from bridge.media.client import _TRIPS_AT as TRIPS_AT
+from bridge.media.reflex import ReflexBank
 from tests.bench.turns.corpus import ECHO_DB, Clip, folder
 from tests.bench.turns.voices import say
 from tests.lab.capture import RATE, Pcm
@@ -39,10 +51,8 @@ CLIP_AT_MS = 3010
 """When the clip begins: not on a frame's edge."""
 AFTER_MS = 2500
 """How long a call goes on after its clip."""
-WORDS_MS = 120
+WORDS_MS = 100
 """From asking for words to having them."""
-PRE_MS, POST_MS = 240, 120
-"""Audio around the speech that is transcribed, as the cascade does."""
 
 AGENT_SAYS = (
     "We have four evenings coming up.",
@@ -80,9 +90,7 @@ class Case:
     line: Frames = field(default_factory=lambda: np.zeros((0, FRAME), np.int16))
     """What went out, frame by frame, silence included."""
     log: list[tuple[int, Any]] = field(default_factory=list)
-    speech: list[bool] = field(default_factory=list)
-    asked: list[tuple[int, int, str]] = field(default_factory=list)
-    """Words that will be known: when, up to where they reach, what they are."""
+    listening: _Listening = field(default_factory=lambda: _Listening())
 
     def first(self, *kinds: str, after_ms: float = -1e9) -> tuple[int, Any] | None:
         """The first action of such a class name from then on, and when it was given."""
@@ -102,20 +110,60 @@ class Case:
         return CLIP_AT_MS + (self.clip.end_ms if self.clip.speech else self.clip.length_ms)
 
 
+@dataclass
+class _Listening:
+    """Glimpses of a growing turn, as `bridge.engines.listening` takes them."""
+
+    start_ms: int = 0
+    left: int = 0
+    due_ms: int = 0
+    wanted: bool = False
+    ready: tuple[int, int, str] | None = None
+    """Words under way: when they are known, up to where they reach, what they are."""
+
+
 def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
     """Hold the calls of some clips."""
     agent = agent or load(REPOSITORY / "agents", "demo")
     cases = [_case(clip, agent) for clip in clips]
-    bank = speech.SpeechBank(heap(speech.SPEC, len(cases)))
+    columns = heap({**speech.SPEC, **reflex.SPEC}, len(cases))
+    columns["s_above_db"][:], columns["s_least_db"][:] = speech.thresholds(agent.turns.sensitivity)
+    bank, reflexes = speech.SpeechBank(columns), ReflexBank(columns)
+    ears = _ears()
+    opened = [ears.open(RATE, agent.turns.sensitivity) if ears else None for _ in cases]
     length = max(len(case.frames) for case in cases)
     for k in range(length):
         rows = np.array([n for n, case in enumerate(cases) if k < len(case.frames)], np.intp)
         pcm = np.stack([_caller_frame(cases[n], k) for n in rows])
         heard = g711.decode_ulaw(g711.encode_ulaw(pcm))
-        for n, frame, flag in zip(rows, heard, bank.judge(rows, heard), strict=True):
-            cases[n].frames[k] = frame
-            _step(cases[n], k, bool(flag))
+        flags = bank.judge(rows, heard)
+        flags &= ~reflexes.heard(rows, bank.level_db[rows], flags)
+        trips = columns["reflex_count"] != columns["reflex_done"]
+        for n, frame, flag in zip(rows, heard, flags, strict=True):
+            case, ear = cases[n], opened[n]
+            case.frames[k] = frame
+            if ear is not None:
+                ear.hear(frame[None, :], np.array([flag]))
+            if trips[n]:
+                columns["reflex_done"][n] = columns["reflex_count"][n]
+                _tripped(case, k, columns, n)
+            _step(case, k, bool(flag) and (ear is None or ear.voice))
+            columns["reflex"][n] = TRIPS_AT if case.turns.armed else 0
+        if ears:
+            ears.flush()
+        out = np.array([n for n in rows if _plays(cases[n], k)], np.intp)
+        if len(out):
+            reflexes.played(out, np.stack([cases[n].line[k] for n in out]))
     return cases
+
+
+def _ears() -> Any:
+    """The neural stage, where this build has one."""
+    if importlib.util.find_spec("bridge.ears") is None:
+        return None
+    ears = importlib.import_module("bridge.ears").Ears(soon=lambda flush: None)
+    ears.load()
+    return ears
 
 
 def _case(clip: Clip, agent: Agent) -> Case:
@@ -127,7 +175,7 @@ def _case(clip: Clip, agent: Agent) -> Case:
         samples[at : at + len(clip.pcm)] += clip.pcm
     frames = np.clip(samples, -32768, 32767).astype(np.int16).reshape(count, FRAME)
     speaks = clip.kind in ("interruption", "false")
-    case = Case(clip, frames, Turns(agent.turns), agent, speaks)
+    case = Case(clip, frames, Turns(agent.turns, language=agent.language), agent, speaks)
     case.line = np.zeros((count, FRAME), np.int16)
     return case
 
@@ -144,24 +192,70 @@ def _caller_frame(case: Case, k: int) -> Pcm:
     return (case.frames[k] + echo).astype(np.int16)
 
 
+def _plays(case: Case, k: int) -> bool:
+    """Send the agent's next frame, if there is one."""
+    if not case.playing or case.paused:
+        return False
+    voice = agent_voice()
+    case.line[k] = voice[case.played % len(voice)]
+    case.played += 1
+    return True
+
+
+def _tripped(case: Case, k: int, columns: dict[str, Any], n: int) -> None:
+    """The reflex has paused the agent, as `Conversation` deals with it."""
+    at_ms = k * FRAME_MS
+    _carry_out(case, at_ms, case.turns.tripped(at_ms))
+    if case.turns.state is not State.PAUSED:
+        return
+    heard = case.frames[max(k + 1 - ONSET, 0) : k + 1].reshape(-1)
+    played = case.line[max(k - ONSET - DELAYS, 0) : k].reshape(-1)
+    found, louder_db = likeness(heard, played)
+    if found >= OURS and louder_db <= LOUDEST_DB:
+        columns["reflex_echo_db"][n] = max(float(columns["reflex_echo_db"][n]), louder_db)
+        _carry_out(case, at_ms, case.turns.echo(at_ms))
+
+
 def _step(case: Case, k: int, flag: bool) -> None:
     at_ms = k * FRAME_MS
     if case.speaks and at_ms == AGENT_AT_MS:
         case.playing = True
         case.turns.agent_started()
-    case.speech.append(flag)
-    while case.asked and case.asked[0][0] <= at_ms:
-        _words(case, *case.asked.pop(0))
-    for action in case.turns.frame(at_ms, flag):
+    _listen(case, at_ms)
+    _carry_out(case, at_ms, case.turns.frame(at_ms, flag))
+
+
+def _listen(case: Case, at_ms: int) -> None:
+    """Words that are known by now, and the next glimpse."""
+    own = case.listening
+    if own.ready and own.ready[0] <= at_ms:
+        _, until_ms, text = own.ready
+        own.ready = None
+        _words(case, at_ms, until_ms, text)
+        if own.wanted:
+            own.wanted = False
+            _look(case, at_ms)
+    if own.left and not own.ready and at_ms >= own.due_ms:
+        own.left -= 1
+        _look(case, at_ms)
+
+
+def _look(case: Case, until_ms: int) -> None:
+    own = case.listening
+    start = max(own.start_ms - PRE_ROLL_MS, 0)
+    audio = case.frames.reshape(-1)[start * RATE // 1000 : until_ms * RATE // 1000]
+    own.ready = (until_ms + WORDS_MS, until_ms, words(audio))
+    own.due_ms = until_ms + EVERY_MS
+
+
+def _carry_out(case: Case, at_ms: int, actions: Sequence[Any]) -> None:
+    for action in actions:
         _act(case, at_ms, action)
-    if case.playing and not case.paused:
-        voice = agent_voice()
-        case.line[k] = voice[case.played % len(voice)]
-        case.played += 1
 
 
 def _act(case: Case, at_ms: int, action: Any) -> None:
     case.log.append((at_ms + FRAME_MS, action))  # decided when the frame is there
+    own = case.listening
     match type(action).__name__:
         case "BargeIn":
             case.playing = case.paused = False
@@ -169,20 +263,24 @@ def _act(case: Case, at_ms: int, action: Any) -> None:
             case.paused = True
         case "AgentResumed":
             case.paused = False
-        case "TurnPausing" | "TurnEager":
-            start, end = action.start_ms - PRE_MS, min(action.end_ms + POST_MS, at_ms + FRAME_MS)
-            audio = case.frames.reshape(-1)[max(start, 0) * RATE // 1000 : end * RATE // 1000]
-            case.asked.append((at_ms + WORDS_MS, action.end_ms, words(audio)))
+        case "SpeechStarted":
+            own.start_ms, own.left, own.wanted = action.at_ms, 1000, False
+            own.due_ms = action.at_ms + FIRST_MS
+        case "TurnPausing":
+            own.start_ms, own.left = action.start_ms, AFTER_PAUSE
+            if own.ready:
+                own.wanted = True
+            else:
+                _look(case, at_ms + FRAME_MS)
+        case "TurnCommitted":
+            own.left, own.wanted = 0, False
 
 
 def _words(case: Case, at_ms: int, until_ms: int, text: str) -> None:
     case.log.append((at_ms, text))
-    if not hasattr(case.turns, "words"):
-        return
-    from bridge.dialog.completeness import end_silence_ms
-
     understood = _brain(case.agent.file).understands(text, None) if text else None
-    case.turns.words(until_ms, end_silence_ms(case.agent.turns, text, "", understood))
+    silence_ms = end_silence_ms(case.agent.turns, text, "", understood)
+    _carry_out(case, at_ms - FRAME_MS, case.turns.words(text, until_ms, silence_ms))
 
 
 @functools.cache

@@ -1,0 +1,53 @@
+"""One media process goes, the next goes on with the same slots."""
+
+import asyncio
+
+import numpy as np
+
+from bridge.media.client import MediaClient
+from bridge.media.slots import FREE, SlotMap
+from tests.integration.media_lab import Phone, media_process, successor
+
+RATE = 8000
+
+
+def taken(folder):
+    return int((SlotMap.attach(folder / "media.slots").columns["state"] != FREE).sum())
+
+
+async def until(holds):
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_spare_goes_on_with_what_was_queued():
+    phone = Phone()
+    with media_process() as (folder, process), successor(folder):
+        client = await MediaClient.connect(folder, "w1", successor_s=20)
+        slot = await client.open("a", phone.address, "PCMU", RATE)
+        slot.play(1, np.full(RATE, 1000, np.int16))
+        place = client.place
+        process.terminate()
+        await until(lambda: slot.heard(1) == RATE)
+        assert client.place == place, "it is the same slots"
+        assert not client.lost.done()
+        await slot.close()
+        assert taken(folder) == 0
+        await client.close()
+    phone.close()
+
+
+async def test_a_call_that_ends_while_nobody_serves_gives_its_slot_back():
+    phone = Phone()
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1", successor_s=20)
+        slot = await client.open("a", phone.address, "PCMU", RATE)
+        process.terminate()
+        await until(lambda: client._away)
+        await slot.close()
+        assert taken(folder) == 1
+        with successor(folder):
+            await until(lambda: taken(folder) == 0)
+        await client.close()
+    phone.close()
