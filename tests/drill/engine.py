@@ -110,6 +110,9 @@ class Keys:
     def fixed(self) -> Sequence[str]:
         return ()
 
+    def understands(self, text: str, memory: Any) -> float | None:
+        return None
+
 
 def provider(agent: Agent, shared: Shared) -> PerCall:
     """The entry point."""

@@ -20,7 +20,7 @@ def _serve(settings, ready):
 def media_process(**settings):
     """Start one on a free port; yields (runtime directory, process)."""
     with tempfile.TemporaryDirectory(prefix="ari-media-") as folder:
-        made = MediaSettings(port=0, runtime_dir=folder, **{"max_calls": 32, **settings})
+        made = MediaSettings(**{"port": 0, "runtime_dir": folder, "max_calls": 32, **settings})
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(target=_serve, args=(made, theirs))
         process.start()
