@@ -16,7 +16,6 @@ what takes time (tools) runs in the call's task group.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -194,7 +193,6 @@ class Conversation:
         self._transcript.settle()
         self._playout.drop()
         self._heard(self._playout.dropped(self._slot.heard_items()))
-        self._store.put(self._id, audio=json.dumps(self._slot.stats()))
 
     # What the caller does -------------------------------------------------------------------------
 
@@ -229,14 +227,14 @@ class Conversation:
     def _deliver(self, up: Up) -> None:
         self._now_ms = up.at_ms
         if not self._held:  # what a phone on hold sends is not for the engine
-            self._engine.hear(up.at_ms, up.pcm.reshape(-1))
+            self._engine.hear(up.at_ms, up.pcm)
         self._account()
         if self._slot.tripped:
             self._tripped()
         ear = self._ear
         if ear is not None:
-            ear.hear(up.pcm, up.speech)
-        for loud in up.speech.tolist():
+            ear.hear(up.pcm.reshape(len(up.speech), -1), up.speech)
+        for loud in up.speech:
             voice = loud and (ear is None or ear.voice)
             self._carry_out(self._turns.frame(self._now_ms, voice))
             self._now_ms += FRAME_MS

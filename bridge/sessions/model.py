@@ -74,7 +74,7 @@ class Record:
     reason: str = ""
     """One line more about the result, for people."""
     audio: str = ""
-    """How the caller's audio was: `Slot.stats` at the end (loss, lateness, MOS, ...), as JSON."""
+    """How good the audio is, on both legs: `LineQuality.now`, as JSON; at the end, how it was."""
     started: float = 0.0
     answered: float = 0.0
     ended: float = 0.0
