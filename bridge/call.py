@@ -31,6 +31,7 @@ from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
+from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.sessions.model import Record
 from bridge.tools import Outcome as Outcome
@@ -134,6 +135,8 @@ class Call:
         cleanup.push_async_callback(engine.close)
         begin = self._take_up if self._memory else self._set_up
         conversation, context = await begin(agent, engine, cleanup)
+        if self._memory is None:
+            context = await rejoined(self._store, context)
         await engine.start(context)
         conversation.listen()
         await asyncio.sleep(agent.max_call_s)
@@ -204,7 +207,9 @@ class Call:
         transcript = Transcript(self._store, self.id)
         self._slot = slot
         self._tools = Tools(
-            self._leg, agent.transfer, transcript, self._tasks, self.end, engine.notify
+            *(self._leg, agent, transcript, self._store, self._tasks),
+            end=self.end,
+            tell=engine.notify,
         )
         self._quality = LineQuality(self.id, self._leg, slot, self._store)
         self._tasks.create_task(self._quality.watch(), name="quality")

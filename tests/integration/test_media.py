@@ -66,7 +66,7 @@ async def test_both_ways(rate):
         await talk(phone, client.address, tone(8000, 1.0))
         await until(lambda: heard.ms >= 1000 and slot.queued_ms == 0)
         at = [u.at_ms for u in heard.ups]
-        lengths = [len(u.pcm) * 20 for u in heard.ups]
+        lengths = [len(u.speech) * 20 for u in heard.ups]
         assert at == np.cumsum([0, *lengths[:-1]]).tolist(), "audio time has no hole"
         # On a busy machine this phone itself stutters; what it did send came up as it was.
         level = np.sqrt((heard.pcm.reshape(-1, rate // 50).astype(float) ** 2).mean(axis=1))
