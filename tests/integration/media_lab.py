@@ -27,7 +27,7 @@ def media_process(**settings):
         try:
             assert ours.poll(20), "the media process did not come up"
             ours.recv()
-            yield Path(folder), process
+            yield Path(made.runtime_dir), process
         finally:
             process.terminate()
             process.join(10)
