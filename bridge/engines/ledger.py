@@ -91,7 +91,7 @@ class Ledger:
         least = self.now_ms - REPLAY_MS
         if self._speech is None:
             least = self.now_ms - PRE_ROLL_MS
-        while self._audio[0][0] < least:
+        while self._audio and self._audio[0][0] < least:
             self._audio.popleft()
 
     def told(self, event: CallEvent) -> None:

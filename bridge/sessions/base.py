@@ -74,6 +74,8 @@ class Leases(Protocol):
     """Who is there, who owns what. All raise `StoreUnreachable`: no decision without Redis."""
 
     name: str
+    woke: float
+    """When we last went on after having been held up, on the monotonic clock."""
 
     @property
     def place(self) -> str:

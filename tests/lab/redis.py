@@ -20,8 +20,9 @@ class Redis(Server):
     Args:
         persist: write an append-only file with every command, so that `restart()` finds what was
             written before; without it a restarted server is empty.
-        port: TCP port on 127.0.0.1; by default a free one.
+        port: TCP port; by default a free one.
         options: more of redis.conf.
+        bind: the address that it listens on.
     """
 
     def __init__(
@@ -30,15 +31,17 @@ class Redis(Server):
         persist: bool = False,
         port: int | None = None,
         options: Mapping[str, str] | None = None,
+        bind: str = "127.0.0.1",
     ) -> None:
         super().__init__("redis")
         self._options = options or {}
+        self.bind = bind
         self.port = port or free_port()
         self._persist = persist
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.bind}:{self.port}/0"
 
     @property
     def version(self) -> str:
@@ -52,7 +55,8 @@ class Redis(Server):
         """Start the server and wait until it answers."""
         self._make_directory()
         options = {
-            "bind": "127.0.0.1",
+            "bind": self.bind,
+            "protected-mode": "no",
             "port": str(self.port),
             "dir": str(self.directory),
             "save": "",
@@ -86,7 +90,7 @@ class Redis(Server):
         request = f"*{len(words)}\r\n" + "".join(
             f"${len(word.encode())}\r\n{word}\r\n" for word in words
         )
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection((self.bind, self.port), timeout=5) as connection:
             connection.sendall(request.encode())
             with connection.makefile("rb") as stream:
                 head = stream.readline().decode().rstrip("\r\n")
