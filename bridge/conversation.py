@@ -16,9 +16,12 @@ what takes time (tools) runs in the call's task group.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import bridge.engines.base as engines
@@ -38,10 +41,12 @@ from bridge.dialog.turns import (
 )
 from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
+from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.recall import Memory, restore, restore_lost
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Item, Progress
+from bridge.stopwatch import Stopwatch
 from bridge.tools import Outcome, Tools
 from bridge.transcript import Transcript
 
@@ -96,10 +101,16 @@ class Conversation:
         self._given: list[tuple[int, str]] = []
         self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._state: Mapping[str, Any] = {}
+        self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
         self._room = asyncio.Event()
         self._room.set()
+        self._begun_to_speak = asyncio.Event()
+        self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
+        self._filling: int | None = None  # its item, while it plays
+        self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
         tools.on_change = self.note
+        tools.quiet = lambda: not self._playout.playing
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -143,12 +154,11 @@ class Conversation:
         else:
             resume = restore(memory, self._slot, self._playout)
         self._replying, self._state = resume.replying, progress.extra
+        self._unknown = progress.unknown
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
-        if not progress.replying:  # else the engine asks for them again
-            # Each takes the caller away from us; since he is here, none has had its effect.
-            self._tools.add(engines.ToolCall(t.id, t.name, t.arguments) for t in progress.tools)
+        self._tools.take_up(progress, asks_again=resume.replying)
         if self._playout.playing or self._replying:
             self._turns.agent_started()
         if not self._replying:
@@ -159,13 +169,19 @@ class Conversation:
         log.info("taken up with %d ms still to be heard", self._playout.waiting_ms)
         return resume
 
+    async def spoken(self) -> None:
+        """Returns when the engine has given its first audio (or has nothing to say)."""
+        await self._begun_to_speak.wait()
+
     def listen(self) -> None:
         """The engine is ready: audio flows."""
         sensitivity = self._agent.turns.sensitivity
         self._slot.tune(sensitivity)
         if self._ears is not None:
             self._ear = self._ears.open(self._slot.rate, sensitivity)
-        self._slot.on_frames = self._delivery
+        context: Any = contextvars.copy_context()
+        # Media's reader doesn't run in the call's context, where the log finds the call's id.
+        self._slot.on_frames = partial(context.run, self._delivery)
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
@@ -181,6 +197,8 @@ class Conversation:
             turn=self._turns.turn,
             held=self._held,
             extra=self._state,
+            done=self._tools.done,
+            unknown=self._unknown,
         )
         if progress != self._noted:
             self._noted = progress
@@ -188,6 +206,7 @@ class Conversation:
 
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
+        self._watch.close()
         if self._ear is not None:
             self._ear.close()
         self._transcript.settle()
@@ -228,6 +247,7 @@ class Conversation:
         self._now_ms = up.at_ms
         if not self._held:  # what a phone on hold sends is not for the engine
             self._engine.hear(up.at_ms, up.pcm)
+        self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
         self._account()
         if self._slot.tripped:
             self._tripped()
@@ -239,6 +259,7 @@ class Conversation:
             self._carry_out(self._turns.frame(self._now_ms, voice))
             self._now_ms += FRAME_MS
         self._slot.arm(self._turns.armed)
+        self._fill()
 
     def _tripped(self) -> None:
         """Media has paused the agent by itself: from here on the pause is ours."""
@@ -252,6 +273,7 @@ class Conversation:
             self._act(action)
 
     def _act(self, action: Action) -> None:
+        self._watch.acted(action, self._turns.turn)
         match action:
             case AgentPaused():
                 self._slot.pause()
@@ -282,7 +304,7 @@ class Conversation:
 
     def _hang_up(self) -> None:
         if not self._tools.open():
-            self._tools.add([engines.ToolCall("no-input", "hang_up")])
+            self._tools.add(engines.ToolCall("no-input", "hang_up"), self._turns.turn)
             self._next_tool()
 
     # What the engine does -------------------------------------------------------------------------
@@ -293,6 +315,9 @@ class Conversation:
         match event:
             case engines.Audio(item, pcm):
                 self._queue(event, item, len(pcm))
+            case engines.Mark(name):
+                self._playout.mark(name)
+                self._tell_marks()
             case engines.Text(item, text):
                 if self._playout.text(item, text):
                     self._begun(item, text)
@@ -300,6 +325,7 @@ class Conversation:
                 self._backlog.append(event)
                 self._feed()
             case engines.ReplyDone():
+                self._begun_to_speak.set()
                 self._transcript.settle()
                 self._carry_out(self._turns.reply_done(self._now_ms))
                 self._reply(False)
@@ -312,22 +338,30 @@ class Conversation:
                 self._turns.interrupted()
                 self._drop()
             case engines.ToolCall():
-                self._tools.add([event])
+                self._tools.add(event, self._turns.turn)
                 self._next_tool()
                 self.note()
-            case engines.Failed() | engines.State() | engines.Note():
+            case _:
                 self._aside(event)
 
-    def _aside(self, event: engines.Failed | engines.State | engines.Note) -> None:
-        """What the engine says of itself."""
+    def _aside(self, event: engines.EngineEvent) -> None:
+        """What the engine says of itself and its audio."""
         match event:
+            case engines.Words(item, marks):
+                self._playout.words(item, marks)
+            case engines.Timing():
+                self._watch.timed(event)
+            case engines.Filler(pcm):
+                self._filler.clip = pcm
             case engines.Failed(reason):
                 self._end(Outcome("failed", reason))
             case engines.State(values):
                 self._state = values
                 self.note()
-            case engines.Note(text):
+            case engines.Note(text, restarted):
                 self._transcript.say("event", text)
+                if restarted and self._replying:
+                    self._tools.again()
 
     def _reply(self, on: bool) -> None:
         """A reply of the engine's begins or is over."""
@@ -348,8 +382,6 @@ class Conversation:
         if not self._playout.playing:
             self._tools.next()
 
-    # The agent's audio ----------------------------------------------------------------------------
-
     def _learn(self, event: engines.CallerText | engines.Expect) -> None:
         """What the caller has said, or is asked for."""
         match event:
@@ -365,10 +397,14 @@ class Conversation:
                 asked = self._expected == "yes-no" and self._playout.in_last_item
                 self._carry_out(self._turns.words(text, until_ms, silence_ms, asked))
 
+    # The agent's audio ----------------------------------------------------------------------------
+
     def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
         began = not self._playout.playing
-        if not self._playout.queued(item, samples):
+        if not self._playout.queued(item, samples, silence=audio.silence):
             return
+        self._begun_to_speak.set()
+        self._cut_filler()
         if self._playout.waiting_ms > MOST_WAITING_MS:
             self._end(Outcome("failed", "the engine sends audio without end"))
             return
@@ -388,7 +424,7 @@ class Conversation:
                 case engines.Audio(item, pcm):
                     taken = self._slot.play(item, pcm)
                     if taken < len(pcm):
-                        self._backlog[0] = engines.Audio(item, pcm[taken:])
+                        self._backlog[0] = dataclasses.replace(self._backlog[0], pcm=pcm[taken:])
                         break
             self._backlog.popleft()
         if self._playout.waiting_ms >= ROOM_MS:
@@ -409,7 +445,12 @@ class Conversation:
         was_playing = self._playout.playing
         past, self._past = self._past, {}
         for item, samples in {**past, **self._slot.heard_items()}.items():
+            if item == self._filling:
+                self._filling = item if samples < len(self._filler.clip) else None
+                continue
+            self._watch.sent(samples * 1000 / self._slot.rate)
             self._heard(self._playout.heard(item, samples))
+        self._tell_marks()
         self._feed()
         if was_playing and not self._playout.playing:
             self._carry_out(self._turns.agent_finished(self._now_ms))
@@ -417,13 +458,36 @@ class Conversation:
 
     def _drop(self) -> None:
         """What isn't played yet never will be."""
+        self._tell_marks()
         self._playout.drop()
+        self._tell_marks()
         self._backlog.clear()
+        self._clear()
+        self._tools.cancel()
+
+    def _clear(self) -> None:
+        self._filling = None
         self._slot.clear()
         if self._held:
             self._slot.pause()
         self._clearing = True
-        self._tools.cancel()
+
+    def _tell_marks(self) -> None:
+        for name, heard in self._playout.reached():
+            self._engine.notify(engines.Marked(name, heard))
+
+    def _fill(self) -> None:
+        """Bridge a long wait."""
+        owes = self._turns.state is State.THINKING or any(t.begun for t in self._tools.open())
+        silent = not (self._playout.playing or self._held or self._clearing)
+        if self._filler.due(self._now_ms, owes and silent):
+            self._filling = self._playout.new_item()
+            self._slot.play(self._filling, self._filler.clip)
+            self._slot.done(self._filling)
+
+    def _cut_filler(self) -> None:
+        if self._filling is not None:
+            self._clear()
 
     def _heard(self, items: list[Heard]) -> None:
         for heard in items:

@@ -328,7 +328,7 @@ class MediaClient:
             "late": late,
             "after": after,
         }
-        return self._take(call_id, await self._ask(request), rate, from_start=True)
+        return self._take(call_id, await self._ask_again(request), rate, from_start=True)
 
     async def attach(self, call_id: str, rate: int) -> Slot:
         """Take over the slot of a call whose worker is gone, or is to be.
@@ -336,7 +336,7 @@ class MediaClient:
         What that worker had queued plays to its end first, unless it is cleared. Raises
         `MediaError` if there is no such slot.
         """
-        answer = await self._ask({"op": "attach", "call_id": call_id})
+        answer = await self._ask_again({"op": "attach", "call_id": call_id})
         slot = self._take(call_id, answer, rate, from_start=False)
         slot.inherit()
         return slot
@@ -479,6 +479,18 @@ class MediaClient:
 
     # Control --------------------------------------------------------------------------------------
 
+    async def _ask_again(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask; where the media process dies meanwhile, its successor, who has the same slots."""
+        for again in (True, False):
+            if self._returning is not None:
+                await asyncio.wait({self._returning})
+            try:
+                return await self._ask(request)
+            except MediaUnreachable:
+                if not (again and self._away):
+                    raise
+        raise AssertionError("not reached")
+
     async def _ask(self, request: dict[str, Any], fds: list[int] | None = None) -> dict[str, Any]:
         if self.lost.done() or self._closed or self._away:
             raise MediaUnreachable("the media process is gone; start `ari-bridge media` again")
@@ -487,7 +499,11 @@ class MediaClient:
         self._answers[number] = answer
         try:
             data = control.encode({**request, "id": number})
-            socket.send_fds(self._sock, [data], fds or [])
+            try:
+                socket.send_fds(self._sock, [data], fds or [])
+            except (BrokenPipeError, ConnectionResetError):
+                self._gone_away()  # before its end was read
+                raise
             reply: dict[str, Any] = await asyncio.wait_for(answer, _ANSWER_S)
         except (OSError, TimeoutError) as error:
             raise MediaUnreachable(

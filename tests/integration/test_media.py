@@ -208,6 +208,23 @@ async def test_a_call_that_is_set_up_anew_leaves_no_slot_behind():
             phone.close()
 
 
+async def test_a_call_that_is_set_up_while_the_media_process_dies_gets_its_successor_s_slot():
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1")
+        process.kill()
+        process.join()
+        phone = Phone()
+        opening = asyncio.create_task(client.open("call-1", phone.address, "PCMU", 8000))
+        await asyncio.sleep(0)
+        with media_process(runtime_dir=str(folder)):
+            slot = await opening
+            slot.play(1, np.full(160, 5000, np.int16))
+            slot.done(1)
+            await until(lambda: slot.heard(1) == 160)
+            await client.close()
+        phone.close()
+
+
 async def test_a_slot_that_nobody_comes_for_is_closed():
     with media_process(max_calls=1, grace_ms=100) as (folder, _):
         first = await MediaClient.connect(folder, "w1")
