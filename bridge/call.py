@@ -32,6 +32,7 @@ from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
+from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.sessions.model import Record
 from bridge.tools import Outcome as Outcome
@@ -160,8 +161,9 @@ class Call:
         slot.pause()
         conversation.begin(bool(agent.greeting))
         context = conversation.context(agent, incoming.caller_number, self._tasks)
+        context = await rejoined(self._store, context)
         await engine.start(context)
-        if agent.greeting:
+        if agent.greeting and not context.history:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(conversation.spoken(), GREETING_S)
         await self._leg.answer()
@@ -217,7 +219,9 @@ class Call:
         transcript = Transcript(self._store, self.id)
         self._slot = slot
         self._tools = Tools(
-            self._leg, agent.transfer, transcript, self._tasks, self.end, engine.notify
+            *(self._leg, agent, transcript, self._store, self._tasks),
+            end=self.end,
+            tell=engine.notify,
         )
         self._quality = LineQuality(self.id, self._leg, slot, self._store)
         self._tasks.create_task(self._quality.watch(), name="quality")

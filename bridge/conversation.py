@@ -16,10 +16,12 @@ what takes time (tools) runs in the call's task group.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import bridge.engines.base as engines
@@ -99,6 +101,7 @@ class Conversation:
         self._given: list[tuple[int, str]] = []
         self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._state: Mapping[str, Any] = {}
+        self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
         self._room = asyncio.Event()
         self._room.set()
@@ -107,6 +110,7 @@ class Conversation:
         self._filling: int | None = None  # its item, while it plays
         self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
         tools.on_change = self.note
+        tools.quiet = lambda: not self._playout.playing
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -150,12 +154,11 @@ class Conversation:
         else:
             resume = restore(memory, self._slot, self._playout)
         self._replying, self._state = resume.replying, progress.extra
+        self._unknown = progress.unknown
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
-        if not progress.replying:  # else the engine asks for them again
-            # Each takes the caller away from us; since he is here, none has had its effect.
-            self._tools.add(engines.ToolCall(t.id, t.name, t.arguments) for t in progress.tools)
+        self._tools.take_up(progress, asks_again=resume.replying)
         if self._playout.playing or self._replying:
             self._turns.agent_started()
         if not self._replying:
@@ -176,7 +179,9 @@ class Conversation:
         self._slot.tune(sensitivity)
         if self._ears is not None:
             self._ear = self._ears.open(self._slot.rate, sensitivity)
-        self._slot.on_frames = self._delivery
+        context: Any = contextvars.copy_context()
+        # Media's reader doesn't run in the call's context, where the log finds the call's id.
+        self._slot.on_frames = partial(context.run, self._delivery)
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
@@ -192,6 +197,8 @@ class Conversation:
             turn=self._turns.turn,
             held=self._held,
             extra=self._state,
+            done=self._tools.done,
+            unknown=self._unknown,
         )
         if progress != self._noted:
             self._noted = progress
@@ -239,15 +246,15 @@ class Conversation:
     def _deliver(self, up: Up) -> None:
         self._now_ms = up.at_ms
         if not self._held:  # what a phone on hold sends is not for the engine
-            self._engine.hear(up.at_ms, up.pcm.reshape(-1))
+            self._engine.hear(up.at_ms, up.pcm)
         self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
         self._account()
         if self._slot.tripped:
             self._tripped()
         ear = self._ear
         if ear is not None:
-            ear.hear(up.pcm, up.speech)
-        for loud in up.speech.tolist():
+            ear.hear(up.pcm.reshape(len(up.speech), -1), up.speech)
+        for loud in up.speech:
             voice = loud and (ear is None or ear.voice)
             self._carry_out(self._turns.frame(self._now_ms, voice))
             self._now_ms += FRAME_MS
@@ -297,7 +304,7 @@ class Conversation:
 
     def _hang_up(self) -> None:
         if not self._tools.open():
-            self._tools.add([engines.ToolCall("no-input", "hang_up")])
+            self._tools.add(engines.ToolCall("no-input", "hang_up"), self._turns.turn)
             self._next_tool()
 
     # What the engine does -------------------------------------------------------------------------
@@ -331,7 +338,7 @@ class Conversation:
                 self._turns.interrupted()
                 self._drop()
             case engines.ToolCall():
-                self._tools.add([event])
+                self._tools.add(event, self._turns.turn)
                 self._next_tool()
                 self.note()
             case _:
@@ -351,8 +358,10 @@ class Conversation:
             case engines.State(values):
                 self._state = values
                 self.note()
-            case engines.Note(text):
+            case engines.Note(text, restarted):
                 self._transcript.say("event", text)
+                if restarted and self._replying:
+                    self._tools.again()
 
     def _reply(self, on: bool) -> None:
         """A reply of the engine's begins or is over."""

@@ -23,6 +23,8 @@ from bridge.sessions.base import Leases, Store
 log = logging.getLogger(__name__)
 
 _NOTED_S = 1.0
+_STALE_S = 5.0
+"""So long after we were held up, news may be older than that."""
 _AGAIN = {"ARI_BRIDGE_RESULT": "again", "ARI_BRIDGE_REASON": "the bridge is stopping"}
 _NO_STORE = {"ARI_BRIDGE_RESULT": "failed", "ARI_BRIDGE_REASON": "the session store is away"}
 
@@ -70,7 +72,25 @@ class Door:
         """A caller has come in."""
         if leg.incoming.resumed:
             self._spawn(self._found(leg))
-            return
+        elif time.monotonic() - self._leases.woke < _STALE_S:
+            self._spawn(self._take_if_ours(leg))
+        else:
+            self._take(leg)
+
+    async def _take_if_ours(self, leg: Leg) -> None:
+        """What we were told while we were held up may be old: another has taken the caller."""
+        call_id = leg.incoming.call_id
+        try:
+            owner = (await self._leases.owners([call_id])).get(call_id, self._leases.name)
+        except StoreUnreachable:
+            owner = self._leases.name  # nobody takes a call over without Redis
+        if owner == self._leases.name:
+            self._take(leg)
+        else:
+            log.info("call %s was taken by another worker meanwhile", call_id)
+            leg.forget()
+
+    def _take(self, leg: Leg) -> None:
         if not self._ready():
             self._spawn(self._turn_away(leg, _NO_STORE))
             return

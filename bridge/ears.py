@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +45,11 @@ class Ear:
         self._heard_ms = 0  # of this stretch, by the network
         self._voice = False
 
-    def hear(self, pcm: NDArray[np.int16], fired: NDArray[np.bool_]) -> None:
+    def hear(self, pcm: NDArray[np.int16], fired: Sequence[bool]) -> None:
         """Frames (n, samples) at the ear's rate, and the first stage's decisions (n,)."""
         if not self._ears.knows(self):
             return
-        for frame, loud in zip(pcm, fired.tolist(), strict=True):
+        for frame, loud in zip(pcm, fired, strict=True):
             if not loud and self._left_ms <= 0:
                 self._before.append(frame.copy())
                 continue

@@ -50,6 +50,8 @@ from bridge.dialog.turns import TurnPausing as TurnPausing
 from bridge.dialog.turns import TurnWithdrawn as TurnWithdrawn
 
 Pcm = NDArray[np.int16]
+Marks = tuple[tuple[int, int], ...]
+"""(characters, ms), rising: a text up to there is over after so much of its audio."""
 
 
 # What the engine is told -------------------------------------------------------------------------
@@ -171,13 +173,10 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """When each word of an item is over, in its audio; comes before that audio.
-
-    `marks` are (characters, ms): the item's text up to there has been said after so much of it.
-    """
+    """When each word of an item is over, in its audio; comes before that audio."""
 
     item: int
-    marks: tuple[tuple[int, int], ...]
+    marks: Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +228,8 @@ class Note:
     """A line for the transcript, of what happened to the engine."""
 
     text: str
+    restarted: bool = False
+    """Another engine goes on with the reply, and calls its tools again."""
 
 
 EngineEvent = (
@@ -306,6 +307,9 @@ class Context:
     """What was said and heard, on resume."""
     resume: Resume | None = None
     """Not None on resume: then no greeting from the start."""
+    rejoin: str = ""
+    """The caller is back after a conversation that was cut off, which is the `history`: greet him
+    with this, and go on with that conversation if he wants to."""
 
 
 class Engine(Protocol):
@@ -357,13 +361,13 @@ class Shared:
     def __init__(self) -> None:
         self._parts: dict[Hashable, Any] = {}
         self._exit = contextlib.AsyncExitStack()
-        self._lock = asyncio.Lock()
+        self._locks: dict[Hashable, asyncio.Lock] = {}
 
     async def get(
         self, key: Hashable, make: Callable[[], contextlib.AbstractAsyncContextManager[T]]
     ) -> T:
         """The part of that key; `make` gives a context manager that makes and ends it."""
-        async with self._lock:
+        async with self._locks.setdefault(key, asyncio.Lock()):
             if key not in self._parts:
                 self._parts[key] = await self._exit.enter_async_context(make())
             part: T = self._parts[key]

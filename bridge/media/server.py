@@ -38,7 +38,7 @@ from bridge.media.udp import ip_number, make_link, open_socket
 
 log = logging.getLogger(__name__)
 
-EVENT_DRIVEN_CALLS = 32
+EVENT_DRIVEN_CALLS = 8
 """Up to so many calls, each packet wakes the plane."""
 _IDLE_S = 0.5
 _HOUSEKEEPING_MS = 250.0
@@ -163,11 +163,8 @@ class Server:
     def _wake(self) -> None:
         """Raise the eventfd of every worker that has new frames."""
         fresh = self._plane.up.fresh
-        if not fresh.any():
-            return
-        for number in np.unique(self._owner[fresh]):
-            worker = self._workers.get(int(number))
-            if worker is not None and worker.wake >= 0:
+        for worker in self._workers.values():
+            if worker.wake >= 0 and (fresh & (self._owner == worker.number)).any():
                 with contextlib.suppress(BlockingIOError):  # 2^64 frames unread: it knows
                     os.eventfd_write(worker.wake, 1)
         fresh[:] = False

@@ -182,6 +182,46 @@ class Timeline:
         self._correct(now, call, samples, fill, was_lost, take, quiet)
         return Place(fill, was_lost, take)
 
+    def go_on(
+        self,
+        now: float,
+        call: NDArray[np.intp],
+        timestamp: NDArray[np.int64],
+        head: NDArray[np.int64],
+        ms: int,
+        rate: int,
+        clock: int,
+    ) -> NDArray[np.intp]:
+        """Ordinary packets have gone up whole: what `place` and `advance` come to for them.
+
+        Args:
+            now: ms.
+            call: rows, each at most once.
+            timestamp: as received.
+            head: samples that have gone up now, theirs included.
+            ms: how long each of them is.
+            rate: samples a ms, of all of them.
+            clock: units of the RTP clock a ms.
+
+        Returns:
+            Calls whose next packet is none that simply goes up (see `steady`).
+        """
+        self.next[call] = timestamp + ms * clock
+        self.head[call] = head
+        end_ms = self.open_ms[call] + head / rate
+        due_ms = np.maximum(end_ms, now + ms) + HOLD_MS
+        self.due_ms[call] = np.minimum(due_ms, end_ms + BEHIND_MS)
+        lag = now - end_ms
+        self.ahead_ms[call] = -lag
+        unsteady = self._learn(call, lag)
+        unsteady |= lag < -AHEAD_MS
+        return call[unsteady] if unsteady.any() else call[:0]
+
+    def steady(self, call: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether a packet that is next in sequence and time simply goes up."""
+        steady: NDArray[np.bool_] = (self.supplied[call] == 0) & (self.slip[call] == 0)
+        return steady & (self.ahead_ms[call] <= AHEAD_MS)
+
     def _correct(
         self,
         now: float,
@@ -215,23 +255,28 @@ class Timeline:
             head_ms = np.where(far, head_ms - samples / rate, head_ms)
             lag = now - self.open_ms[call] - head_ms
         self.ahead_ms[call] = np.where(take, -lag, self.ahead_ms[call])
-        behind = lag - self.least_ms[call]
-        self.late[call, np.searchsorted(LATE_MS, behind)] += 1
-        self.window[call] += lag < HELD_UP_MS
-        np.minimum(self.lag_ms[call], lag, out=lag)
-        self.lag_ms[call] = lag
-        full = self.window[call] >= WINDOW
-        if full.any():
-            over, least = call[full], lag[full]
-            self.slip[over] = np.select(
-                [least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0
-            )
-            self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
+        self._learn(call, lag)
         head_ms += self.open_ms[call]
         due = np.maximum(now + samples / rate, head_ms) + HOLD_MS
         np.minimum(due, head_ms + BEHIND_MS, out=due)
         # What is stale doesn't keep the clock from going on.
         self.due_ms[call] = np.where(stale, self.due_ms[call], due)
+
+    def _learn(self, call: NDArray[np.intp], lag: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Note by how many ms packets came behind their audio; which calls need a correction."""
+        self.late[call, np.searchsorted(LATE_MS, lag - self.least_ms[call])] += 1
+        window = self.window[call] + (lag < HELD_UP_MS)
+        lag = np.minimum(self.lag_ms[call], lag)
+        self.lag_ms[call] = lag
+        self.window[call] = window
+        full: NDArray[np.bool_] = window >= WINDOW
+        if full.any():
+            over, least = call[full], lag[full]
+            slip = np.select([least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0)
+            self.slip[over] = slip
+            self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
+            full[full] = slip != 0
+        return full
 
     def advance(self, call: NDArray[np.intp], samples: NDArray[np.int64] | int) -> None:
         """Samples have gone up, at most one row a call."""

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
@@ -136,6 +137,8 @@ class RedisLeases:
         self._ahead_ms = 0.0
         """Redis' clock, less ours; 0 until it is known."""
         self._last_tick = time.monotonic()
+        self.woke = -math.inf
+        """When we last went on after having been held up, on the monotonic clock."""
         self._unsure = False
         self._nudged = asyncio.Event()
         self._settled = asyncio.Event()
@@ -277,6 +280,7 @@ class RedisLeases:
         if slept > SLEPT_S:
             log.warning("this process was held up for %.1f s: are its calls still its own?", slept)
             self._healthy_since = now
+            self.woke = now
             self._doubt()
 
     def _doubt(self) -> None:

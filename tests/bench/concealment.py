@@ -71,7 +71,7 @@ def through_the_plane(pcm: Pcm, lost: Pattern) -> Pcm:
         plane = Plane(slots, wire, 0.0)  # type: ignore[arg-type]
         plane.open(0.0, "bench", (ip_number("127.0.0.1"), 4000), "PCMU")
         head = slots.columns["t_head"]
-        ring = slots.columns["up"][0]
+        ring = slots.up[8][0].reshape(-1)
         out: list[Pcm] = []
         read, now = 0, 0.0
         for k in range(len(payload) + 20):

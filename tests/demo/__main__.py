@@ -29,6 +29,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tests.demo import latency
 from tests.demo.caller import Caller
 from tests.demo.follow import follow, read_back
 from tests.demo.hear import Listener
@@ -85,6 +86,8 @@ class Held:
     lines: list[Line]
     leftover: list[str]
     load_average: float
+    clock: float
+    """What to add to a time of CLOCK_MONOTONIC to have it since the epoch, seconds."""
 
 
 def main() -> int:
@@ -203,6 +206,7 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
     return Held(
         *(caller, packets, zero, answered, ended, setup_s, record, lines, leftover),
         load_average=load_average,
+        clock=time.time() - time.monotonic(),
     )
 
 
@@ -229,6 +233,7 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
         "turns": len(verdict.turns),
         "agent_understood": verdict.understood,
         "barge_in_stop_ms": None if stop is None else round(stop, 1),
+        "reversed_barge_ins": verdict.reversed,
         "voice_to_voice_ms": verdict.voice_to_voice(),
         "transfer_reached": heard_human and held.caller.reached_at is not None,
         "transcript_in_redis": not lacks and held.record.get("state") == "ended",
@@ -255,7 +260,8 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     save_stereo(out / "conversation.wav", sent, received)
     with step("drawing the timeline"):
         title = f"A call to {script.dial}, at the caller's end"
-        scene = Scene(title, _in_short(summary), verdict, sent, received, pressed, held.zero)
+        paths = latency.paths(held.record, verdict, held.clock)
+        scene = Scene(title, _in_short(summary), verdict, sent, received, pressed, held.zero, paths)
         draw(scene, out / "timeline.png")
     say()
     say(table(verdict, summary, wanted))
@@ -285,7 +291,9 @@ def _in_short(summary: dict[str, Any]) -> str:
         parts.append(f"voice to voice p50 {delay['p50']:.0f} ms, p95 {delay['p95']:.0f} ms")
     if stop is not None:
         parts.append(f"silent {stop:.0f} ms after an interruption")
-    parts.append(f"longest time without a packet {summary['packet_gap_ms']:.0f} ms")
+    if summary["reversed_barge_ins"]:
+        parts.append("went on after a mere “okay”")
+    parts.append(f"longest packet gap {summary['packet_gap_ms']:.0f} ms")
     parts.append(f"Asterisk {summary['asterisk_version'].split('+')[0]}")
     return "   ·   ".join(parts)
 

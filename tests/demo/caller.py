@@ -61,7 +61,7 @@ class Caller:
 
     async def _take(self, turn: Turn) -> float:
         """Do the turn; returns when it was done (epoch seconds)."""
-        how = "interrupts" if turn.interrupt_after_ms else "says"
+        how = "interrupts" if turn.interrupt_after_ms and not turn.goes_on else "says"
         self.say("presses" if turn.dtmf else how, turn.dtmf or turn.say)
         if turn.dtmf:
             await self.phone.dtmf(turn.dtmf)

@@ -12,12 +12,17 @@ Words used here, all on the capture's clock (`tests.lab.capture`):
   An agent that begins before the caller has finished counts as it is: negative.
 - **barge-in stop**: from the caller's first speech sample to the end of what the agent was saying:
   all speech that began before the caller had finished, however late it ended.
-- **transfer**: the two seconds of a tone pair with which the lab's human answers. It is no speech.
+- **goes on**: the caller said something that is no interruption ("uh-huh") in the middle of the
+  agent's speech. Reversed is what the caller can hear as such: the agent fell silent for `HELD_S`
+  or more soon after he began, and spoke on soon after he had finished.
+- **transfer**: the two seconds of a tone pair with which the lab's human answers. It is no speech,
+  and neither is the ringing tone before it.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +36,11 @@ from tests.lab.speech import FRAME, Region, regions
 HUMAN_HZ = (650.0, 1450.0)  # asterisk-config/demo/extensions.conf, extension 200
 TONE_SHARE = 0.8  # of a frame's power at the two frequencies
 TONE_FRAMES = 50  # of 20 ms each: one second
+RING_HZ = (440.0, 480.0)  # Asterisk's ringing tone (indications.conf, us)
+RING_FRAMES = 10
+HELD_S = 0.25
+BREATH_S = 0.4  # so long after the caller began, the agent's breath is held because of him
+GOES_ON_S = 1.5  # so long after he has finished, the agent goes on
 WORD_PAUSE_S = 0.5  # an agent silent for less is still in its sentence
 
 Hear = Callable[[Pcm], Iterable[str]]
@@ -56,10 +66,14 @@ class Judged:
     voice_to_voice_ms: float | None
     barge_in_stop_ms: float | None
     transferred: float | None = None
+    held_ms: float | None = None
+    """How long the agent held its breath before it went on; None where it didn't."""
 
     @property
     def right(self) -> bool:
         """The caller was answered, and with what the script expects."""
+        if self.turn.goes_on:
+            return not self.missing
         reached = self.transferred is not None or not self.turn.expect_extension
         answered = self.agent is not None or self.transferred is not None
         stopped = not self.turn.interrupt_after_ms or self.barge_in_stop_ms is not None
@@ -77,7 +91,13 @@ class Verdict:
     sent_speech: tuple[Region, ...]
     received_speech: tuple[Region, ...]
     tones: tuple[Region, ...]
+    ringing: tuple[Region, ...]
     packet_gap_ms: float
+
+    @property
+    def reversed(self) -> int:
+        """How often the agent held its breath for the caller, and went on."""
+        return sum(turn.held_ms is not None and turn.right for turn in self.turns)
 
     @property
     def understood(self) -> int:
@@ -97,8 +117,10 @@ class Verdict:
         return max(values, default=None)
 
 
-def find_tones(pcm: Pcm, frequencies: Sequence[float] = HUMAN_HZ) -> list[Region]:
-    """Where a recording is nothing but the given tones for at least a second."""
+def find_tones(
+    pcm: Pcm, frequencies: Sequence[float] = HUMAN_HZ, least: int = TONE_FRAMES
+) -> list[Region]:
+    """Where a recording is nothing but the given tones for `least` frames of 20 ms or more."""
     size = 2 * FRAME
     frames = pcm[: len(pcm) // size * size].reshape(-1, size).astype(np.float64)
     power = np.sum(frames**2, axis=1)
@@ -108,9 +130,7 @@ def find_tones(pcm: Pcm, frequencies: Sequence[float] = HUMAN_HZ) -> list[Region
     share = np.sum((frames @ basis) ** 2, axis=1) / np.maximum(power, 1.0)
     pure = np.flatnonzero((share > TONE_SHARE) & (power > size * 100.0**2))
     groups = np.split(pure, np.flatnonzero(np.diff(pure) > 2) + 1)
-    return [
-        Region(int(g[0]) * size, (int(g[-1]) + 1) * size) for g in groups if len(g) >= TONE_FRAMES
-    ]
+    return [Region(int(g[0]) * size, (int(g[-1]) + 1) * size) for g in groups if len(g) >= least]
 
 
 def judge(
@@ -127,8 +147,9 @@ def judge(
     one of them has was said.
     """
     tones = find_tones(received.pcm)
+    ringing = find_tones(received.pcm, RING_HZ, RING_FRAMES)
     voice = received.pcm.copy()
-    for tone in tones:  # a little more on both sides: frames at their edges are half tone
+    for tone in (*tones, *ringing):  # and a little more: frames at their edges are half tone
         voice[max(tone.start - 4 * FRAME, 0) : tone.end + 4 * FRAME] = 0
     agent = regions(voice)
     caller = regions(sent.pcm)
@@ -156,6 +177,7 @@ def judge(
         tuple(caller),
         tuple(agent),
         tuple(tones),
+        tuple(ringing),
         received.packet_gap() * 1000,
     )
 
@@ -214,6 +236,8 @@ class _Scene:
         if span is None:
             return Judged(turn, None, None, "", turn.expect, None, None)
         begin, end = span
+        if turn.goes_on:
+            return self._goes_on(turn, begin, end, until)
         stop = self._stop(begin, end) if turn.interrupt_after_ms else None
         limit = until if until is not None else float("inf")
         moments = [self.received.time(tone.start) for tone in self.tones]
@@ -224,6 +248,27 @@ class _Scene:
         text, wrong = self.listen(sound, turn.expect)
         delay = (agent[0] - end) * 1000 if agent and not turn.dtmf else None
         return Judged(turn, span, agent, text, wrong, delay, stop, transfer)
+
+    def _goes_on(self, turn: Turn, begin: float, end: float, until: float | None) -> Judged:
+        """What the agent said behind something that is no interruption."""
+        last = until if until is not None else end + 10.0
+        spans = [
+            (self.received.time(r.start), self.received.time(r.end - 1))
+            for r in regions(self.voice, bridge_ms=round(HELD_S * 1000) - 10)
+        ]
+        pairs = itertools.pairwise(spans)
+        held = next(
+            (
+                (b[0] - a[1]) * 1000
+                for a, b in pairs
+                if begin - HELD_S < a[1] < begin + BREATH_S and begin < b[0] < end + GOES_ON_S
+            ),
+            None,
+        )
+        index = self.received.index
+        sound = self.voice[index(begin) : index(last)]
+        text, wrong = self.listen(sound, turn.expect)
+        return Judged(turn, (begin, end), None, text, wrong, None, None, held_ms=held)
 
     def _stop(self, begin: float, end: float) -> float | None:
         """From the caller's first sample to the end of what the agent said meanwhile, in ms.

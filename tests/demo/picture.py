@@ -2,14 +2,16 @@
 
 One row holds a few turns: the caller's sound above the line, the agent's below, with what each
 said, the time from one to the other, and marks where the caller interrupted, pressed keys or was
-transferred. All rows have the same scale; a row ends where a turn of the caller's begins.
+transferred, or said something for which the agent held its breath and went on. All rows have the
+same scale; a row ends where a turn of the caller's begins. Below them, a bar a turn shows where the
+time went between the caller's last sample and the answer's first packet.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,11 +22,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tests.demo.judge import Judged, Verdict
+from tests.demo.latency import STAGES
+from tests.demo.latency import Path as StagePath
 from tests.lab.capture import RATE, Digit, Track
 
-CALLER, AGENT, DELAY, CUT, KEYS, HUMAN = (
-    *("#2166ac", "#1a7f4b", "#555555", "#c0392b", "#7b3f9e", "#d98200"),
+CALLER, AGENT, DELAY, CUT, HELD, KEYS, HUMAN, RINGING = (
+    *("#2166ac", "#1a7f4b", "#555555", "#c0392b", "#b8860b", "#7b3f9e", "#d98200", "#aaaaaa"),
 )
+STAGE_COLORS = ("#9ecae1", "#d9d9d9", "#6a51a3", "#e6550d", "#31a354", "#3182bd")
+BAR_IN, BARS_HEAD_IN = 0.26, 0.75
 ROW_S = 22.0  # at most so much in a row, unless one turn is longer
 WIDTH_IN, ROW_IN, HEAD_IN, FOOT_IN = 16.0, 2.9, 1.1, 0.55
 SIDE_IN = 0.85
@@ -46,6 +52,8 @@ class Scene:
     received: Track
     digits: Sequence[Digit]
     zero: float
+    paths: Mapping[int, StagePath] = field(default_factory=dict)
+    """By turn: ms that each stage added to what the caller waited (`tests.demo.latency`)."""
 
     @property
     def length(self) -> float:
@@ -70,7 +78,8 @@ def draw(scene: Scene, path: Path) -> None:
     starts = [t.caller[0] - scene.zero for t in scene.verdict.turns if t.caller]
     parts = rows(starts, scene.length)
     scale = max(end - begin for begin, end in parts)
-    height = HEAD_IN + ROW_IN * len(parts) + FOOT_IN
+    bars = BARS_HEAD_IN + BAR_IN * len(scene.paths) + 0.35 if scene.paths else 0.0
+    height = HEAD_IN + ROW_IN * len(parts) + bars + FOOT_IN
     figure = Figure(figsize=(WIDTH_IN, height), facecolor="white")
     for n, (begin, end) in enumerate(parts):
         bottom = height - HEAD_IN - ROW_IN * (n + 1)
@@ -84,6 +93,8 @@ def draw(scene: Scene, path: Path) -> None:
             )
         )
         _Row(scene, axes, begin, end, inside / scale).draw()
+    if scene.paths:
+        _bars(figure, scene, height, bars)
     top = 1 - 0.33 / height
     figure.text(SIDE_IN / WIDTH_IN, top, scene.title, fontsize=15, weight="bold", va="center")
     below = 1 - 0.68 / height
@@ -92,15 +103,63 @@ def draw(scene: Scene, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _bars(figure: Figure, scene: Scene, height: float, room: float) -> None:
+    """A bar a turn, split by stage."""
+    shown = sorted(scene.paths)
+    left, width = 2.6, WIDTH_IN - 2.6 - 0.5 * SIDE_IN
+    bottom = FOOT_IN + 0.35
+    axes = figure.add_axes(
+        (left / WIDTH_IN, bottom / height, width / WIDTH_IN, BAR_IN * len(shown) / height)
+    )
+    for row, n in enumerate(shown):
+        turn, at = scene.verdict.turns[n], 0.0
+        for (stage, _), color in zip(STAGES.items(), STAGE_COLORS, strict=True):
+            ms = scene.paths[n].get(stage, 0.0)
+            axes.barh(row, ms, left=at, height=0.66, color=color, lw=0)
+            if ms >= 25:
+                axes.text(at + ms / 2, row, f"{ms:.0f}", ha="center", va="center", fontsize=7.5)
+            at += ms
+        heard = turn.voice_to_voice_ms
+        if heard is not None:
+            axes.plot([heard, heard], [row - 0.42, row + 0.42], color="#111111", lw=1.6)
+        end = max(at, heard or 0.0)
+        axes.text(end + 6, row, f"{at:.0f} ms", ha="left", va="center", fontsize=8.5, color=DELAY)
+    axes.set_yticks(range(len(shown)))
+    labels = [scene.verdict.turns[n].turn.label or scene.verdict.turns[n].turn.text for n in shown]
+    named = [f"{n + 1} · {label[:24]}" for n, label in zip(shown, labels, strict=True)]
+    axes.set_yticklabels(named, fontsize=9)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.tick_params(axis="x", labelsize=8, colors="#666666")
+    axes.tick_params(axis="y", length=0)
+    for side in ("right", "top", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#bbbbbb")
+    y = (FOOT_IN + room - 0.25) / height
+    figure.text(
+        *(SIDE_IN / WIDTH_IN, y, "Where the caller's waiting went, ms"),
+        fontsize=11,
+        weight="bold",
+        va="center",
+    )
+    x = 4.3 / WIDTH_IN
+    for text, color in (*zip(STAGES.values(), STAGE_COLORS, strict=True), ("heard", "#111111")):
+        mark = "▏" if text == "heard" else "■ "
+        said = "voice to voice, at the caller's phone" if text == "heard" else text
+        figure.text(x, y, mark, color=color, fontsize=11, va="center")
+        figure.text(x + 0.2 / WIDTH_IN, y, said, fontsize=9, va="center", color="#333333")
+        x += (0.45 + len(said) / 15.5) / WIDTH_IN
+
+
 def _legend(figure: Figure, height: float) -> None:
     x, y = SIDE_IN / WIDTH_IN, 0.22 / height
     for color, text in (
-        (CALLER, "caller: what the phone sent"),
-        (AGENT, "agent: what the phone received"),
-        (DELAY, "↔ last caller sample to first agent sample"),
-        (CUT, "caller interrupts; until the agent is silent"),
+        (CALLER, "caller"),
+        (AGENT, "agent, as the phone received it"),
+        (DELAY, "↔ last caller to first agent sample"),
+        (CUT, "caller interrupts, until the agent is silent"),
+        (HELD, "agent holds its breath, and goes on"),
         (KEYS, "keys pressed"),
-        (HUMAN, "a human answers the transferred call"),
+        (HUMAN, "a human answers"),
     ):
         figure.text(x, y, "■ ", color=color, fontsize=11, va="center")
         figure.text(x + 0.2 / WIDTH_IN, y, text, fontsize=9, va="center", color="#333333")
@@ -196,6 +255,8 @@ class _Row:
             self._answer(turn, end, self._x(turn.agent[0]), begin + room)
         if turn.barge_in_stop_ms is not None:
             self._barge_in(begin, turn.barge_in_stop_ms)
+        if turn.turn.goes_on:
+            self._goes_on(turn, begin, end, begin + room)
 
     def _room(self, n: int) -> float:
         """Seconds from a turn's begin to what comes next in this row."""
@@ -240,6 +301,24 @@ class _Row:
             color=CUT,
         )
 
+    def _goes_on(self, turn: Judged, begin: float, end: float, until: float) -> None:
+        if turn.held_ms is None:
+            said = "the agent goes on"
+        else:
+            said = f"no interruption: goes on after {turn.held_ms:.0f} ms"
+            self.axes.axvspan(
+                *(begin, begin + turn.held_ms / 1000, 0.5 - 0.5 * LANE / REACH, 0.5),
+                color=HELD,
+                alpha=0.25,
+                lw=0,
+                zorder=0,
+            )
+        self.axes.plot([begin, begin], [-LANE, LANE], color=HELD, lw=1.4)
+        bold = {"ha": "left", "va": "top", "fontsize": 9, "weight": "bold", "color": HELD}
+        self.axes.text(begin, -LANE - 0.12, said, **bold)
+        text = _wrap(f"“{turn.heard}”", max(until - end, 1.2) * self.in_per_s, lines=3)
+        self.axes.text(end, -LANE - 0.42, text, ha="left", va="top", fontsize=FONT, color=AGENT)
+
     def _greeting(self) -> None:
         speech = self.scene.verdict.received_speech
         if not speech or not self.scene.verdict.greeting:
@@ -263,6 +342,12 @@ class _Row:
         )
 
     def _tones(self) -> None:
+        for tone in self.scene.verdict.ringing:
+            begin = self._x(self.scene.received.time(tone.start))
+            end = self._x(self.scene.received.time(tone.end - 1))
+            if self.begin <= begin < self.end:
+                self._wave(self.scene.received, -1, "white", (begin - 0.04, end + 0.04))
+                self._wave(self.scene.received, -1, RINGING, (begin - 0.04, end + 0.04))
         for tone in self.scene.verdict.tones:
             begin = self._x(self.scene.received.time(tone.start))
             end = self._x(self.scene.received.time(tone.end - 1))

@@ -37,12 +37,14 @@ def goals(summary: dict[str, Any], script: Script, *, shipped: bool) -> list[Goa
         Goal("leftover_channels", "0", summary["leftover_channels"] == 0),
     ]
     if any(turn.say for turn in script.turns):
-        fast = bool(delay) and 0 <= delay["p50"] <= 900
-        wanted.insert(1, Goal("voice_to_voice_ms", "p50 <= 900", fast))
+        fast = bool(delay) and 0 <= delay["p50"] <= 500
+        wanted.insert(1, Goal("voice_to_voice_ms", "p50 <= 500", fast))
     if shipped:
         wanted.append(Goal("turns", ">= 6", turns >= 6))
-    if any(turn.interrupt_after_ms for turn in script.turns):
-        wanted.append(Goal("barge_in_stop_ms", "<= 400", stop is not None and stop <= 400))
+    if any(turn.interrupt_after_ms and not turn.goes_on for turn in script.turns):
+        wanted.append(Goal("barge_in_stop_ms", "<= 250", stop is not None and stop <= 250))
+    if any(turn.goes_on for turn in script.turns):
+        wanted.append(Goal("reversed_barge_ins", ">= 1", summary["reversed_barge_ins"] >= 1))
     if any(turn.expect_extension for turn in script.turns):
         wanted.append(Goal("transfer_reached", "true", summary["transfer_reached"]))
     return wanted
@@ -51,14 +53,15 @@ def goals(summary: dict[str, Any], script: Script, *, shipped: bool) -> list[Goa
 def missing_lines(script: Script, lines: Sequence[Line]) -> list[str]:
     """What of the conversation the stored transcript lacks, in words."""
     count = {role: sum(line["role"] == role for line in lines) for role in ("caller", "agent")}
-    spoken = sum(bool(turn.say) for turn in script.turns)
+    turns = [turn for turn in script.turns if not turn.goes_on]  # which is no turn to the bridge
+    spoken = sum(bool(turn.say) for turn in turns)
     pressed = "".join(turn.dtmf for turn in script.turns).replace("#", "")
     stored = "".join(line["text"] for line in lines if line["role"] == "dtmf").replace("#", "")
     lacks = []
     if count["caller"] < spoken:
         lacks.append(f"{count['caller']} lines of the caller's for {spoken} spoken turns")
-    if count["agent"] < len(script.turns):
-        lacks.append(f"{count['agent']} lines of the agent's for {len(script.turns)} turns")
+    if count["agent"] < len(turns):
+        lacks.append(f"{count['agent']} lines of the agent's for {len(turns)} turns")
     if pressed not in stored:
         lacks.append(f"keys {stored or 'none'} where {pressed} was pressed")
     if unknown := [line for line in lines if line.get("v") != "1"]:
@@ -71,6 +74,8 @@ def table(verdict: Verdict, summary: dict[str, Any], wanted: Sequence[Goal]) -> 
     out = [f"{'turn':<22}{'voice to voice':>16}{'barge-in stop':>16}   answer"]
     for n, turn in enumerate(verdict.turns, 1):
         right = "right" if turn.right else f"WRONG, lacks: {', '.join(turn.missing) or 'an answer'}"
+        if turn.held_ms is not None:
+            right += f", paused for {turn.held_ms:.0f} ms and went on"
         if turn.transferred is not None:
             right += ", transferred"
         elif turn.turn.expect_extension:
@@ -105,6 +110,7 @@ def each_turn(verdict: Verdict) -> list[dict[str, Any]]:
             "lacks": list(turn.missing),
             "voice_to_voice_ms": _rounded(turn.voice_to_voice_ms),
             "barge_in_stop_ms": _rounded(turn.barge_in_stop_ms),
+            "held_ms": _rounded(turn.held_ms),
         }
         for turn in verdict.turns
     ]
@@ -136,7 +142,7 @@ def transcript(verdict: Verdict, lines: Sequence[Line], zero: float) -> str:
     for turn in verdict.turns:
         when = clock(turn.caller[0] - zero) if turn.caller else "never"
         out.append(f"{when:>7}  caller  {turn.turn.text}")
-        when = clock(turn.agent[0] - zero) if turn.agent else "never"
+        when = clock(turn.agent[0] - zero) if turn.agent else "on" if turn.turn.goes_on else "never"
         out.append(f"{when:>7}  agent   {turn.heard}")
         if turn.transferred is not None:
             out.append(f"{clock(turn.transferred - zero):>7}  event   a human answers")

@@ -21,6 +21,7 @@ class Turn:
     say: str = ""
     dtmf: str = ""
     interrupt_after_ms: int = 0
+    goes_on: bool = False
     expect: tuple[str, ...] = ()
     expect_extension: str = ""
     answer_within_s: float = 8.0
@@ -56,6 +57,8 @@ def load(path: Path) -> Script:
             raise ScriptError(f"{path}: turn {n}: give either 'say' or 'dtmf'")
         if bad := set(turn.dtmf) - set("0123456789*#ABCD"):
             raise ScriptError(f"{path}: turn {n}: no phone has the key {min(bad)!r}")
+        if turn.goes_on and not (turn.say and turn.interrupt_after_ms):
+            raise ScriptError(f"{path}: turn {n}: 'goes_on' needs 'say' and 'interrupt_after_ms'")
         if not turn.expect and not turn.expect_extension:
             raise ScriptError(f"{path}: turn {n}: without 'expect' nothing can be judged")
     if "dial" not in table:
@@ -82,4 +85,10 @@ def _build(kind: type, table: dict[str, Any], where: str) -> Any:
     return kind(**values)
 
 
-_NAMES = {str: "a text", int: "a whole number", float: "a number", tuple: "a list of texts"}
+_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    tuple: "a list of texts",
+    bool: "true or false",
+}

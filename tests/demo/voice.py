@@ -22,7 +22,9 @@ from tests.lab.speech import level, regions, resample
 VOICE = "rms"
 LEVEL_DBFS = -20.0  # of the speech itself: a usual level on a phone line
 MARGIN = RATE * 8 // 100  # kept around the speech: soft beginnings and ends
-FORM = "1"  # raise it when clips are made in another way
+# What flite would spell out, in its own phonemes: hummed, as people do who go on listening.
+HUMS = {"Uh-huh.": "pau m hh m pau", "Mm-hmm.": "pau m hh m pau"}
+FORM = "2"  # raise it when clips are made in another way
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,18 @@ def clip(text: str, voice: str = VOICE) -> Clip:
 
 
 def _say(text: str, voice: str, path: Path) -> Pcm:
-    command = [str(program("flite")), "-voice", voice, "-t", text, "-o", str(path)]
+    command = [str(program("flite")), "-voice", voice, *spoken(text), "-o", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode or not path.exists():
         raise LabError(f"flite can't say {text!r}: {done.stderr.strip()[:200]}")
     with wave.open(str(path), "rb") as file:
         said = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         return resample(said, file.getframerate(), RATE)
+
+
+def spoken(text: str) -> list[str]:
+    """flite's options to say a text."""
+    return ["-p", HUMS[text]] if text in HUMS else ["-t", text]
 
 
 def _trim(pcm: Pcm) -> Pcm:

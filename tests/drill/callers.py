@@ -83,7 +83,6 @@ class _Phone:
     ts: int = 0
     peer: tuple[str, int] | None = None
     first_at: float = 0.0
-    last_at: float = 0.0
     hz: int = 0
     key_ts: int = 0
     to_say: list[bytes] = field(default_factory=list)
@@ -116,6 +115,7 @@ class Callers:
         first = free_range(2 * count, socket.SOCK_DGRAM)
         self.ports = range(first, first + 2 * count)
         self.count, self.number, self.seconds = count, number, seconds
+        self._begun = count
         self._pbx, self._extensions, self._rate = pbx, extensions, rate
         self._clip = [clip[n : n + 160].ljust(160, b"\xff") for n in range(0, len(clip), 160)]
         self._phones: list[_Phone] = []
@@ -203,9 +203,14 @@ class Callers:
         """How many calls have got RTP so far."""
         return sum(phone.peer is not None for phone in self._phones)
 
-    def hears(self, n: int, since: float) -> bool:
-        """Whether call n has had RTP since that epoch time."""
-        return self._phones[n].last_at > since
+    def answered_at(self, n: int) -> float:
+        """When call n got its first RTP, epoch time; 0: not yet."""
+        return self._phones[n].first_at
+
+    @property
+    def begun(self) -> int:
+        """How many calls were placed, of those whose time it is or was."""
+        return self._begun
 
     def heard(self, n: int, hz: int, since: float) -> bool:
         """Whether a tone began in call n after that epoch time."""
@@ -229,6 +234,11 @@ class Callers:
             self.pump(0.05)
         return self._process.poll() == 0
 
+    def stop(self) -> None:
+        """Place no more calls."""
+        self._begun = min(self.count, int((time.time() - self.began) * self._rate) - 1)
+        self._process.send_signal(signal.SIGUSR1)
+
     def hang_up(self) -> None:
         """Every caller hangs up now."""
         for _ in range(2):  # the first asks SIPp to begin no more calls, the second to end all
@@ -244,7 +254,6 @@ class Callers:
                 while True:
                     data, phone.peer = phone.sock.recvfrom(2048)
                     phone.first_at = phone.first_at or now
-                    phone.last_at = now
                     who.append(phone)
                     payloads.append(data[12:])
             except BlockingIOError:

@@ -18,7 +18,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,10 @@ class Loudness:
     async def transcribe(self, pcm: Pcm) -> str:
         return "hello" if len(pcm) and np.abs(pcm).max() > 1000 else ""
 
+    async def glimpse(self, cut: Callable[[], Pcm | None], rank: object) -> str | None:
+        pcm = cut()
+        return None if pcm is None else await self.transcribe(pcm)
+
 
 class Keys:
     """Answers each key with a tone of its own, and whatever is said with another."""
@@ -105,6 +109,9 @@ class Keys:
 
     def fixed(self) -> Sequence[str]:
         return ()
+
+    def understands(self, text: str, memory: Any) -> float | None:
+        return None
 
 
 def provider(agent: Agent, shared: Shared) -> PerCall:

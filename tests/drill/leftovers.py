@@ -71,8 +71,7 @@ class Leftovers:
         pids = [self._stack.pbx.pid]
         for bridge in self._bridges:
             pids += [*bridge.children("media"), *bridge.children("worker")]
-        sockets = set(_sockets())
-        return sum(link in sockets for pid in pids for link in _links(pid))
+        return sum(len(_sockets(pid).intersection(_links(pid))) for pid in pids)
 
     def _all_tasks(self) -> list[dict[str, int]]:
         """Each worker's tasks by kind."""
@@ -91,14 +90,16 @@ class Leftovers:
 
 
 def _slots(bridge: Bridge) -> int:
-    path = bridge.directory / "run" / "media.slots"
+    path = bridge.runtime_dir / "media.slots"
     return int((SlotMap.attach(path).columns["state"] != FREE).sum())
 
 
-def _sockets() -> list[str]:
-    """Every UDP socket of this network namespace, as /proc/PID/fd names it."""
-    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
-    return [f"socket:[{line.split()[9]}]" for line in lines]
+def _sockets(pid: int) -> set[str]:
+    """Every UDP socket of a process' network namespace, as /proc/PID/fd names it."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = Path(f"/proc/{pid}/net/udp").read_text().splitlines()[1:]
+        return {f"socket:[{line.split()[9]}]" for line in lines}
+    return set()
 
 
 def _links(pid: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.drill import deaths
+from tests.drill import away, chaos, deaths, hosts, rolling
 from tests.drill.stage import Options
 from tests.drill.tally import Tally
 
@@ -28,5 +28,12 @@ PLANS = {
     ),
     "kill_media": Plan(deaths.kill_media, {"packet_gap_ms": 200}, rounds=20),
     "kill_launcher": Plan(deaths.kill_launcher, {"packet_gap_ms": 60}),
+    "kill_host": Plan(hosts.kill_host, {"packet_gap_ms": 2500}),
     "zombie": Plan(deaths.zombie, {"packet_gap_ms": 60}),
+    "rolling": Plan(rolling.rolling, {"packet_gap_ms": 150, "refused": 0}, rounds=3),
+    "redis_kill": Plan(away.redis_kill, {"owner_changes": 0}, rounds=2),
+    "redis_freeze": Plan(away.redis_freeze, {"owner_changes": 0}, rounds=2),
+    "ari_cut": Plan(away.ari_cut, {"packet_gap_ms": 60}, rounds=1),
+    "asterisk_restart": Plan(away.asterisk_restart, {"new_call_answered_ms": 3000}, rounds=3),
+    "chaos": Plan(chaos.chaos, {"rss_growth_mib": 10}),
 }

@@ -30,10 +30,7 @@ from tests.lab.root import program
 
 LONG, SHORT = "700", "701"
 """Extensions of the agents with a long and a short greeting."""
-PATIENCE_S = 6.0
-"""So long a caller presses keys; who isn't answered then never was."""
 _PRESS_EVERY_S = 0.4
-_WORD_MS = 220
 _ANSWER_S = 12.0
 _AFTER_ANSWER_S = 1.0
 
@@ -87,6 +84,10 @@ class Block:
     round_s: float = 4.6
     early: bool = True
     ready: Callable[[], None] = lambda: None
+    patience_s: float = 6.0
+    """So long a caller presses keys; who isn't answered then never was."""
+    word_ms: int = 220
+    """Of a sentence, so much may be missing or come twice."""
     tools: bool = False
     spoken: bool = True
     number: int = 100_000
@@ -179,7 +180,7 @@ class Block:
 
     def _ask(self, callers: Callers, this: Round, asked: dict[int, float]) -> None:
         """Each presses its key until it is answered, then says a word."""
-        hz, until = engine.hz_of_key(this.short_key), time.time() + PATIENCE_S
+        hz, until = engine.hz_of_key(this.short_key), time.time() + self.patience_s
         speak: dict[int, float] = {}
         unheard = set(asked) if self.spoken else set()
         while (asked or unheard) and time.time() < until:
@@ -220,7 +221,7 @@ class Block:
             for hz, length in zip(
                 engine.GREETING_HZ, (engine.LONG_MS, engine.SHORT_MS), strict=True
             ):
-                if (ms := call.heard_ms(hz)) > length + _WORD_MS:
+                if (ms := call.heard_ms(hz)) > length + self.word_ms:
                     tally.miss("greeted_twice", f"{name} heard {ms} ms of {hz} Hz")
             for this, following in zip(self.rounds, [*self.rounds[1:], None], strict=True):
                 until = following.struck - 0.2 if following else hung_up - 0.1
@@ -242,15 +243,15 @@ class Block:
         if this.listens(n):
             hz = engine.GREETING_HZ[0] if this.greeting else engine.hz_of_key(this.long_key)
             ms = call.heard_ms(hz, this.began, this.ended)
-            if ms < engine.LONG_MS - _WORD_MS:
+            if ms < engine.LONG_MS - self.word_ms:
                 tally.miss("words_lost", f"{name} heard {ms} ms of {hz} Hz")
-            if ms > engine.LONG_MS + _WORD_MS:
+            if ms > engine.LONG_MS + self.word_ms:
                 tally.miss("words_twice", f"{name} heard {ms} ms of {hz} Hz")
             return
         answer = call.answered_ms(engine.hz_of_key(this.short_key), this.struck)
-        if answer is None or answer > PATIENCE_S * 1000:
+        if answer is None or answer > self.patience_s * 1000:
             tally.miss("unanswered", name)
-        tally.answer_gaps.append(PATIENCE_S * 1000 if answer is None else answer)
+        tally.answer_gaps.append(self.patience_s * 1000 if answer is None else answer)
         spoken = call.heard_ms(engine.SPOKEN_HZ, this.struck, this.ended)
         if self.spoken and answer is not None and not spoken:
             tally.miss("unheard", name)
@@ -259,6 +260,7 @@ class Block:
         if told is None:
             self.tally.miss("transcript_lost", f"{name} has no record")
             return
+        self.tally.takeovers += told.events.count("taken over")
         if not same_words(call.words(), told.agent):
             self.tally.miss(
                 "transcript_lost",

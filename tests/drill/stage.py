@@ -60,6 +60,7 @@ class Stage:
         words: for the bridge's command line.
         settings: of bridge.toml.
         agent: more lines of the agents' files.
+        address, prefix: see `tests.lab.stack.Stack`.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Stage:
     words: tuple[str, ...] = ("--workers", "2")
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     agent: str = ""
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
     stack: Stack = field(init=False)
 
     def __enter__(self) -> Self:
@@ -76,17 +79,27 @@ class Stage:
             folder = Path(
                 started.enter_context(tempfile.TemporaryDirectory(prefix="ari-bridge-drill-"))
             )
-            settings = {
+            self.made: dict[str, Mapping[str, object]] = {
                 "agents": {"folder": str(_agents(folder / "agents", self.agent))},
                 "worker": {"takeover": self.options.takeover},
                 **self.settings,
             }
+            self.environment = _environment(folder)
             self.stack = Stack(
-                settings=settings, options=self.words, environment=_environment(folder)
+                settings=self.made,
+                options=self.words,
+                environment=self.environment,
+                address=self.address,
+                prefix=self.prefix,
             )
+            self.prepare(started)
             self.bridges = [self.stack.bridge]
             started.enter_context(self.stack)
-            started.callback(self._keep_logs)
+            started.callback(self._keep_logs, 0)
+            for number, bridge in enumerate(self.more(), 1):
+                started.enter_context(bridge)
+                self.bridges.append(bridge)
+                started.callback(self._keep_logs, number)
             self.workers = len(self.stack.bridge.children("worker"))
             self.records = Records(self.stack.redis, folder / "tools")
             self.ready()
@@ -105,6 +118,13 @@ class Stage:
     @property
     def bridge(self) -> Bridge:
         return self.stack.bridge
+
+    def prepare(self, started: contextlib.ExitStack) -> None:
+        """Before anything of the stack is started."""
+
+    def more(self) -> list[Bridge]:
+        """Further bridges, started after the first."""
+        return []
 
     def block(self, strikes: list[Strike], **how: object) -> Block:
         """Calls that stay up while these happen, one a round."""
@@ -144,11 +164,10 @@ class Stage:
             len(bridge.children("media")) == 2 for bridge in self.bridges
         )
 
-    def _keep_logs(self) -> None:
+    def _keep_logs(self, number: int) -> None:
         self.options.out.mkdir(parents=True, exist_ok=True)
-        for number, bridge in enumerate(self.bridges):
-            name = f"{self.name}.{number}.log" if number else f"{self.name}.log"
-            shutil.copy(bridge.directory / "console", self.options.out / name)
+        name = f"{self.name}.{number}.log" if number else f"{self.name}.log"
+        shutil.copy(self.bridges[number].directory / "console", self.options.out / name)
         shutil.copy(self.stack.pbx.log_path, self.options.out / f"{self.name}.asterisk.log")
 
 

@@ -36,6 +36,8 @@ class Tally:
     packet_gaps: list[float] = field(default_factory=list)
     answer_gaps: list[float] = field(default_factory=list)
     tools: int = 0
+    takeovers: int = 0
+    """Of calls, by another worker."""
     leftovers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEFTOVERS, 0))
     say: Callable[[str], None] = lambda line: None
     notes: int = 0
@@ -58,6 +60,7 @@ class Tally:
             "calls": self.calls,
             **self.counts,
             "tools": self.tools,
+            "takeovers": self.takeovers,
             **self.extra,
             "packet_gap_ms": {
                 **_percentiles(self.packet_gaps, (50, 99)),

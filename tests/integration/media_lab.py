@@ -20,14 +20,14 @@ def _serve(settings, ready):
 def media_process(**settings):
     """Start one on a free port; yields (runtime directory, process)."""
     with tempfile.TemporaryDirectory(prefix="ari-media-") as folder:
-        made = MediaSettings(port=0, runtime_dir=folder, **{"max_calls": 32, **settings})
+        made = MediaSettings(**{"port": 0, "runtime_dir": folder, "max_calls": 32, **settings})
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(target=_serve, args=(made, theirs))
         process.start()
         try:
             assert ours.poll(20), "the media process did not come up"
             ours.recv()
-            yield Path(folder), process
+            yield Path(made.runtime_dir), process
         finally:
             process.terminate()
             process.join(10)

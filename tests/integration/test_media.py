@@ -66,7 +66,7 @@ async def test_both_ways(rate):
         await talk(phone, client.address, tone(8000, 1.0))
         await until(lambda: heard.ms >= 1000 and slot.queued_ms == 0)
         at = [u.at_ms for u in heard.ups]
-        lengths = [len(u.pcm) * 20 for u in heard.ups]
+        lengths = [len(u.speech) * 20 for u in heard.ups]
         assert at == np.cumsum([0, *lengths[:-1]]).tolist(), "audio time has no hole"
         # On a busy machine this phone itself stutters; what it did send came up as it was.
         level = np.sqrt((heard.pcm.reshape(-1, rate // 50).astype(float) ** 2).mean(axis=1))
@@ -206,6 +206,23 @@ async def test_a_call_that_is_set_up_anew_leaves_no_slot_behind():
             await client.close()
         for phone in phones:
             phone.close()
+
+
+async def test_a_call_that_is_set_up_while_the_media_process_dies_gets_its_successor_s_slot():
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1")
+        process.kill()
+        process.join()
+        phone = Phone()
+        opening = asyncio.create_task(client.open("call-1", phone.address, "PCMU", 8000))
+        await asyncio.sleep(0)
+        with media_process(runtime_dir=str(folder)):
+            slot = await opening
+            slot.play(1, np.full(160, 5000, np.int16))
+            slot.done(1)
+            await until(lambda: slot.heard(1) == 160)
+            await client.close()
+        phone.close()
 
 
 async def test_a_slot_that_nobody_comes_for_is_closed():

@@ -6,12 +6,15 @@ import base64
 import contextlib
 import http.client
 import json
+import secrets
+import shutil
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bridge.media.settings import MediaSettings
 from tests.lab.asterisk import Asterisk
 from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY, LabError, free_port
@@ -30,6 +33,7 @@ class Bridge(Server):
         settings: tables and keys of bridge.toml that differ from what the lab gives by itself.
         options: more words for the command line, such as `--workers 2`.
         environment: variables beyond our own.
+        prefix: words before the command line, such as those that enter a network namespace.
     """
 
     def __init__(
@@ -40,18 +44,22 @@ class Bridge(Server):
         settings: Settings | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         super().__init__("bridge")
+        self._prefix = prefix
         self._options, self._environment = options, environment or {}
         self._pbx, self._redis = pbx, redis
         self._settings = settings or {}
         self.media_port = free_port(socket.SOCK_DGRAM)
+        # In memory, as by default: slots on a disk are held up whenever it is written to.
+        self.runtime_dir = Path(f"{MediaSettings().runtime_dir}-lab-{secrets.token_hex(4)}")
 
     def start(self) -> None:
         """Start it and wait until Asterisk would hand it a call."""
         if self._make_directory():
             (self.directory / "bridge.toml").write_text(to_toml(self._config()))
-        command: list[object] = [sys.executable, "-m", "bridge", "run"]
+        command: list[object] = [*self._prefix, sys.executable, "-m", "bridge", "run"]
         command += ["--config", self.directory / "bridge.toml", *self._options]
         process = self._launch(command, self._environment)
         deadline = time.monotonic() + _START_S
@@ -67,6 +75,7 @@ class Bridge(Server):
         """Stop it in order: killed, it would leave its children behind, who are to survive it."""
         self.stop()
         super().close()
+        shutil.rmtree(self.runtime_dir, ignore_errors=True)
 
     def children(self, name: str) -> list[int]:
         """The process ids of its `media` or `worker` processes, in the order of their start.
@@ -119,7 +128,7 @@ class Bridge(Server):
             "media": {
                 "listen_address": "127.0.0.1",
                 "port": self.media_port,
-                "runtime_dir": str(self.directory / "run"),
+                "runtime_dir": str(self.runtime_dir),
             },
             "redis": {"url": self._redis.url},
             "agents": {"folder": str(REPOSITORY / "agents")},

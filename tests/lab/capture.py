@@ -32,6 +32,7 @@ from tests.lab.root import LabError
 
 RATE = 8000  # samples a second of a Track, and the RTP clock rate of G.711
 PCMU, PCMA = 0, 8  # RFC 3551 table 4
+SNAP_BYTES, BUFFER_KIB = 2048, 16384  # no RTP packet is longer; 8000 of them
 CURE = "run this as root, or as somebody who may use sudo without a password"
 DTMF_NAMES = "0123456789*#ABCD"  # RFC 4733 table 3: events 0 to 15
 
@@ -303,6 +304,9 @@ class Capture:
     def _command(self) -> list[str]:
         expression = f"udp portrange {self.ports.start}-{self.ports.stop - 1}"
         command = [self.program, "-i", self.interface, "-n", "-U", "--immediate-mode", "-w", "-"]
+        # In immediate mode the kernel keeps a whole snap length for each packet: without these it
+        # has room for 32 of them, and drops what comes while we are held up.
+        command += ["-s", str(SNAP_BYTES), "-B", str(BUFFER_KIB)]
         if os.geteuid() == 0:
             command += ["-Z", "root"]  # the private root has no user of tcpdump's own
         else:

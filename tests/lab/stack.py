@@ -32,6 +32,8 @@ class Stack:
     """Args:
     settings: of bridge.toml, beyond what the lab gives by itself.
     with_bridge: False for Asterisk and Redis alone.
+    address: where Asterisk and Redis listen.
+    prefix: words before the bridge's command line.
     loss, jitter_ms: of the network between phone and Asterisk, each way (tests/lab/relay.py).
     say: told in a line what is being started.
     """
@@ -43,14 +45,21 @@ class Stack:
         with_bridge: bool = True,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
         loss: float = 0.0,
         jitter_ms: float = 0.0,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.redis = Redis()
+        self.redis = Redis(bind=address)
         self.pbx = Asterisk()
+        self.pbx.bind = address
         self.bridge = Bridge(
-            self.pbx, self.redis, settings=settings, options=options, environment=environment
+            *(self.pbx, self.redis),
+            settings=settings,
+            options=options,
+            environment=environment,
+            prefix=prefix,
         )
         self.relay: Relay | None = None
         if loss or jitter_ms:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +21,7 @@ from tests.lab.asterisk import Asterisk
 from tests.lab.baresip import Baresip
 from tests.lab.capture import RATE as NARROW
 from tests.lab.capture import Pcm
+from tests.lab.root import free_port
 from tests.lab.speech import resample
 from tests.lab.stack import Stack, capture
 from tests.lab.wide import RATE, numbers, sound
@@ -249,10 +252,14 @@ async def test_a_transcoded_caller_never_goes_silent(
     controller: Controller, asterisk: Asterisk, tmp_path: Path
 ) -> None:
     """Asterisk drops what goes back in sequence where it transcodes (an A-law caller on a PCMU
-    channel): through silence, a dropped item, a pause and a takeover, numbers only go on."""
-    frequencies = (500, 700, 900, 1100)
+    channel): through silence, a dropped item, a pause, a takeover, a restart of the media process
+    and a swap of external media, numbers only go on."""
+    frequencies = (500, 700, 900, 1100, 1300, 1500)
     async with Baresip("phone", asterisk.phone_password, asterisk.sip_port, codec="pcma") as phone:
-        with media_process(grace_ms=10_000) as (folder, _):
+        port = free_port(socket.SOCK_DGRAM)
+        with ExitStack() as processes:
+            start = processes.enter_context
+            folder, process = start(media_process(grace_ms=10_000, port=port))
             first = await MediaClient.connect(folder, "w1")
             second = await MediaClient.connect(folder, "w2")
             with capture(phone, tmp_path / "call.pcap") as packets:
@@ -282,8 +289,22 @@ async def test_a_transcoded_caller_never_goes_silent(
                 slot.play(1, tone(frequencies[3], 0.5))
                 slot.done(1)
                 await asyncio.sleep(0.8)
+                process.kill()
+                process.join()
+                start(media_process(grace_ms=10_000, port=port, runtime_dir=str(folder)))
+                slot.play(2, tone(frequencies[4], 0.5))
+                slot.done(2)
+                await asyncio.sleep(0.8)
+                # Other external media in the same mixing bridge, as after the death of a host.
+                source = await leg.open_media(second.address, "PCMU")
+                swapped = await second.open("c2", source, "PCMU", RATE, after=slot.numbers)
+                await slot.close()
+                await leg.join()
+                swapped.play(1, tone(frequencies[5], 0.5))
+                swapped.done(1)
+                await asyncio.sleep(0.8)
                 await phone.hangup()
-            await slot.close()
+            await swapped.close()
             await second.close()
             await leg.release()
     heard = sound(packets.packets, sent=False)

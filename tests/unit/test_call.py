@@ -134,8 +134,8 @@ class Slot:
                 for item in self.queue[:FRAME]:
                     self.counts[item] = self.counts.get(item, 0) + 1
                 del self.queue[:FRAME]
-            pcm = np.full((1, FRAME), 1000 if speech else 0, np.int16)
-            self.on_frames(Up(self.at_ms, pcm, np.array([speech]), np.array([False])))
+            pcm = np.full(FRAME, 1000 if speech else 0, np.int16)
+            self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
             self.at_ms += 20
 
 
@@ -193,6 +193,9 @@ class Store:
 
     def say(self, call_id, line):
         self.lines.append((line.role, line.text))
+
+    async def written(self, call_id, timeout_s):
+        return True
 
 
 class Talk:

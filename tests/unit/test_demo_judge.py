@@ -197,6 +197,52 @@ def test_nothing_to_interrupt_is_no_stop() -> None:
     assert not verdict.turns[1].right
 
 
+UH_HUH = Turn(say="uh-huh", expect=("gift cards",), interrupt_after_ms=500, goes_on=True)
+
+
+def murmured(*agent: tuple[float, float, float]) -> Call:
+    """The agent speaks from 1500 to 3080 and then as told; the caller says "uh-huh" at 3000."""
+    call = Call()
+    call.caller(500, 500, HOURS)
+    call.agent(1500, 1580)
+    call.caller(3000, 400, UH_HUH)
+    for at, ms, hz in agent:
+        call.agent(at, ms, hz)
+    return call
+
+
+def test_an_agent_that_holds_its_breath_and_goes_on() -> None:
+    verdict = murmured((3700, 1000, 400)).judge()
+    assert verdict.turns[1].held_ms == pytest.approx(620, abs=EXACT_MS)
+    assert verdict.turns[1].right
+    assert verdict.reversed == 1
+    assert verdict.barge_in_stop() is None  # it is no interruption
+    assert len([t for t in verdict.turns if t.voice_to_voice_ms is not None]) == 1
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        [],  # it stops for good
+        [(5500, 1000, 400)],  # it says something much later
+        [(3700, 1000, 500)],  # it goes on with something else
+        [(3080, 1500, 300)],  # it does not even hold its breath, and says nothing new
+    ],
+)
+def test_what_is_not_reversed(agent: list[tuple[float, float, float]]) -> None:
+    assert murmured(*agent).judge().reversed == 0
+
+
+def test_ringing_is_no_speech() -> None:
+    call = Call()
+    call.caller(500, 500, HOURS)
+    call.agent(1500, 1500)
+    call._put(False, 4000, (hum(440, 500) + hum(480, 500)) // 2)
+    verdict = call.judge()
+    assert len(verdict.ringing) == 1
+    assert len(verdict.received_speech) == 1
+
+
 def test_keys_have_no_latency() -> None:
     call = Call()
     call.marks.append(Mark(NUMBER, START + 1))

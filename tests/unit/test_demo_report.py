@@ -15,6 +15,7 @@ SCRIPT = Script(
     (
         Turn(say="a", expect=("x",)),
         Turn(say="b", expect=("x",), interrupt_after_ms=900),
+        Turn(say="uh-huh", expect=("x",), interrupt_after_ms=900, goes_on=True),
         Turn(dtmf="47#", expect=("x",)),
         Turn(say="c", expect_extension="200"),
     ),
@@ -22,8 +23,9 @@ SCRIPT = Script(
 GOOD: dict[str, Any] = {
     "turns": 6,
     "agent_understood": 6,
-    "barge_in_stop_ms": 400.0,
-    "voice_to_voice_ms": {"p50": 900.0, "p95": 2000.0},
+    "barge_in_stop_ms": 250.0,
+    "voice_to_voice_ms": {"p50": 500.0, "p95": 2000.0},
+    "reversed_barge_ins": 1,
     "transfer_reached": True,
     "transcript_in_redis": True,
     "leftover_channels": 0,
@@ -43,11 +45,12 @@ def test_at_the_limits_every_goal_is_met() -> None:
     [
         ("turns", 5),
         ("agent_understood", 5),
-        ("barge_in_stop_ms", 400.1),
+        ("barge_in_stop_ms", 250.1),
         ("barge_in_stop_ms", None),
-        ("voice_to_voice_ms", {"p50": 900.1, "p95": 901}),
+        ("voice_to_voice_ms", {"p50": 500.1, "p95": 901}),
         ("voice_to_voice_ms", {"p50": -200.0, "p95": 500.0}),  # it talks over the caller
         ("voice_to_voice_ms", None),
+        ("reversed_barge_ins", 0),
         ("transfer_reached", False),
         ("transcript_in_redis", False),
         ("leftover_channels", 1),

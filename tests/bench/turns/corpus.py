@@ -145,7 +145,7 @@ class _Builder:
 
     def said(self, voice: str, text: str) -> Pcm:
         """From the cache, where it has been said before."""
-        name = hashlib.sha256(f"{voice} {text}".encode()).hexdigest()[:24]
+        name = hashlib.sha256(f"2 {voice} {text}".encode()).hexdigest()[:24]
         path = self.voices / f"{name}.wav"
         if not path.exists():
             _save(path, say(voice, text))

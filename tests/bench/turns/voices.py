@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.demo.voice import spoken
 from tests.lab.capture import RATE, Pcm
 from tests.lab.root import REPOSITORY, LabError, program
 from tests.lab.speech import level, regions, resample
@@ -71,7 +72,7 @@ def _sounds() -> Path:
 def _flite(name: str, text: str) -> Pcm:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "said.wav"
-        _run([program("flite"), "-voice", name, "-t", text, "-o", out])
+        _run([program("flite"), "-voice", name, *spoken(text), "-o", out])
         return _read(out)
 
 

@@ -1,0 +1,50 @@
+"""Who becomes whose at the front door."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from bridge.door import Door
+
+
+class Leases:
+    name = "me"
+    members = {}  # noqa: RUF012
+
+    def __init__(self, held_up, owners):
+        self.woke = time.monotonic() - (0.1 if held_up else 60)
+        self._owners = owners
+
+    async def owners(self, call_ids):
+        return {c: o for c, o in self._owners.items() if c in call_ids}
+
+
+class Leg:
+    def __init__(self):
+        self.incoming = SimpleNamespace(call_id="c1", resumed=False)
+        self.forgotten = False
+
+    def forget(self):
+        self.forgotten = True
+
+
+@pytest.mark.parametrize(
+    ("held_up", "owner", "ours"),
+    [(True, "other", False), (True, "me", True), (True, None, True), (False, "other", True)],
+)
+async def test_who_was_held_up_takes_nobody_whom_another_has_taken(held_up, owner, ours):
+    begun, tasks = [], []
+    leg = Leg()
+    door = Door(
+        Leases(held_up, {"c1": owner} if owner else {}),
+        *(None, {}, SimpleNamespace(begin=lambda leg, memory: begun.append(leg)), None),
+        spawn=lambda work: tasks.append(asyncio.ensure_future(work)),
+        takeover=True,
+        ready=lambda: True,
+    )
+    door.take(leg)
+    await asyncio.gather(*tasks)
+    assert (begun == [leg]) is ours
+    assert leg.forgotten is not ours
