@@ -17,6 +17,7 @@ in media.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,6 +40,9 @@ from bridge.tools import Tools
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
+
+GREETING_S = 1.0
+"""How long a call isn't answered at most because the engine has no greeting yet."""
 
 
 _NUMBERS_S = 5.0
@@ -135,9 +139,8 @@ class Call:
         cleanup.push_async_callback(engine.close)
         begin = self._take_up if self._memory else self._set_up
         conversation, context = await begin(agent, engine, cleanup)
-        if self._memory is None:
-            context = await rejoined(self._store, context)
-        await engine.start(context)
+        if self._memory:
+            await engine.start(context)
         conversation.listen()
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
@@ -154,12 +157,21 @@ class Call:
         )
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
+        # The greeting is there before the caller is: it waits in the slot until he can hear it.
+        slot.pause()
+        conversation.begin(bool(agent.greeting))
+        context = conversation.context(agent, incoming.caller_number, self._tasks)
+        context = await rejoined(self._store, context)
+        await engine.start(context)
+        if agent.greeting and not context.history:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(conversation.spoken(), GREETING_S)
         await self._leg.answer()
         await self._leg.join()
+        slot.resume()
         self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
         self._place()
-        conversation.begin(bool(agent.greeting))
-        return conversation, conversation.context(agent, incoming.caller_number, self._tasks)
+        return conversation, context
 
     async def _take_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack

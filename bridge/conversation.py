@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -40,10 +41,12 @@ from bridge.dialog.turns import (
 )
 from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
+from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.recall import Memory, restore, restore_lost
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Item, Progress
+from bridge.stopwatch import Stopwatch
 from bridge.tools import Outcome, Tools
 from bridge.transcript import Transcript
 
@@ -102,6 +105,10 @@ class Conversation:
         self._noted = Progress()
         self._room = asyncio.Event()
         self._room.set()
+        self._begun_to_speak = asyncio.Event()
+        self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
+        self._filling: int | None = None  # its item, while it plays
+        self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
         tools.on_change = self.note
         tools.quiet = lambda: not self._playout.playing
 
@@ -162,6 +169,10 @@ class Conversation:
         log.info("taken up with %d ms still to be heard", self._playout.waiting_ms)
         return resume
 
+    async def spoken(self) -> None:
+        """Returns when the engine has given its first audio (or has nothing to say)."""
+        await self._begun_to_speak.wait()
+
     def listen(self) -> None:
         """The engine is ready: audio flows."""
         sensitivity = self._agent.turns.sensitivity
@@ -195,6 +206,7 @@ class Conversation:
 
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
+        self._watch.close()
         if self._ear is not None:
             self._ear.close()
         self._transcript.settle()
@@ -235,6 +247,7 @@ class Conversation:
         self._now_ms = up.at_ms
         if not self._held:  # what a phone on hold sends is not for the engine
             self._engine.hear(up.at_ms, up.pcm)
+        self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
         self._account()
         if self._slot.tripped:
             self._tripped()
@@ -246,6 +259,7 @@ class Conversation:
             self._carry_out(self._turns.frame(self._now_ms, voice))
             self._now_ms += FRAME_MS
         self._slot.arm(self._turns.armed)
+        self._fill()
 
     def _tripped(self) -> None:
         """Media has paused the agent by itself: from here on the pause is ours."""
@@ -259,6 +273,7 @@ class Conversation:
             self._act(action)
 
     def _act(self, action: Action) -> None:
+        self._watch.acted(action, self._turns.turn)
         match action:
             case AgentPaused():
                 self._slot.pause()
@@ -300,6 +315,9 @@ class Conversation:
         match event:
             case engines.Audio(item, pcm):
                 self._queue(event, item, len(pcm))
+            case engines.Mark(name):
+                self._playout.mark(name)
+                self._tell_marks()
             case engines.Text(item, text):
                 if self._playout.text(item, text):
                     self._begun(item, text)
@@ -307,6 +325,7 @@ class Conversation:
                 self._backlog.append(event)
                 self._feed()
             case engines.ReplyDone():
+                self._begun_to_speak.set()
                 self._transcript.settle()
                 self._carry_out(self._turns.reply_done(self._now_ms))
                 self._reply(False)
@@ -322,12 +341,18 @@ class Conversation:
                 self._tools.add(event, self._turns.turn)
                 self._next_tool()
                 self.note()
-            case engines.Failed() | engines.State() | engines.Note():
+            case _:
                 self._aside(event)
 
-    def _aside(self, event: engines.Failed | engines.State | engines.Note) -> None:
-        """What the engine says of itself."""
+    def _aside(self, event: engines.EngineEvent) -> None:
+        """What the engine says of itself and its audio."""
         match event:
+            case engines.Words(item, marks):
+                self._playout.words(item, marks)
+            case engines.Timing():
+                self._watch.timed(event)
+            case engines.Filler(pcm):
+                self._filler.clip = pcm
             case engines.Failed(reason):
                 self._end(Outcome("failed", reason))
             case engines.State(values):
@@ -357,8 +382,6 @@ class Conversation:
         if not self._playout.playing:
             self._tools.next()
 
-    # The agent's audio ----------------------------------------------------------------------------
-
     def _learn(self, event: engines.CallerText | engines.Expect) -> None:
         """What the caller has said, or is asked for."""
         match event:
@@ -374,10 +397,14 @@ class Conversation:
                 asked = self._expected == "yes-no" and self._playout.in_last_item
                 self._carry_out(self._turns.words(text, until_ms, silence_ms, asked))
 
+    # The agent's audio ----------------------------------------------------------------------------
+
     def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
         began = not self._playout.playing
-        if not self._playout.queued(item, samples):
+        if not self._playout.queued(item, samples, silence=audio.silence):
             return
+        self._begun_to_speak.set()
+        self._cut_filler()
         if self._playout.waiting_ms > MOST_WAITING_MS:
             self._end(Outcome("failed", "the engine sends audio without end"))
             return
@@ -397,7 +424,7 @@ class Conversation:
                 case engines.Audio(item, pcm):
                     taken = self._slot.play(item, pcm)
                     if taken < len(pcm):
-                        self._backlog[0] = engines.Audio(item, pcm[taken:])
+                        self._backlog[0] = dataclasses.replace(self._backlog[0], pcm=pcm[taken:])
                         break
             self._backlog.popleft()
         if self._playout.waiting_ms >= ROOM_MS:
@@ -418,7 +445,12 @@ class Conversation:
         was_playing = self._playout.playing
         past, self._past = self._past, {}
         for item, samples in {**past, **self._slot.heard_items()}.items():
+            if item == self._filling:
+                self._filling = item if samples < len(self._filler.clip) else None
+                continue
+            self._watch.sent(samples * 1000 / self._slot.rate)
             self._heard(self._playout.heard(item, samples))
+        self._tell_marks()
         self._feed()
         if was_playing and not self._playout.playing:
             self._carry_out(self._turns.agent_finished(self._now_ms))
@@ -426,13 +458,36 @@ class Conversation:
 
     def _drop(self) -> None:
         """What isn't played yet never will be."""
+        self._tell_marks()
         self._playout.drop()
+        self._tell_marks()
         self._backlog.clear()
+        self._clear()
+        self._tools.cancel()
+
+    def _clear(self) -> None:
+        self._filling = None
         self._slot.clear()
         if self._held:
             self._slot.pause()
         self._clearing = True
-        self._tools.cancel()
+
+    def _tell_marks(self) -> None:
+        for name, heard in self._playout.reached():
+            self._engine.notify(engines.Marked(name, heard))
+
+    def _fill(self) -> None:
+        """Bridge a long wait."""
+        owes = self._turns.state is State.THINKING or any(t.begun for t in self._tools.open())
+        silent = not (self._playout.playing or self._held or self._clearing)
+        if self._filler.due(self._now_ms, owes and silent):
+            self._filling = self._playout.new_item()
+            self._slot.play(self._filling, self._filler.clip)
+            self._slot.done(self._filling)
+
+    def _cut_filler(self) -> None:
+        if self._filling is not None:
+            self._clear()
 
     def _heard(self, items: list[Heard]) -> None:
         for heard in items:

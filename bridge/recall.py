@@ -35,7 +35,7 @@ class Memory:
         """The conversation as heard; keys that were pressed in a row are one line."""
         entries: list[Entry] = []
         for line in self.lines:
-            if line.role == "event":
+            if line.role == "event" or not line.text:
                 continue
             text = line.text.replace("#", "") if line.role == "dtmf" else line.text
             if line.role == "dtmf" and entries and entries[-1].role == "dtmf":
@@ -70,7 +70,9 @@ def restore(memory: Memory, slot: Slot, playout: Playout) -> Resume:
         if not left.done:
             text, rest = split_text(text, left.samples * 1000 / slot.rate)
         heard = known.heard if known is not None else 0
-        playout.restore(left.item, text, left.samples, min(heard, left.samples), done=True)
+        pauses = known.pauses if known is not None else ()
+        heard = min(heard, left.samples)
+        playout.restore(left.item, text, left.samples, heard, done=True, pauses=pauses)
     there = {left.item for left in slot.left}
     given = tuple(text for item, text in progress.given if item in there or item not in noted)
     playout.skip(progress.last_item)
@@ -97,7 +99,7 @@ def restore_lost(memory: Memory, playout: Playout) -> Resume:
             rest = f"{rest} {item.text}".strip()
             continue
         begun.append(item)
-        playout.restore(item.item, said, item.heard, 0, done=True)
+        playout.restore(item.item, said, item.heard, 0, done=True, pauses=item.pauses)
         rest = left
     playout.skip(progress.last_item)
     noted = {item.item for item in progress.items}

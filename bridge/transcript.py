@@ -39,6 +39,6 @@ class Transcript:
 
     def agent(self, heard: Heard) -> None:
         """What the caller heard of an item that is over."""
-        if heard.text:
+        if heard.text or (heard.cut and heard.heard_ms):
             line = Line(time.time(), "agent", heard.text, heard.heard_ms, heard.cut)
             self._store.say(self._call_id, line)

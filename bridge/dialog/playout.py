@@ -12,7 +12,8 @@ heard.
 Samples are counted as they are queued for playout (one rate for both directions), so that heard
 can be compared with queued to the sample. An item's heard is clamped to what was queued of it.
 
-Where in its text an item was cut is estimated: time is spread over the text by syllables, a comma
+Where in its text an item was cut is known where the engine told when each word is over. Else it is
+estimated: time is spread over the text by syllables, a comma
 counting as one more and the end of a sentence as two (the pauses there). While an item isn't
 complete its length isn't known either; then `MS_PER_SYLLABLE` says how long its text will at least
 take.
@@ -30,14 +31,24 @@ from bridge.errors import EngineError
 MAX_ITEMS = 256
 """Items that may be open at once. A reply has some ten sentences; more is an engine gone wrong."""
 
+MAX_MARKS = 1000
+"""Marks that may be pending; of more, the oldest are forgotten."""
+
 MAX_TEXT = 20_000
 """Characters of text that one item may hold."""
 
 SLACK = 0.25
 """A word counts as heard when no more than this of a syllable is missing: the estimate's grain."""
 
+WORD_SLACK_MS = 40
+"""A word counts as heard when no more than this of it is missing."""
+
 MS_PER_SYLLABLE = 200.0
 """Of unhurried English (measured with piper's voice joe: 194 to 245)."""
+
+
+Pauses = tuple[tuple[int, int], ...]
+"""Silences within an item: (where, how long), samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,14 @@ class _Item:
     heard: int = 0
     done: bool = False
     dropped: bool = False
+    pauses: list[tuple[int, int]] = field(default_factory=list)
+    """Silence put into it that says nothing: where, how much. Samples."""
+    words: tuple[tuple[int, int], ...] = ()
+    """Where each word is over: (characters, ms of its own audio)."""
+
+    def own(self, samples: int) -> int:
+        """How many of its first so many samples are speech of its own."""
+        return samples - sum(max(0, min(n, samples - at)) for at, n in self.pauses)
 
 
 class Playout:
@@ -73,21 +92,32 @@ class Playout:
         self._last_id = 0
         self._refused = 0  # items up to this id are dropped: nothing more is taken for them
         self._told: deque[int] = deque(maxlen=MAX_ITEMS)  # items that are over; likewise
+        self._marks: deque[tuple[int, int, str]] = deque(maxlen=MAX_MARKS)
+        self._lost: list[str] = []  # marks before which something was dropped
 
     def new_item(self) -> int:
         """A fresh item id, higher than all before."""
         self._last_id += 1
         return self._last_id
 
-    def restore(self, item: int, text: str, queued: int, heard: int, done: bool) -> None:
+    def restore(
+        self,
+        item: int,
+        text: str,
+        queued: int,
+        heard: int,
+        done: bool,
+        pauses: Pauses = (),
+    ) -> None:
         """Take an item over that another process has begun; call it in the order of items."""
         self._last_id = max(self._last_id, item)
-        self._items[item] = _Item([text], len(text), queued, min(heard, queued), done)
+        it = _Item([text], len(text), queued, min(heard, queued), done, pauses=list(pauses))
+        self._items[item] = it
 
-    def open_items(self) -> list[tuple[int, str, int, int, bool]]:
+    def open_items(self) -> list[tuple[int, str, int, int, bool, Pauses]]:
         """What isn't over, as `restore` takes it."""
         return [
-            (item, "".join(it.pieces), it.queued, it.heard, it.done)
+            (item, "".join(it.pieces), it.queued, it.heard, it.done, tuple(it.pauses))
             for item, it in self._items.items()
             if not it.dropped
         ]
@@ -131,11 +161,22 @@ class Playout:
         it.length += len(piece)
         return True
 
-    def queued(self, item: int, samples: int) -> bool:
-        """Audio of the item is to be queued. False: the item was dropped; don't queue it."""
+    def words(self, item: int, marks: tuple[tuple[int, int], ...]) -> None:
+        """More of where the item's words are over: (characters of its text, ms of its audio)."""
+        it = self._open(item)
+        if it is not None:
+            it.words += marks
+
+    def queued(self, item: int, samples: int, *, silence: bool = False) -> bool:
+        """Audio of the item is to be queued. False: the item was dropped; don't queue it.
+
+        `silence`: a pause that belongs to no text; it is never counted as heard.
+        """
         it = self._open(item)
         if it is None:
             return False
+        if silence:
+            it.pauses.append((it.queued, samples))
         it.queued += samples
         return True
 
@@ -146,6 +187,23 @@ class Playout:
             return []
         it.done = True
         return self._over(item, it)
+
+    def mark(self, name: str) -> None:
+        """To be told by `reached` when everything queued up to now has been played."""
+        last = max((i for i, it in self._items.items() if not it.dropped), default=0)
+        self._marks.append((last, self._items[last].queued if last else 0, name))
+
+    def reached(self) -> list[tuple[str, bool]]:
+        """Marks that were reached since the last time, in order; False: by being cleared."""
+        found = [(name, False) for name in self._lost]
+        self._lost.clear()
+        while self._marks:
+            item, samples, name = self._marks[0]
+            if (it := self._items.get(item)) and it.heard < samples:
+                break
+            self._marks.popleft()
+            found.append((name, True))
+        return found
 
     # What became of it ----------------------------------------------------------------------------
 
@@ -162,6 +220,8 @@ class Playout:
     def drop(self) -> None:
         """Take nothing more for any item made so far: the caller interrupted."""
         self._refused = self._last_id
+        self._lost += [name for _, _, name in self._marks]
+        self._marks.clear()
         for it in self._items.values():
             it.dropped = True
 
@@ -214,12 +274,16 @@ class Playout:
 
     def _heard(self, item: int, it: _Item, cut: bool) -> Heard:
         self._told.append(item)
-        heard_ms = it.heard * 1000 / self.rate
+        heard, queued = it.own(it.heard), it.own(it.queued)
+        heard_ms = heard * 1000 / self.rate
         text = "".join(it.pieces).strip()
+        if it.words and cut:
+            over = [end for end, ms in it.words if ms <= heard_ms + WORD_SLACK_MS]
+            return Heard(item, round(heard_ms), text[: max(over, default=0)].rstrip(), cut)
         if it.done:
-            share = it.heard / it.queued if it.queued else 0.0
+            share = heard / queued if queued else 0.0
         else:
-            least_ms = max(it.queued * 1000 / self.rate, syllables(text) * MS_PER_SYLLABLE)
+            least_ms = max(queued * 1000 / self.rate, syllables(text) * MS_PER_SYLLABLE)
             share = heard_ms / least_ms if least_ms else 0.0
         return Heard(item, round(heard_ms), cut_text(text, share), cut)
 

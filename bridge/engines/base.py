@@ -50,6 +50,8 @@ from bridge.dialog.turns import TurnPausing as TurnPausing
 from bridge.dialog.turns import TurnWithdrawn as TurnWithdrawn
 
 Pcm = NDArray[np.int16]
+Marks = tuple[tuple[int, int], ...]
+"""(characters, ms), rising: a text up to there is over after so much of its audio."""
 
 
 # What the engine is told -------------------------------------------------------------------------
@@ -61,6 +63,14 @@ class Digit:
     """The caller pressed a key."""
 
     digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """All audio before a `Mark` was played; or, not `heard`, some of it was dropped."""
+
+    name: str
+    heard: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ CallEvent = (
     | BargeIn
     | Digit
     | Heard
+    | Marked
     | ToolResult
     | NoInput
 )
@@ -97,6 +108,22 @@ class Audio:
 
     item: int
     pcm: Pcm
+    silence: bool = False
+    """A pause that belongs to no text: played, but never counted as heard."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filler:
+    """A clip that the call may play while it waits for this engine; best given in `start`."""
+
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Tell me (`Marked`) when all audio emitted before this was played."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +173,10 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """When each word of an item is over, in its audio; comes before that audio.
-
-    `marks` are (characters, ms): the item's text up to there has been said after so much of it.
-    """
+    """When each word of an item is over, in its audio; comes before that audio."""
 
     item: int
-    marks: tuple[tuple[int, int], ...]
+    marks: Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +234,8 @@ class Note:
 
 EngineEvent = (
     Audio
+    | Filler
+    | Mark
     | Text
     | Words
     | ItemDone
@@ -335,13 +361,13 @@ class Shared:
     def __init__(self) -> None:
         self._parts: dict[Hashable, Any] = {}
         self._exit = contextlib.AsyncExitStack()
-        self._lock = asyncio.Lock()
+        self._locks: dict[Hashable, asyncio.Lock] = {}
 
     async def get(
         self, key: Hashable, make: Callable[[], contextlib.AbstractAsyncContextManager[T]]
     ) -> T:
         """The part of that key; `make` gives a context manager that makes and ends it."""
-        async with self._lock:
+        async with self._locks.setdefault(key, asyncio.Lock()):
             if key not in self._parts:
                 self._parts[key] = await self._exit.enter_async_context(make())
             part: T = self._parts[key]

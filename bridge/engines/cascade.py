@@ -56,6 +56,7 @@ from bridge.engines.base import (
     TurnEager,
     TurnPausing,
     TurnWithdrawn,
+    Words,
 )
 from bridge.engines.english import yes_or_no
 from bridge.engines.hearing import Hearing
@@ -207,7 +208,7 @@ class Cascade:
             case Heard(text=text) if text:
                 self._remember_line(Entry("agent", text))
             case NoInput():
-                self._begin(Said("silence", count=event.count))
+                self._begin(Said("silence", count=event.count, last=event.last))
             case ToolResult():
                 self._tool_result(event)
             case _:
@@ -360,7 +361,7 @@ class Cascade:
         reply.give(Text(item, sentence))
         if spoken:
             gap = self.rate * self._settings.sentence_gap_ms // 1000
-            reply.give(Audio(item, np.zeros(gap, np.int16)))
+            reply.give(Audio(item, np.zeros(gap, np.int16), silence=True))
         ahead = 0
         async for pcm in self._tts.say(sentence, first=not spoken):
             if ahead * 1000 >= AHEAD_MS * self.rate:
@@ -368,6 +369,8 @@ class Cascade:
             if reply.opened.is_set():
                 await context.room()
             reply.stamp(first_audio=self._clock())
+            if not ahead and (marks := self._tts.words(sentence)):
+                reply.give(Words(item, marks))
             reply.give(Audio(item, pcm))
             ahead += len(pcm)
         reply.give(ItemDone(item))

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from bridge.engines.base import Entry, Expect, Pcm
+from bridge.engines.base import Entry, Expect, Marks, Pcm
 from bridge.engines.stt_queue import Rank
 
 
@@ -24,13 +24,14 @@ class Said:
 
     words    the caller's turn, transcribed in `text`
     digits   keys that the caller pressed, in `text`, without the terminator
-    silence  the caller said nothing, for the `count`-th time in a row
+    silence  the caller said nothing, for the `count`-th time in a row; `last`: take leave of him
     failed   the tool named `text` could not be carried out
     """
 
     kind: Literal["words", "digits", "silence", "failed"]
     text: str = ""
     count: int = 0
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,9 @@ class Tts(Protocol):
 
         Raises `EngineError`.
         """
+
+    def words(self, text: str) -> Marks:
+        """When the words of a sentence are over that `say` has begun to give; () if unknown."""
 
     async def prepare(self, texts: Sequence[str]) -> None:
         """Have these ready, so that `say` gives them at once; returns when the first one is."""

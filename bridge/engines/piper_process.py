@@ -8,6 +8,8 @@ through a pipe. It also keeps the synthesis away from the worker's interpreter l
     request   <u32 length> JSON {"text": "...", "rate": 16000}
     answer    <u8 kind> <u32 length> payload
                 R  ready (once, after the model is loaded)
+                W  words: JSON [[characters, ms], ...]: the text up to there is over after so
+                   much of the audio; only where the voice tells, and before D
                 A  audio: int16 little-endian at the rate that was asked for; several may come
                 D  done: the request is answered
                 E  error: the request can't be answered; one line of UTF-8 that says why
@@ -17,15 +19,16 @@ It ends when stdin does. Requests are answered in order.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from bridge.engines.alignment import durations_output, marks, with_output
 from bridge.engines.base import Pcm
 from bridge.engines.rates import resample
 
@@ -52,27 +55,49 @@ def trim(pcm: Pcm, rate: int) -> Pcm:
     return part.astype(np.int16)
 
 
+def lead(pcm: Pcm, rate: int) -> int:
+    """Samples that `trim` takes off at the beginning."""
+    loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > QUIET * 32767)
+    return max(0, int(loud[0]) - int(LEAD_S * rate)) if len(loud) else 0
+
+
 def load(model: Path) -> Any:
-    """A piper voice on one thread that doesn't spin: the machine's other work is real-time."""
+    """A piper voice on one thread that doesn't spin: the machine's other work is real-time.
+
+    It tells how long its phonemes last, if the model can.
+    """
     import onnxruntime
     from piper import PiperVoice
     from piper.config import PiperConfig
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    network = model.read_bytes()
+    with contextlib.suppress(ValueError):  # a voice of another make: words are estimated then
+        network = with_output(network, durations_output(network))
     session = onnxruntime.InferenceSession(
-        str(model), sess_options=options, providers=["CPUExecutionProvider"]
+        network, sess_options=options, providers=["CPUExecutionProvider"]
     )
     config = json.loads(Path(f"{model}.json").read_text(encoding="utf-8"))
     return PiperVoice(config=PiperConfig.from_dict(config), session=session)
 
 
-def synthesize(voice: Any, text: str, rate: int) -> Iterator[Pcm]:
-    """Audio of a text, a piece a sentence, int16 at `rate` Hz."""
-    for chunk in voice.synthesize(text):
+def synthesize(voice: Any, text: str, rate: int) -> tuple[list[Pcm], list[tuple[int, int]]]:
+    """Audio of a text, a piece a sentence, int16 at `rate` Hz; and when its words are over, as
+    (characters, ms), if it is one sentence and the voice tells."""
+    pieces, words = [], []
+    for chunk in voice.synthesize(text, include_alignments=True):
         samples = chunk.audio_float_array * (GAIN * 32767)
         pcm = np.clip(samples, -32768, 32767).astype(np.int16)
-        yield trim(resample(pcm, chunk.sample_rate, rate), rate)
+        whole = resample(pcm, chunk.sample_rate, rate)
+        pieces.append(trim(whole, rate))
+        before_ms = lead(whole, rate) * 1000 / rate
+        length_ms = len(pieces[-1]) * 1000 / rate
+        words = [
+            (end, round(min(max(at * 1000 / chunk.sample_rate - before_ms, 0), length_ms)))
+            for end, at in marks(voice, text, chunk)
+        ]
+    return pieces, words if len(pieces) == 1 else []
 
 
 def write(out: BinaryIO, kind: bytes, payload: bytes = b"") -> None:
@@ -86,7 +111,10 @@ def serve(voice: Any, source: BinaryIO, out: BinaryIO) -> None:
     while len(head := source.read(4)) == 4:
         request = json.loads(source.read(struct.unpack("<I", head)[0]))
         try:
-            for pcm in synthesize(voice, request["text"], request["rate"]):
+            pieces, words = synthesize(voice, request["text"], request["rate"])
+            if words:
+                write(out, b"W", json.dumps(words).encode())
+            for pcm in pieces:
                 write(out, b"A", pcm.astype("<i2").tobytes())
         except (ValueError, RuntimeError) as error:  # what piper and onnxruntime raise for a text
             write(out, b"E", str(error).splitlines()[0].encode())
@@ -100,7 +128,7 @@ def main() -> None:
     sys.stdout = sys.stderr  # whatever a library prints must not end up between frames
     try:
         voice = load(Path(sys.argv[1]))
-        list(synthesize(voice, "Ready.", 16000))  # the first run allocates; nobody should wait
+        synthesize(voice, "Ready.", 16000)  # the first run allocates; nobody should wait
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         write(out, b"E", str(error).splitlines()[0].encode())
         sys.exit(1)

@@ -73,7 +73,7 @@ class Engines:
         self._shared = Shared()
         self._providers: dict[str, tuple[Agent, Provider]] = {}
         self._retired: list[Provider] = []  # of agent files that have changed since; calls use them
-        self._lock = asyncio.Lock()
+        self._locks: dict[str, asyncio.Lock] = {}  # an agent's: others' calls don't wait for it
 
     async def prepare(self, agent: Agent) -> None:
         """Load everything that the agent's calls need. Raises `EngineError`, `ConfigError`."""
@@ -92,7 +92,8 @@ class Engines:
         await self._shared.close()
 
     async def _provider(self, agent: Agent) -> Provider:
-        async with self._lock:  # two calls at once must not load the same model twice
+        # Two calls at once must not load the same model twice.
+        async with self._locks.setdefault(agent.name, asyncio.Lock()):
             known = self._providers.get(agent.name)
             if known and known[0] == agent:
                 return known[1]

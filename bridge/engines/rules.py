@@ -103,7 +103,7 @@ class Rules:
     fallback: tuple[str, ...] = ("I'm sorry, I didn't understand that.",)
     """Taken in turn, the last one for ever."""
     no_input: tuple[str, ...] = ("Are you still there?",)
-    """Taken in turn; after the last one comes `no_input_end`, and the call ends."""
+    """Taken in turn, the last one for ever; `no_input_end` comes after `no_input_prompts`."""
     no_input_end: str = "I can't hear you. Goodbye."
     failed: str = "I'm sorry, that didn't work."
     nothing_to_repeat: str = "I haven't said anything yet."
@@ -171,7 +171,7 @@ class RulesBrain:
     def decide(self, said: Said, memory: Memory) -> list[Step]:
         """The steps of an answer, and what to remember of it."""
         if said.kind == "silence":
-            return self._silence(said.count, memory)
+            return self._silence(said, memory)
         if said.kind == "failed":
             return self._failed(said.text, memory)
         digits = said.text if said.kind == "digits" else number(said.text)
@@ -244,10 +244,11 @@ class RulesBrain:
         text = texts[min(memory.misses, len(texts) - 1)]
         return self._say(text, replace(memory, asked_back="", misses=memory.misses + 1))
 
-    def _silence(self, count: int, memory: Memory) -> list[Step]:
-        if count <= len(self._replies.no_input):
+    def _silence(self, said: Said, memory: Memory) -> list[Step]:
+        texts = self._replies.no_input
+        if texts and not said.last:
             # Not worth repeating, and it leaves a question that was asked open.
-            return [Say(self._fill(self._replies.no_input[count - 1])), Remember(memory)]
+            return [Say(self._fill(texts[min(said.count, len(texts)) - 1])), Remember(memory)]
         return [Say(self._fill(self._replies.no_input_end)), Do("hang_up")]
 
     def _failed(self, tool: str, memory: Memory) -> list[Step]:

@@ -20,11 +20,12 @@ import struct
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bridge.engines.base import Pcm, Shared
+from bridge.engines.base import Marks, Pcm, Shared
 from bridge.errors import EngineError, EngineLost, EngineMissing
 
 log = logging.getLogger(__name__)
@@ -45,12 +46,20 @@ URGENT, NEXT, AHEAD = 0, 1, 2
 """Somebody waits in silence; somebody listens to the sentence before; nobody asked yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A rendered sentence, and when its words are over; () if that isn't known."""
+
+    pcm: Pcm
+    words: Marks = ()
+
+
 class _Job:
     """A sentence that waits to be rendered, for as many as want it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.result: asyncio.Future[Pcm] = asyncio.get_running_loop().create_future()
+        self.result: asyncio.Future[Spoken] = asyncio.get_running_loop().create_future()
         self.wanted = 0
         self.keep = False  # render it even if nobody waits
         self.taken = False
@@ -66,7 +75,7 @@ class Piper:
         """How often the process was started."""
         self._command = command
         self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[str, Pcm] = OrderedDict()
+        self._cache: OrderedDict[str, Spoken] = OrderedDict()
         self._cached = 0
         self._jobs: dict[str, _Job] = {}
         self._queue: asyncio.PriorityQueue[tuple[int, int, _Job]] = asyncio.PriorityQueue()
@@ -77,14 +86,20 @@ class Piper:
 
     async def say(self, text: str, first: bool) -> AsyncIterator[Pcm]:
         """Audio of one sentence, int16 pieces at `rate` Hz. Raises `EngineError`."""
-        pcm = self._cache.get(text)
-        if pcm is None:
-            pcm = await self._render(text, URGENT if first else NEXT)
+        spoken = self._cache.get(text)
+        if spoken is None:
+            spoken = await self._render(text, URGENT if first else NEXT)
         else:
             self._cache.move_to_end(text)
+        pcm = spoken.pcm
         step = self.rate * PIECE_MS // 1000
         for start in range(0, len(pcm), step):
             yield pcm[start : start + step]
+
+    def words(self, text: str) -> Marks:
+        """When the words of a sentence that was just said are over."""
+        spoken = self._cache.get(text)
+        return spoken.words if spoken is not None else ()
 
     async def prepare(self, texts: Sequence[str]) -> None:
         """Have these ready; returns when the first one is, the others follow as there is time."""
@@ -94,7 +109,7 @@ class Piper:
         if texts and texts[0] not in self._cache:
             await self._render(texts[0], URGENT)
 
-    async def _render(self, text: str, priority: int) -> Pcm:
+    async def _render(self, text: str, priority: int) -> Spoken:
         job = self._enqueue(text, priority)
         job.wanted += 1
         try:
@@ -153,7 +168,7 @@ class Piper:
                 if self._process is None:
                     await self.start()
                 async with asyncio.timeout(ANSWER_S):
-                    pcm = await self._ask(job.text)
+                    spoken = await self._ask(job.text)
             except (TimeoutError, EOFError, OSError, EngineLost) as error:
                 await self._stop()
                 log.warning("piper died or hangs (%r)", error)
@@ -163,23 +178,26 @@ class Piper:
                 self._fail(job, error)
                 return
             else:
-                self._keep(job.text, pcm)
-                job.result.set_result(pcm)
+                self._keep(job.text, spoken)
+                job.result.set_result(spoken)
                 return
 
-    async def _ask(self, text: str) -> Pcm:
+    async def _ask(self, text: str) -> Spoken:
         assert self._process is not None
         assert self._process.stdin is not None
         request = json.dumps({"text": text, "rate": self.rate}).encode()
         self._process.stdin.write(struct.pack("<I", len(request)) + request)
         await self._process.stdin.drain()
-        parts = []
+        parts: list[Pcm] = []
+        words: Marks = ()
         while True:
             kind, payload = await self._frame()
             if kind == b"A":
                 parts.append(np.frombuffer(payload, "<i2").astype(np.int16))
+            elif kind == b"W":
+                words = tuple((int(end), int(ms)) for end, ms in json.loads(payload))
             elif kind == b"D":
-                return np.concatenate(parts) if parts else np.zeros(0, np.int16)
+                return Spoken(np.concatenate(parts) if parts else np.zeros(0, np.int16), words)
             else:
                 raise EngineError(f"piper can't say {text!r}: {payload.decode(errors='replace')}")
 
@@ -202,12 +220,12 @@ class Piper:
         job.result.set_exception(error)
         job.result.exception()  # seen: nobody may be waiting for it
 
-    def _keep(self, text: str, pcm: Pcm) -> None:
-        self._cache[text] = pcm
-        self._cached += pcm.nbytes
+    def _keep(self, text: str, spoken: Spoken) -> None:
+        self._cache[text] = spoken
+        self._cached += spoken.pcm.nbytes
         while self._cached > self._cache_bytes and len(self._cache) > 1:
             _, old = self._cache.popitem(last=False)
-            self._cached -= old.nbytes
+            self._cached -= old.pcm.nbytes
 
 
 def voice(name: str) -> Path:

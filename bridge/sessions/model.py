@@ -90,6 +90,8 @@ class Record:
     """How it ended: `hung-up`, `transferred`, `done`, `failed`, `unknown-agent`, `shutdown`."""
     reason: str = ""
     """One line more about the result, for people."""
+    latency: str = ""
+    """Of each turn and interruption where its time went: a list of `TurnLatency.record`, JSON."""
     audio: str = ""
     """How good the audio is, on both legs: `LineQuality.now`, as JSON; at the end, how it was."""
     started: float = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 NOTE_S = 0.2
@@ -26,6 +26,8 @@ class Item:
     heard: int
     done: bool
     """All of its audio was queued."""
+    pauses: tuple[tuple[int, int], ...] = ()
+    """Silence put into it that isn't its own: (where, how much)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,10 @@ class Progress:
         ours["unknown"] = {k: v for k, v in table.items() if k not in ours}
         for name, kind in (("items", Item), ("tools", Tool), ("done", Done)):
             ours[name] = tuple(kind(**_known(kind, part)) for part in ours.get(name, ()))
+        ours["items"] = tuple(
+            replace(item, pauses=tuple((int(at), int(n)) for at, n in item.pauses))
+            for item in ours["items"]
+        )
         ours["given"] = tuple((int(i), str(t)) for i, t in ours.get("given", ()))
         return cls(**ours)
 

@@ -174,6 +174,69 @@ async def test_hold_stops_the_agent_and_resume_lets_it_go_on(stack: Stack, tmp_p
     assert [line.text for line in memory.lines() if line.role == "event"] == ["hold", "resume"]
 
 
+async def greeted(
+    stack: Stack, path: Path, say: str = "", until_said: str = "help you"
+) -> tuple[np.ndarray, Memory]:
+    """A call in which the caller says something into the greeting: what he heard of it."""
+    memory = Memory(stack)
+    async with stack.phone() as phone:
+        with capture(phone, path) as packets:
+            await phone.dial("700")
+            await asyncio.sleep(1.2)
+            if say:
+                await phone.speak(clip(say).pcm, RATE)
+            await until(lambda: until_said in memory.agent_said(), f"'{until_said}' was heard")
+            await phone.hangup()
+    await until(lambda: memory.record().get("state") == "ended", "the session ended")
+    return received(packets, phone), memory
+
+
+def found(piece: np.ndarray, whole: np.ndarray) -> tuple[float, int]:
+    """How alike, and where, is what is most like `piece`."""
+    energy = np.sqrt(np.convolve(whole**2, np.ones(len(piece)), "valid"))
+    alike = np.correlate(whole, piece, "valid") / (energy + 100) / np.linalg.norm(piece)
+    return float(alike.max()), int(alike.argmax())
+
+
+def loud_ms(pcm: np.ndarray) -> int:
+    """How long there is speech in it."""
+    pieces = pcm[: len(pcm) // 80 * 80].reshape(-1, 80).astype(float)
+    return 10 * int((np.sqrt(np.mean(pieces**2, axis=1)) > 300).sum())
+
+
+async def test_uh_huh_makes_the_agent_wait_and_nothing_is_lost(
+    stack: Stack, tmp_path: Path
+) -> None:
+    whole, _ = await greeted(stack, tmp_path / "control.pcap")
+    halting, memory = await greeted(stack, tmp_path / "halting.pcap", "Uh-huh.")
+    assert [line.text for line in memory.lines() if line.role in ("event", "caller")] == []
+    [turn] = json.loads(memory.record()["latency"])
+    assert "resumed" in turn["at_s"]
+    assert "dropped" not in turn["at_s"]
+    step = RATE // 10
+    pieces = [whole[at : at + step].astype(float) for at in range(0, len(whole) - step, step)]
+    heard = [found(p, halting.astype(float)) for p in pieces if np.sqrt(np.mean(p**2)) > 300]
+    assert len(heard) > 15
+    assert sum(alike > 0.9 for alike, _ in heard) >= len(heard) - 2, "but where it was faded"
+    at = np.array([at for alike, at in heard if alike > 0.9])
+    assert (np.diff(at) > 0).all(), "in its order"
+    waited = (np.diff(at) - step).max() / RATE
+    assert 0.15 < waited < 2.0
+    assert abs(loud_ms(halting) - loud_ms(whole)) <= 60, "and nothing twice"
+
+
+async def test_a_word_that_counts_stops_the_agent_and_is_answered(
+    stack: Stack, tmp_path: Path
+) -> None:
+    said = "Stop, where can I park?"
+    _, memory = await greeted(stack, tmp_path / "cut.pcap", said, until_said="behind the shop")
+    assert "barge-in" in [line.text for line in memory.lines() if line.role == "event"]
+    greeting = next(line for line in memory.lines() if line.role == "agent")
+    assert greeting.cut
+    assert "help you" not in greeting.text
+    assert any("dropped" in turn["at_s"] for turn in json.loads(memory.record()["latency"]))
+
+
 async def test_many_callers_at_once(stack: Stack) -> None:
     calls = await asyncio.gather(
         *(asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=4.0) for _ in range(8))

@@ -1,6 +1,7 @@
 """A call's wiring, with parts that do what they are told: what goes where, and how a call ends."""
 
 import asyncio
+import json
 
 import numpy as np
 import pytest
@@ -597,3 +598,108 @@ async def test_an_engine_that_has_no_goodbye_is_not_waited_for():
     async with talk:
         talk.slot.deliver(False, 101)
         assert (await talk.end()).result == "done"
+
+
+# Greeting, fillers, marks ------------------------------------------------------------------------
+
+
+async def test_the_greeting_is_there_before_the_caller_is():
+    talk = Talk()
+    talk.agent = Agent("demo", greeting="hello")
+    answered, there = talk.leg.answer, []
+
+    async def greet(context):
+        talk.engine.context = context
+        talk.engine.say("hello", 100)
+
+    async def answer():
+        there.append((len(talk.slot.queue), talk.slot.paused))
+        await answered()
+
+    talk.engine.start, talk.leg.answer = greet, answer
+    async with talk:
+        assert there == [(RATE // 10, True)]
+        assert not talk.slot.paused
+        talk.slot.deliver(False, 6)
+        assert talk.store.lines == [("agent", "hello")]
+
+
+async def test_an_engine_that_can_not_begin_leaves_the_call_unanswered():
+    talk = Talk()
+
+    async def broken(context):
+        raise EngineMissing("no model")
+
+    talk.engine.start = broken
+    async with talk:
+        assert (await talk.end()).result == "failed"
+        assert "answer" not in talk.leg.names()
+
+
+async def test_a_long_wait_is_bridged_and_nobody_counts_that_as_said():
+    talk = Talk()
+    talk.agent = Agent("demo", turns=TurnSettings(filler_after_ms=500, no_input_ms=60_000))
+    async with talk:
+        clip = np.ones(RATE // 10, np.int16)
+        talk.engine.context.emit(engines.Filler(clip))
+        talk.slot.deliver(True, 20)
+        talk.slot.deliver(False, 40)
+        assert TurnCommitted in [type(event) for event in talk.engine.told]
+        talk.slot.deliver(False, 40)
+        [filler] = talk.slot.counts
+        assert talk.slot.counts == {filler: len(clip)}
+        talk.slot.deliver(False, 4000 // 20 + 10)
+        assert len(talk.slot.counts) == 2, "and again, not at once"
+        item = talk.engine.say("there it is", 200)
+        talk.slot.deliver(False, 20)
+        assert talk.slot.counts[item] == RATE // 5
+        assert talk.store.lines == [("agent", "there it is")]
+        assert [e.item for e in talk.engine.told if isinstance(e, engines.Heard)] == [item]
+        talk.slot.deliver(False, 500)
+        assert len(talk.slot.counts) == 3, "nothing is owed any more"
+
+
+async def test_real_audio_cuts_a_filler_off():
+    talk = Talk()
+    talk.agent = Agent("demo", turns=TurnSettings(filler_after_ms=100, no_input_ms=60_000))
+    async with talk:
+        talk.engine.context.emit(engines.Filler(np.ones(RATE // 4, np.int16)))
+        talk.slot.deliver(True, 20)
+        while not talk.slot.queue:
+            talk.slot.deliver(False)
+        item = talk.engine.say("yes", 100)
+        assert talk.slot.queue == []
+        talk.slot.deliver(False)
+        assert set(talk.slot.queue) == {item}
+
+
+async def test_marks_come_back():
+    async with Talk() as talk:
+        emit = talk.engine.context.emit
+        talk.engine.say("one", 100)
+        emit(engines.Mark("first"))
+        talk.engine.say("two three four five", 2000)
+        emit(engines.Mark("second"))
+        talk.slot.deliver(False, 6)
+        assert engines.Marked("first", True) in talk.engine.told
+        talk.slot.deliver(True, 60)
+        told = talk.engine.told
+        assert engines.Marked("second", False) in told
+
+
+async def test_where_a_turns_time_went_is_kept():
+    async with Talk() as talk:
+        talk.slot.deliver(True, 40)
+        talk.slot.deliver(False, 40)
+        talk.engine.say("good morning", 1000)
+        talk.slot.deliver(False, 6)
+        talk.slot.deliver(True, 40)
+        talk.slot.deliver(False, 60)
+        talk.leg.events.put_nowait(HungUp("hangup"))
+        await talk.end()
+        turn, cut = json.loads(talk.store.record["latency"])
+        assert turn["turn"] == 1
+        assert {"last_voice", "received", "decided", "first_packet"} <= set(turn["at_s"])
+        assert turn["at_s"]["last_voice"] <= turn["at_s"]["decided"] <= turn["at_s"]["first_packet"]
+        assert cut["turn"] == 2
+        assert {"onset", "paused", "dropped", "decided"} <= set(cut["at_s"])

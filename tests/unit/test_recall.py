@@ -53,7 +53,7 @@ def test_what_is_queued_whole_plays_on_and_nothing_is_missing():
     assert restore(memory(progress), slot((1, RATE, True), (2, RATE, True)), playout) == Resume(
         given=("one", "two"), replying=True
     )
-    assert playout.open_items() == [(2, "two", RATE, 100, True)]
+    assert playout.open_items() == [(2, "two", RATE, 100, True, ())]
     assert playout.new_item() == 3
     over = playout.heard(2, RATE)
     assert [(h.text, h.cut) for h in over] == [("two", False)]
@@ -80,7 +80,7 @@ def test_the_rest_of_a_sentence_that_is_half_in_the_slot_is_to_be_said():
     half = 5 * int(MS_PER_SYLLABLE) * RATE // 1000
     resume = restore(memory(progress), slot((1, half, False)), playout)
     assert resume.rest == " ".join(["bab"] * 5)
-    assert playout.open_items() == [(1, " ".join(["bab"] * 5), half, 0, True)]
+    assert playout.open_items() == [(1, " ".join(["bab"] * 5), half, 0, True, ())]
     assert resume.given == (words,)
 
 

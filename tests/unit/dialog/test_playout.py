@@ -201,3 +201,70 @@ def test_every_item_is_told_once_and_never_more_than_it_had(steps):
         assert heard.heard_ms <= got.get(heard.item, 0) / 8 + 1
     assert len({h.item for h in told}) == len(told)
     assert not playout.playing
+
+
+# Silence that isn't the item's, words by time, marks ----------------------------------------------
+
+
+def test_silence_that_was_put_in_is_not_heard_and_moves_no_word():
+    playout = Playout(RATE)
+    item = playout.new_item()
+    playout.text(item, "one two three four")
+    playout.queued(item, 4000, silence=True)
+    playout.queued(item, 8000)
+    playout.done(item)
+    playout.heard(item, 4000)
+    playout.heard(item, 8000)
+    playout.drop()
+    assert playout.dropped() == [Heard(item, 500, "one two", True)]
+
+
+def test_pauses_go_over_to_whoever_takes_the_call_up():
+    playout = Playout(RATE)
+    item = playout.new_item()
+    playout.text(item, "one two three four")
+    playout.queued(item, 4000, silence=True)
+    playout.queued(item, 8000)
+    heir = Playout(RATE)
+    for saved in playout.open_items():
+        heir.restore(*saved)
+    heir.done(item)
+    heir.heard(item, 8000)
+    heir.drop()
+    assert heir.dropped() == [Heard(item, 500, "one two", True)]
+
+
+def test_where_the_engine_tells_when_words_are_over_nothing_is_estimated():
+    playout = Playout(RATE)
+    item = item_of(playout, "one two three", 1000, done=False)
+    playout.words(item, ((3, 100), (7, 200)))
+    playout.words(item, ((13, 1000),))
+    playout.heard(item, 1760)
+    playout.drop()
+    assert playout.dropped() == [Heard(item, 220, "one two", True)]
+
+
+def test_marks_come_when_what_is_before_them_was_played():
+    playout = Playout(RATE)
+    playout.mark("at once")
+    assert playout.reached() == [("at once", True)]
+    item = item_of(playout, "One.", 500, done=False)
+    playout.mark("half")
+    playout.queued(item, 4000)
+    playout.mark("all")
+    playout.heard(item, 3999)
+    assert playout.reached() == []
+    playout.heard(item, 4000)
+    assert playout.reached() == [("half", True)]
+    playout.done(item)
+    playout.heard(item, 8000)
+    assert playout.reached() == [("all", True)]
+
+
+def test_marks_come_at_once_when_what_is_before_them_is_dropped():
+    playout = Playout(RATE)
+    item_of(playout, "One.", 500)
+    playout.mark("lost")
+    playout.drop()
+    assert playout.reached() == [("lost", False)]
+    assert playout.reached() == []

@@ -77,5 +77,8 @@ class FakeTts:
         for _ in text.split():
             yield np.full(3200, 3000, np.int16)
 
+    def words(self, text):
+        return ()
+
     async def prepare(self, texts):
         pass

@@ -11,14 +11,26 @@ RATE = 16000
 
 
 class Voice:
-    """Says a sentence for each word: a tenth of a second of full scale between silences."""
+    """Says a sentence for each word: a tenth of a second of full scale between silences.
 
-    def synthesize(self, text):
+    A word in capitals comes with its phonemes, its letters, evenly spread over the loud part.
+    """
+
+    def synthesize(self, text, include_alignments):
         for word in text.split():
             if word == "bad":
                 raise ValueError("no phonemes\nfor this")
             audio = np.concatenate([np.zeros(1000), np.ones(2205), np.zeros(3000)])
-            yield SimpleNamespace(audio_float_array=audio.astype(np.float32), sample_rate=22050)
+            said = [SimpleNamespace(phoneme=p, num_samples=2205 // len(word)) for p in word]
+            said = [SimpleNamespace(phoneme="^", num_samples=1000), *said]
+            yield SimpleNamespace(
+                audio_float_array=audio.astype(np.float32),
+                sample_rate=22050,
+                phoneme_alignments=said if include_alignments and word.isupper() else None,
+            )
+
+    def phonemize(self, text):
+        return [list(text)]
 
 
 def frames(data):
@@ -69,3 +81,13 @@ def test_speech_up_to_the_edge_is_faded_so_that_it_cannot_click():
 
 def test_nothing_but_silence_is_nothing():
     assert len(trim(np.zeros(4000, np.int16), RATE)) == 0
+
+
+def test_it_tells_when_the_words_are_over_in_the_audio_that_is_left():
+    (kind, payload), (_, audio), _ = ask("WORD")
+    assert kind == b"W"
+    [(end, ms)] = json.loads(payload)
+    assert end == 4
+    assert abs(ms - (100 + LEAD_S * 1000)) <= 2
+    assert ms <= len(audio) / 2 / RATE * 1000
+    assert [kind for kind, _ in ask("TWO WORDS")] == [b"A", b"A", b"D"]  # two sentences

@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 
 import pytest
@@ -88,6 +89,24 @@ async def test_one_provider_an_agent_and_one_engine_a_call(engines):
     assert one[0] is other[0]
     assert one[1] is not other[1]
     assert [p.prepared for p in MADE] == [1]
+
+
+async def test_loading_one_agent_holds_up_no_other_and_is_done_once(engines, monkeypatch):
+    gate = asyncio.Event()
+
+    async def slow(self):
+        self.prepared += 1
+        if self.agent.name == "slow":
+            await gate.wait()
+
+    monkeypatch.setattr(Provider, "prepare", slow)
+    late = [asyncio.create_task(engines.create(Agent("slow", engine="fake"))) for _ in range(2)]
+    await asyncio.sleep(0)
+    await engines.create(Agent("quick", engine="fake"))
+    assert not any(task.done() for task in late)
+    gate.set()
+    await asyncio.gather(*late)
+    assert [p.prepared for p in MADE] == [1, 1]
 
 
 async def test_a_changed_agent_file_gets_a_new_provider_and_calls_keep_the_old(engines):

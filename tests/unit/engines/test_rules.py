@@ -51,9 +51,9 @@ class Talk:
     def __init__(self, brain):
         self.brain, self.memory, self.tools = brain, Memory(), []
 
-    def __call__(self, text, kind="words", count=0):
+    def __call__(self, text, kind="words", count=0, last=False):
         said = []
-        for step in self.brain.decide(Said(kind, text, count), self.memory):
+        for step in self.brain.decide(Said(kind, text, count, last), self.memory):
             match step:
                 case Say(text=text):
                     said.append(text)
@@ -147,7 +147,7 @@ def test_a_failed_tool_is_said(brain):
 
 def test_silence_is_asked_about_and_ends_the_call(brain):
     talk = Talk(brain)
-    said = [talk("", "silence", n) for n in (1, 2, 3)]
+    said = [talk("", "silence", n, last=n == 3) for n in (1, 2, 3)]
     assert said == ["Hello?", "Still there?", "Bye"]
     assert talk.tools == [("hang_up", {})]
 

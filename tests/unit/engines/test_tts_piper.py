@@ -37,6 +37,8 @@ FAKE = textwrap.dedent("""
         if "refuse" in text:
             write(b"E", b"too strange")
             continue
+        if "words" in text:
+            write(b"W", json.dumps([[3, 10], [len(text), 20]]).encode())
         if "empty" not in text:
             write(b"A", b"\\x01\\x00" * len(text))
         write(b"D")
@@ -194,3 +196,12 @@ def test_a_voice_that_is_not_there_is_said():
     assert voice("joe").suffix == ".onnx"
     with pytest.raises(EngineMissing, match=r"no piper voice .*nobody\.onnx"):
         voice("/nowhere/nobody.onnx")
+
+
+async def test_it_knows_when_the_words_are_over_of_what_it_has_said(tmp_path):
+    async with running(tmp_path) as piper:
+        assert piper.words("the words") == ()
+        async for _ in piper.say("the words", first=True):
+            assert piper.words("the words") == ((3, 10), (9, 20))
+        async for _ in piper.say("others", first=True):
+            assert piper.words("others") == ()
