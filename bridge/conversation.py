@@ -395,7 +395,7 @@ class Conversation:
                 settings, language = self._agent.turns, self._agent.language
                 silence_ms = end_silence_ms(settings, text, self._expected, understood, language)
                 asked = self._expected == "yes-no" and self._playout.in_last_item
-                self._carry_out(self._turns.words(text, until_ms, silence_ms, asked))
+                self._carry_out(self._turns.words(text, until_ms, silence_ms, asked, understood))
 
     # The agent's audio ----------------------------------------------------------------------------
 

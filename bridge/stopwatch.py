@@ -73,8 +73,10 @@ class Stopwatch:
                 self._of(number, end_ms).eager = now
             case TurnCommitted(number, _, end_ms):
                 self._of(number, end_ms).decided = now
-            case TurnWithdrawn():
-                self._turn = None
+            case TurnWithdrawn() if (
+                self._turn is not None
+            ):  # an interruption it may be all the same
+                self._turn.eager = self._turn.decided = None
 
     def timed(self, timing: Timing) -> None:
         """How the engine got on with a turn."""

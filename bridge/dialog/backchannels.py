@@ -33,6 +33,20 @@ BACKCHANNELS = {
 }
 
 
+# Single words with which one interrupts; whatever else was said, these are meant.
+INTERRUPTIONS = {
+    "en": """stop wait no nope hold hang halt don't excuse pardon sorry hello hey why but listen
+        quiet enough moment second minute""",
+    "de": "stopp stop halt warte warten nein moment entschuldigung hallo was warum aber hören ruhe",
+    "fr": "stop arrêtez attendez attends non pardon excusez allô quoi pourquoi mais moment",
+    "es": "alto para pare espere espera no perdón disculpe hola qué porqué pero momento",
+}
+
+CLEAR = 0.3
+"""An engine that understood less than this (of 1) may have heard a hum as words."""
+_FEW = 3
+
+
 class Weight(Enum):
     """What a text weighs against the agent that is speaking."""
 
@@ -43,12 +57,29 @@ class Weight(Enum):
     WORDS = "words"
 
 
-def weigh(text: str, language: str, question: bool = False) -> Weight:
-    """What `text` weighs; `question`: the agent is asking what a mere "yes" answers."""
+def weigh(
+    text: str, language: str, question: bool = False, understood: float | None = None
+) -> Weight:
+    """What a text weighs.
+
+    Recognisers make words of a hum ("That's what."). So a few words that the engine can do nothing
+    with are one, unless they are among `INTERRUPTIONS`.
+
+    Args:
+        text: as transcribed.
+        language: the agent's.
+        question: the agent is asking what a mere "yes" answers.
+        understood: how well the engine could answer just this, 0 to 1; None: it doesn't say.
+    """
     words = _words(text)
     if not words:
         return Weight.NOTHING
+    if _MEANT.get(language[:2], frozenset()) & set(words):
+        return Weight.WORDS
     if not question and _only(tuple(words), _PHRASES.get(language[:2], frozenset())):
+        return Weight.BACKCHANNEL
+    unclear = understood is not None and understood < CLEAR
+    if unclear and 1 < len(words) <= _FEW and language[:2] in INTERRUPTIONS:
         return Weight.BACKCHANNEL
     return Weight.WORD if len(words) == 1 else Weight.WORDS
 
@@ -65,6 +96,7 @@ def _words(text: str) -> list[str]:
     return [word for word in stripped if word]
 
 
+_MEANT = {language: frozenset(words.split()) for language, words in INTERRUPTIONS.items()}
 _PHRASES = {
     language: frozenset(tuple(_words(phrase)) for phrase in phrases.split(","))
     for language, phrases in BACKCHANNELS.items()

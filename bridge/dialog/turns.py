@@ -308,7 +308,12 @@ class Turns:
         return self._resume(at_ms) if self.state is State.PAUSED else []
 
     def words(
-        self, text: str, until_ms: int, end_silence_ms: int, question: bool = False
+        self,
+        text: str,
+        until_ms: int,
+        end_silence_ms: int,
+        question: bool = False,
+        understood: float | None = None,
     ) -> list[Action]:
         """What the caller said up to `until_ms` is known, "" if that is nothing.
 
@@ -319,17 +324,20 @@ class Turns:
             until_ms: where in his audio it ends.
             end_silence_ms: so much silence behind it ends his turn.
             question: the agent is asking what a mere "yes" answers.
+            understood: how well the engine could answer just this, 0 to 1; None: it doesn't say.
         """
         actions: list[Action] = []
         whole = self.caller_speaks and until_ms >= self.endpoint.end_ms
         over = whole and self._now_ms - self.endpoint.end_ms >= 3 * FRAME_MS
-        weight = weigh(text, self._language, question)
+        weight = weigh(text, self._language, question, understood)
         if self.state is State.PAUSED and self.caller_speaks:
             if weight is Weight.WORDS or (over and weight is Weight.WORD):
                 actions = self._confirm(self._now_ms)
             elif over and weight is not Weight.WORD:
                 actions = self._resume(self._now_ms)
                 self._alarms = 0
+                # What he goes on to say, or a better transcript of it, may tell otherwise.
+                self._doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
         elif self._doubt and self._interruptible and until_ms >= self._doubt[1]:
             late = self._now_ms - self._doubt[1] > LATE_MS
             if weight in (Weight.WORD, Weight.WORDS) and not late:

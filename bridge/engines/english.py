@@ -75,6 +75,7 @@ def words(text: str) -> list[str]:
     text = text.lower().replace("’", "'")
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text)
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
+    text = re.sub(r"\bo'(?=[a-z]{3})(?!clock)", "", text)  # a recogniser's "o'gift cards"
     text = re.sub(r"(?<=ty)-(?=[a-z])", " ", text)  # "forty-two"
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", "", text)  # "good-bye"
     for short, long in _CONTRACTIONS.items():

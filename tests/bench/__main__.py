@@ -72,7 +72,7 @@ def main() -> int:
 def _measure(part: Callable[[Report], None], keys: tuple[str, ...], report: Report) -> None:
     try:
         part(report)
-    except NotVerifiedError as error:
+    except (NotVerifiedError, LabError) as error:  # the other parts are measured all the same
         report.say(f"no figure for {', '.join(keys)}: {error}")
         report.missing.update({key: str(error) for key in keys if key not in report.values})
 

@@ -191,7 +191,7 @@ def capacity(report: Report) -> None:
     """`calls_per_core`: the most calls that one core carries, media and worker on it together."""
     found = []
     tried: list[dict[str, object]] = []
-    calls = 1500
+    calls = 2000
     for run in range(1, report.runs + 1):
         best, step = 0, 250 if run == 1 else 125
         floor, goes_up = max(250, calls), True

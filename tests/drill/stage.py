@@ -160,7 +160,9 @@ class Stage:
         return [name for name, text in about.items() if json.loads(text)["takes"]]
 
     def _complete(self) -> bool:
-        return len(self.takers()) == self.workers * len(self.bridges) and all(
+        wanted, there = self.workers * len(self.bridges), len(self.takers())
+        # Without takeover nobody takes the dead off the list.
+        return (there == wanted or (there > wanted and not self.options.takeover)) and all(
             len(bridge.children("media")) == 2 for bridge in self.bridges
         )
 

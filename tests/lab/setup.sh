@@ -185,6 +185,8 @@ unpack_packages() { # into $1/sys
   done
   printf '%s\0' "$1"/apt/cache/archives/*.deb | xargs -0 -P "$(nproc)" -I{} dpkg-deb -x {} "$1/sys"
   # What the packages' maintainer scripts would have done, as far as it matters here.
+  # (Not every package brings the links by which its libraries are asked for.)
+  PATH="$PATH:/usr/sbin:/sbin" ldconfig -n "$1"/sys/usr/lib/*-linux-gnu*
   if [ -d "$1/sys/usr/share/asterisk/sounds" ]; then
     ln -sfn en_US_f_Allison "$1/sys/usr/share/asterisk/sounds/en"
   fi

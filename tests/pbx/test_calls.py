@@ -204,11 +204,9 @@ def loud_ms(pcm: np.ndarray) -> int:
     return 10 * int((np.sqrt(np.mean(pieces**2, axis=1)) > 300).sum())
 
 
-async def test_uh_huh_makes_the_agent_wait_and_nothing_is_lost(
-    stack: Stack, tmp_path: Path
-) -> None:
+async def test_okay_makes_the_agent_wait_and_nothing_is_lost(stack: Stack, tmp_path: Path) -> None:
     whole, _ = await greeted(stack, tmp_path / "control.pcap")
-    halting, memory = await greeted(stack, tmp_path / "halting.pcap", "Uh-huh.")
+    halting, memory = await greeted(stack, tmp_path / "halting.pcap", "Okay.")
     assert [line.text for line in memory.lines() if line.role in ("event", "caller")] == []
     [turn] = json.loads(memory.record()["latency"])
     assert "resumed" in turn["at_s"]

@@ -280,7 +280,9 @@ def _words(case: Case, at_ms: int, until_ms: int, text: str) -> None:
     case.log.append((at_ms, text))
     understood = _brain(case.agent.file).understands(text, None) if text else None
     silence_ms = end_silence_ms(case.agent.turns, text, "", understood)
-    _carry_out(case, at_ms - FRAME_MS, case.turns.words(text, until_ms, silence_ms))
+    _carry_out(
+        case, at_ms - FRAME_MS, case.turns.words(text, until_ms, silence_ms, understood=understood)
+    )
 
 
 @functools.cache

@@ -12,8 +12,9 @@ from bridge.dialog.backchannels import BACKCHANNELS, Weight, weigh
         ("Uh, huh.", Weight.BACKCHANNEL),
         ("Mm-hmm, okay. I see!", Weight.BACKCHANNEL),
         ("Yeah yeah right", Weight.BACKCHANNEL),
-        ("Stop.", Weight.WORD),
-        ("No", Weight.WORD),
+        ("Stop.", Weight.WORDS),
+        ("No", Weight.WORDS),
+        ("Parking", Weight.WORD),
         ("I", Weight.WORD),
         ("Yeah, but wait", Weight.WORDS),
         ("go away", Weight.WORDS),
@@ -27,6 +28,14 @@ def test_english(text, weight):
 def test_where_yes_is_an_answer_nothing_is_ignored():
     assert weigh("Yes.", "en", question=True) is Weight.WORD
     assert weigh("", "en", question=True) is Weight.NOTHING
+
+
+def test_words_that_make_no_sense_were_a_hum_unless_they_are_meant():
+    assert weigh("That's what.", "en", understood=0.1) is Weight.BACKCHANNEL
+    assert weigh("That's it.", "en") is Weight.WORDS, "an engine that has no opinion"
+    assert weigh("parking", "en", understood=0.9) is Weight.WORD
+    assert weigh("Wait, wait", "en", understood=0.0) is Weight.WORDS
+    assert weigh("the blue one over there", "en", understood=0.0) is Weight.WORDS
 
 
 def test_languages():

@@ -265,6 +265,11 @@ def test_it_knows_whether_it_understood_all_that_it_takes(brain, whole, half):
     assert brain.understands(half, None) < UNDERSTOOD
 
 
+def test_a_slip_of_the_recogniser_is_seen_through(brain):
+    said = "Sorry to interrupt, do you sell, o'gift cards?"
+    assert answer(brain, said).startswith("Yes, we have gift cards")
+
+
 def test_what_it_asked_for_is_understood(brain):
     waiting, asked = Memory(number_for="order"), Memory(asked_back="hours")
     assert brain.understands("four two one seven", waiting) == 1.0
