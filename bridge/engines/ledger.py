@@ -192,15 +192,16 @@ class Ledger:
         resume = Resume(digits=self._digits, owed=False, tools=tools, state=self.state)
         if not self.owes or self._stimulus is not None:
             return resume
+        rest = self._rest
+        last = self._given[-1][0] if self._given else 0
+        if last and not rest and last not in self._done and not self._samples.get(last):
+            self._given.pop()  # nothing of it can be heard: it is said anew
         given = [text for _, text in self._given]
         item = self._given[-1][0] if self._given else 0
-        rest = self._rest
         if item in self._done:
             rest = ""
         elif queued := self._samples.get(item, 0):
             rest = split_text(self._rest or given[-1], queued * 1000 / self.rate)[1]
-        elif item and not rest:  # nothing of it can be heard: it is said anew
-            given.pop()
         return replace(resume, given=tuple(given), replying=True, rest=rest, digits="")
 
     def again(self) -> tuple[list[tuple[int, Pcm]], list[CallEvent]]:

@@ -1,7 +1,9 @@
-"""What a caller finds who was cut off and calls again: real calls."""
+"""What a caller notices of an engine that hangs, and of his own line dropping: real calls."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from tests.pbx.test_calls import Memory, until
 
 SAMPLES = Path(__file__).parents[2] / "agents"
 SETTINGS = """
+fallback = "echo"
+engine_silent_s = 1.0
+engine_give_up_s = 2.0
 rejoin_s = 60
 """
 
@@ -27,6 +32,22 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(settings={"agents": {"folder": str(folder)}}) as stack:
         yield stack
         assert stack.pbx.wait_idle() == []
+
+
+def voices() -> list[int]:
+    """Process ids of piper, of whichever worker."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"bridge.engines.piper_process" in entry.read_bytes():
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 async def test_a_caller_whose_line_drops_is_offered_his_conversation(stack: Stack) -> None:
@@ -52,3 +73,33 @@ async def test_a_caller_whose_line_drops_is_offered_his_conversation(stack: Stac
         )
         await phone.hangup()
     assert first.agent_said().count("help you") == second.agent_said().count("help you") == 1
+
+
+async def test_an_engine_that_hangs_without_a_word_is_stood_in_for(stack: Stack) -> None:
+    memory = Memory(stack)
+    ours = [pid for pid in voices() if parent(pid) in stack.bridge.children("worker")]
+    assert ours
+    async with stack.phone() as phone:
+        await phone.dial("700")
+        await until(
+            lambda: "go on" in memory.agent_said() or "help you" in memory.agent_said(), "greeted"
+        )
+        for pid in ours:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await phone.speak(clip("What about order number nine zero eight one?").pcm, RATE)
+            await until(
+                lambda: any("agent echo stands in" in line.text for line in memory.lines()),
+                "the other agent stands in",
+            )
+            await phone.speak(clip("Hello, hello, hello, hello.").pcm, RATE)
+            await until(lambda: "(echo)" in memory.agent_said(), "it echoes the caller")
+        finally:
+            for pid in ours:
+                if Path(f"/proc/{pid}").exists():
+                    os.kill(pid, signal.SIGCONT)
+        await phone.hush()
+        await phone.hangup()
+    events = [line.text for line in memory.lines() if line.role == "event"]
+    assert any(text.startswith("engine lost: said nothing for 1 s") for text in events), events
+    assert "Traceback" not in stack.bridge.log()

@@ -221,6 +221,17 @@ async def test_without_a_fallback_it_is_given_up_in_time():
         assert 2000 + 5000 <= line.at_ms - 1000 <= 2000 + 5000 + 2000 + 500
 
 
+async def test_a_voice_that_hangs_without_a_sound_is_given_up():
+    parts = Parts("hours", hours=[Say(LONG)])
+    parts.tts.gate.clear()  # the texts come, and no audio, from every engine
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: line.of(Failed))
+        assert line.at_ms - 1000 <= 2000 + 5000 + 2000 + 500
+    assert len(parts.made) >= 3
+    assert not line.of(ReplyDone)
+
+
 async def test_the_fallback_goes_on_with_the_conversation():
     parts, other = Parts("hours"), Parts("hours", agent=replace(AGENT, name="other"))
     parts.stt.gate.clear()
