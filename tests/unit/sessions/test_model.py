@@ -20,3 +20,13 @@ def test_a_line_comes_back_as_it_was():
 def test_a_record_passes_over_what_a_newer_form_added():
     record = Record.from_fields({"v": "9", "call_id": "a", "started": "5.250", "mood": "fine"})
     assert record == Record("a", started=5.25)
+
+
+def test_a_record_of_the_next_version_is_read_as_far_as_it_is_known():
+    record = Record.from_fields({"v": "2", "call_id": "c1", "fence": "4", "mood": "good"})
+    assert (record.call_id, record.fence) == ("c1", 4)
+
+
+def test_a_record_of_the_last_version_lacks_what_is_new():
+    record = Record.from_fields({"v": "0", "call_id": "c1", "state": "talking"})
+    assert (record.place, record.numbers, record.pbx) == ("", "", "")
