@@ -9,8 +9,8 @@ COPY agents agents
 # developers. (pip checks hashes only where every file has one, and our own folder can't.)
 RUN grep -oE '^[A-Za-z0-9_.-]+==[^ ;]+( ; [^\\]+)?' requirements.lock >/tmp/constraints.txt \
  && pip install --no-cache-dir -c /tmp/constraints.txt '.[offline,opus]' \
- && useradd --system --create-home bridge \
- && install -d -o bridge /run/ari-bridge
+ && useradd --system --uid 990 --create-home bridge \
+ && install -d -o bridge -m 0700 /run/ari-bridge
 
 USER bridge
 WORKDIR /home/bridge

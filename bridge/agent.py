@@ -104,6 +104,13 @@ class Agent:
     late_packets: Literal["resynthesize", "replay", "silence", "drop"] = "resynthesize"
     """What the engine hears in the place of lost packets: made-up speech, the last frame again
     (faded), silence, or nothing at all (its clock goes on all the same)."""
+    rejoin_s: int = 0
+    """A caller whose line dropped and who calls again within so many seconds is offered to go on
+    with the conversation; 0: never. Anonymous callers never are."""
+    rejoin_greeting: str = "Welcome back. Shall we go on where we were?"
+    tools: tuple[str, ...] = ()
+    """Which tools of others (entry points `ari_bridge.tools`) the engine may call; `transfer` and
+    `hang_up` are always there."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     options: dict[str, Any] = field(default_factory=dict)

@@ -6,6 +6,7 @@ Sets the parts of a call up, wires them by their ports, and owns every task of i
     slot          the media process' side: audio both ways
     conversation  what flows between the slot, the dialog layer and the engine
     tools         what the engine wants done in the world
+    quality       how good the audio is, on both legs
 
 A call ends exactly once, by whatever sets its `Outcome` first. Unless the caller has gone or was
 handed over, the dialplan then goes on after Stasis() with ARI_BRIDGE_RESULT set: when we fail, a
@@ -18,16 +19,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
 from bridge.agent import Agent
 from bridge.conversation import Conversation
+from bridge.ears import Ears
 from bridge.engines.base import Context, Engine
 from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone
 from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
+from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
+from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.sessions.model import Record
 from bridge.tools import Outcome as Outcome
@@ -56,6 +60,7 @@ class Call:
         mind: Callable[[str], Awaitable[tuple[Agent, Engine]]],
         worker: str,
         memory: Memory | None = None,
+        ears: Ears | None = None,
     ) -> None:
         """Take a call; nothing happens before `run`.
 
@@ -67,14 +72,17 @@ class Call:
                 `EngineError`.
             worker: our name, for the record.
             memory: what is known of a conversation that another process began: it goes on.
+            ears: the worker's, which tell voices from noises.
         """
         self.id = leg.incoming.call_id
         self._leg, self._media, self._store, self._mind = leg, media, store, mind
+        self._ears = ears
         self._over: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._memory = memory
         self._tasks: asyncio.TaskGroup
         self._tools: Tools | None = None
         self._conversation: Conversation | None = None
+        self._quality: LineQuality | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
         if memory is None:
@@ -127,6 +135,8 @@ class Call:
         cleanup.push_async_callback(engine.close)
         begin = self._take_up if self._memory else self._set_up
         conversation, context = await begin(agent, engine, cleanup)
+        if self._memory is None:
+            context = await rejoined(self._store, context)
         await engine.start(context)
         conversation.listen()
         await asyncio.sleep(agent.max_call_s)
@@ -198,12 +208,17 @@ class Call:
         transcript = Transcript(self._store, self.id)
         self._slot = slot
         self._tools = Tools(
-            self._leg, agent.transfer, transcript, self._tasks, self.end, engine.notify
+            *(self._leg, agent, transcript, self._store, self._tasks),
+            end=self.end,
+            tell=engine.notify,
         )
+        self._quality = LineQuality(self.id, self._leg, slot, self._store)
+        self._tasks.create_task(self._quality.watch(), name="quality")
         self._conversation = Conversation(
             *(self.id, agent, engine, slot, self._tools, transcript, self._store),
             over=self._over.done,
             end=self.end,
+            ears=self._ears,
         )
         return self._conversation
 
@@ -216,6 +231,10 @@ class Call:
         if now - self._numbers_at >= _NUMBERS_S:
             self._numbers_at = now
             self._store.put(self.id, numbers=" ".join(map(str, self._slot.numbers)), numbers_at=now)
+
+    def audio(self) -> Mapping[str, float | Mapping[str, float]]:
+        """How good the call's audio is now: see `LineQuality.now`; empty before it has a slot."""
+        return self._quality.now() if self._quality is not None else {}
 
     def let_go(self) -> None:
         """Another worker owns the call: end here without touching it."""
@@ -242,6 +261,8 @@ class Call:
     def _finish(self, outcome: Outcome) -> None:
         if self._conversation is not None:
             self._conversation.finish()
+        if self._quality is not None:
+            self._quality.note()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
         self._store.put(
             self.id,

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from bridge import logs
 from bridge.agent import Agent
 from bridge.call import Call
+from bridge.ears import Ears
 from bridge.engines.base import Engine
 from bridge.errors import BridgeError, StoreUnreachable
 from bridge.media.base import Media
@@ -29,8 +30,11 @@ class Calls:
         media: Media,
         store: Store,
         mind: Callable[[str], Awaitable[tuple[Agent, Engine]]],
+        ears: Ears | None = None,
     ) -> None:
-        """No calls yet; `mind` gives the agent of a name and an engine for it."""
+        """No calls yet; `mind` gives the agent of a name and an engine for it, `ears` tell voices
+        from noises."""
+        self._ears = ears
         self._leases, self._media, self._store, self._mind = leases, media, store, mind
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
 
@@ -43,7 +47,10 @@ class Calls:
     def begin(self, leg: Leg, memory: Memory | None) -> None:
         """A call is ours; with a memory, its conversation goes on."""
         call = Call(
-            *(leg, self._media, self._store, self._mind), worker=self._leases.name, memory=memory
+            *(leg, self._media, self._store, self._mind),
+            worker=self._leases.name,
+            memory=memory,
+            ears=self._ears,
         )
         task = asyncio.create_task(self._hold(call), name=f"call {call.id}")
         self._calls[call.id] = (call, task)

@@ -16,11 +16,12 @@ what takes time (tools) runs in the call's task group.
 from __future__ import annotations
 
 import asyncio
-import json
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import bridge.engines.base as engines
@@ -40,6 +41,7 @@ from bridge.dialog.turns import (
     Turns,
     TurnWithdrawn,
 )
+from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.recall import Memory, restore, restore_lost
@@ -70,6 +72,7 @@ class Conversation:
         store: Store,
         over: Callable[[], bool],
         end: Callable[[Outcome], None],
+        ears: Ears | None = None,
     ) -> None:
         """Wire the parts; nothing flows yet.
 
@@ -83,10 +86,12 @@ class Conversation:
             store: where progress is noted.
             over: whether the call has an outcome already.
             end: ends the call.
+            ears: tells voices from noises; None: every noise may be one.
         """
         self._id, self._agent, self._engine, self._slot = call_id, agent, engine, slot
         self._tools, self._transcript, self._store = tools, transcript, store
-        self._over, self._end = over, end
+        self._over, self._end, self._ears = over, end, ears
+        self._ear: Ear | None = None
         self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._playout = Playout(slot.rate)
         self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
@@ -97,10 +102,12 @@ class Conversation:
         self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._state: Mapping[str, Any] = {}
+        self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
         self._room = asyncio.Event()
         self._room.set()
         tools.on_change = self.note
+        tools.quiet = lambda: not self._playout.playing
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -146,12 +153,11 @@ class Conversation:
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
         self._replying, self._state = resume.replying, progress.extra
+        self._unknown = progress.unknown
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
-        if not progress.replying:  # else the engine asks for them again
-            # Each takes the caller away from us; since he is here, none has had its effect.
-            self._tools.add(engines.ToolCall(t.id, t.name, t.arguments) for t in progress.tools)
+        self._tools.take_up(progress, asks_again=resume.replying)
         if self._playout.playing or self._replying:
             self._turns.agent_started()
         if not self._replying:
@@ -164,8 +170,13 @@ class Conversation:
 
     def listen(self) -> None:
         """The engine is ready: audio flows."""
-        self._slot.tune(self._agent.turns.sensitivity)
-        self._slot.on_frames = self._delivery
+        sensitivity = self._agent.turns.sensitivity
+        self._slot.tune(sensitivity)
+        if self._ears is not None:
+            self._ear = self._ears.open(self._slot.rate, sensitivity)
+        context: Any = contextvars.copy_context()
+        # Media's reader doesn't run in the call's context, where the log finds the call's id.
+        self._slot.on_frames = partial(context.run, self._delivery)
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
@@ -185,6 +196,8 @@ class Conversation:
             unanswered=self._turn_ms >= 0,
             held=self._held,
             extra=self._state,
+            done=self._tools.done,
+            unknown=self._unknown,
         )
         if progress != self._noted:
             self._noted = progress
@@ -192,10 +205,11 @@ class Conversation:
 
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
+        if self._ear is not None:
+            self._ear.close()
         self._transcript.settle()
         self._playout.drop()
         self._heard(self._playout.dropped(self._slot.heard_items()))
-        self._store.put(self._id, audio=json.dumps(self._slot.stats()))
 
     # What the caller does -------------------------------------------------------------------------
 
@@ -230,12 +244,16 @@ class Conversation:
     def _deliver(self, up: Up) -> None:
         self._now_ms = up.at_ms
         if not self._held:  # what a phone on hold sends is not for the engine
-            self._engine.hear(up.at_ms, up.pcm.reshape(-1))
+            self._engine.hear(up.at_ms, up.pcm)
         self._account()
         if self._slot.tripped:
             self._tripped()
-        for speech in up.speech:
-            self._carry_out(self._turns.frame(self._now_ms, bool(speech)))
+        ear = self._ear
+        if ear is not None:
+            ear.hear(up.pcm.reshape(len(up.speech), -1), up.speech)
+        for loud in up.speech:
+            voice = loud and (ear is None or ear.voice)
+            self._carry_out(self._turns.frame(self._now_ms, voice))
             self._now_ms += FRAME_MS
         self._slot.arm(self._turns.armed)
 
@@ -283,7 +301,7 @@ class Conversation:
 
     def _hang_up(self) -> None:
         if not self._tools.open():
-            self._tools.add([engines.ToolCall("no-input", "hang_up")])
+            self._tools.add(engines.ToolCall("no-input", "hang_up"), self._turns.turn)
             self._next_tool()
 
     # What the engine does -------------------------------------------------------------------------
@@ -313,7 +331,7 @@ class Conversation:
                 self._turns.interrupted()
                 self._drop()
             case engines.ToolCall():
-                self._tools.add([event])
+                self._tools.add(event, self._turns.turn)
                 self._next_tool()
                 self.note()
             case engines.Failed() | engines.State() | engines.Note():
@@ -327,8 +345,10 @@ class Conversation:
             case engines.State(values):
                 self._state = values
                 self.note()
-            case engines.Note(text):
+            case engines.Note(text, restarted):
                 self._transcript.say("event", text)
+                if restarted and self._replying:
+                    self._tools.again()
 
     def _reply(self, on: bool) -> None:
         """A reply of the engine's begins or is over."""

@@ -1,27 +1,49 @@
 """Tool calls: what an engine may do in the world, one at a time, when the caller has heard why.
 
 A tool waits until all audio that was emitted before it has been heard; an interruption before that
-cancels it. Its effect may be the call's end: an `Outcome`.
+cancels it. `transfer` and `hang_up` are ours, and end the call by an `Outcome`; the others come
+from `bridge.toolbox`.
+
+    add ─▶ waiting ─▶ begun (noted, and durable before the tool runs) ─▶ done (result noted)
+              └─ cancelled
+
+Every call has a key made of the call, the caller's turn, its name and arguments, and how often that
+came in this turn. So the same call is known again, whichever process or engine asks for it: one
+that is done is answered from its result, and one that had begun when its process died isn't run
+twice (`bridge.toolbox` tells the exception). Only the last turn's are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import hashlib
+import json
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
-from bridge.agent import TransferSettings
+from bridge import toolbox
+from bridge.agent import Agent
 from bridge.engines.base import ToolCall, ToolResult
 from bridge.errors import BridgeError, ConfigError, PbxGone
 from bridge.pbx.base import Leg
-from bridge.sessions.progress import Tool
+from bridge.sessions.base import Store
+from bridge.sessions.progress import Done, Progress, Tool
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
 TOOL_TIMEOUT_S = 10.0
+DURABLE_S = 1.0
+"""A tool waits so long for Redis to know that it has begun."""
+MOST_RESULT = 4000
+"""Characters of a result that are kept."""
+LEAVING = ("transfer", "hang_up")
+"""They take the caller away: while he is here, none has had its effect."""
+UNKNOWN = "it was interrupted; it is not known whether it was done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +62,9 @@ class Tools:
     def __init__(
         self,
         leg: Leg,
-        allowed: TransferSettings,
+        agent: Agent,
         transcript: Transcript,
+        store: Store,
         tasks: asyncio.TaskGroup,
         end: Callable[[Outcome], None],
         tell: Callable[[ToolResult], None],
@@ -50,8 +73,9 @@ class Tools:
 
         Args:
             leg: what they act on.
-            allowed: where a caller may be transferred to.
+            agent: says which are allowed, and where a caller may be transferred to.
             transcript: where each is written down.
+            store: has to know that a tool has begun, before it runs.
             tasks: the call's.
             end: ends the call.
             tell: tells the engine what became of one.
@@ -59,66 +83,165 @@ class Tools:
         self.leaving: Outcome | None = None
         """What was asked of the PBX and takes the caller from us, while it hasn't answered."""
         self.on_change: Callable[[], None] = lambda: None
-        """Called when `open` has something else to tell."""
-        self._leg, self._allowed, self._transcript = leg, allowed, transcript
+        """Called when `open` or `done` has something else to tell."""
+        self.quiet: Callable[[], bool] = lambda: True
+        """Whether all audio has been heard."""
+        self._leg, self._agent, self._transcript, self._store = leg, agent, transcript, store
         self._tasks, self._end, self._tell = tasks, end, tell
-        self._waiting: deque[ToolCall] = deque()
+        self._context = contextvars.copy_context()  # the call's: audio comes in from elsewhere
+        self._waiting: deque[Tool] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._running: ToolCall | None = None
+        self._running: Tool | None = None
+        self._turn = 0
+        self._count: Counter[str] = Counter()
+        self._done: dict[str, Done] = {}
 
-    def add(self, tools: Iterable[ToolCall]) -> None:
-        """These are to be run, in this order, by `next`."""
-        self._waiting += tools
+    def add(self, call: ToolCall, turn: int) -> None:
+        """To be run, in its order, by `next`; asked for in answer to the caller's so-manieth turn.
+
+        A call that is waiting or running already is the same one, asked for by another engine.
+        """
+        self._set_turn(turn)
+        key = self._key(call, turn)
+        for at, tool in enumerate(self._waiting):
+            if tool.key == key:
+                self._waiting[at] = replace(tool, id=call.id)
+                return
+        if self._running is not None and self._running.key == key:
+            self._running = replace(self._running, id=call.id)
+            return
+        self._waiting.append(Tool(call.id, call.name, call.arguments, key=key))
+
+    def take_up(self, progress: Progress, *, asks_again: bool) -> None:
+        """Those of a conversation that another process began.
+
+        `asks_again`: the engine goes on with a reply, and asks for its tools once more.
+        """
+        self._set_turn(progress.turn)
+        self._done = {done.key: done for done in progress.done}
+        for tool in progress.tools:
+            if tool.begun and not self._harmless(tool.name):
+                self._done[tool.key] = Done(tool.key, tool.name, False, UNKNOWN)
+                self._transcript.say("event", f"{tool.name}: {UNKNOWN}")
+            if not asks_again:
+                self._waiting.append(replace(tool, begun=False))
+        for key in (*self._done, *(tool.key for tool in self._waiting)):
+            if not asks_again and key:
+                what, number = key.split(":")[-2:]
+                self._count[what] = max(self._count[what], int(number))
 
     def open(self) -> tuple[Tool, ...]:
         """What isn't done, as a session remembers it."""
-        waiting = tuple(Tool(t.id, t.name, t.arguments) for t in self._waiting)
-        if self._running is None:
-            return waiting
-        begun = self._running
-        return (Tool(begun.id, begun.name, begun.arguments, begun=True), *waiting)
+        running = () if self._running is None else (self._running,)
+        return (*running, *self._waiting)
+
+    @property
+    def done(self) -> tuple[Done, ...]:
+        """What was done since the caller's last turn."""
+        return tuple(self._done.values())
 
     def next(self) -> None:
         """All audio before the next tool was heard: run it, if none is running."""
         running = self._task is not None and not self._task.done()
         if self._waiting and not running:
-            self._transcript.settle()
-            self._task = self._tasks.create_task(self._run(self._waiting.popleft()))
+            self._task = self._tasks.create_task(self._run_all(), context=self._context)
+
+    def again(self) -> None:
+        """What was asked for in this turn will be asked for again."""
+        self._count.clear()
 
     def cancel(self) -> None:
-        """The caller interrupted: what waits isn't run."""
+        """The caller interrupted, or went on: what waits isn't run."""
+        self.again()
         for tool in self._waiting:
             self._tell(ToolResult(tool.id, ok=False, value="interrupted"))
         self._waiting.clear()
 
-    async def _run(self, tool: ToolCall) -> None:
-        self._running = tool
+    # How ------------------------------------------------------------------------------------------
+
+    def _set_turn(self, turn: int) -> None:
+        if turn != self._turn:
+            self._turn = turn
+            self._count.clear()
+            self._done.clear()
+
+    def _key(self, call: ToolCall, turn: int) -> str:
+        arguments = json.dumps(dict(call.arguments), sort_keys=True, default=str)
+        what = hashlib.sha256(f"{call.name} {arguments}".encode()).hexdigest()[:16]
+        self._count[what] += 1
+        return f"{self._leg.incoming.call_id}:{turn}:{what}:{self._count[what]}"
+
+    def _harmless(self, name: str) -> bool:
+        return name in LEAVING or toolbox.may_run_again(name, self._agent.tools)
+
+    async def _run_all(self) -> None:
+        while self._waiting and self.quiet():
+            self._transcript.settle()
+            await self._run(self._waiting.popleft())
+
+    async def _run(self, tool: Tool) -> None:
+        if tool.key in self._done:
+            self._finish(tool, self._done[tool.key])
+            return
+        self._running = tool = replace(tool, begun=True)
         self.on_change()
         arguments = " ".join(map(str, tool.arguments.values()))
         self._transcript.say("event", f"{tool.name} {arguments}".strip())
         try:
             async with asyncio.timeout(TOOL_TIMEOUT_S):
-                await self._do(tool)
+                value = await self._do(tool)
+            done = Done(tool.key, tool.name, True, value)
         except PbxGone:
             self._end(Outcome("hung-up", f"the caller hung up during {tool.name}", gone=True))
+            return
         except (BridgeError, TimeoutError) as error:
-            log.warning("tool %s failed: %s", tool.name, error or "it took too long")
-            self._running = None
-            self._tell(ToolResult(tool.id, ok=False, value=str(error)))
+            done = self._failed(tool, str(error) or "it took too long")
+        except Exception as error:  # somebody else's code: its fault must not end the call
+            log.exception("tool %s failed", tool.name)
+            done = self._failed(tool, str(error) or type(error).__name__)
+        asked, self._running = self._running, None
+        self._done[tool.key] = done
+        self._finish(asked, done)
 
-    async def _do(self, tool: ToolCall) -> None:
+    def _failed(self, tool: Tool, reason: str) -> Done:
+        reason = reason.splitlines()[0]
+        log.warning("tool %s failed: %s", tool.name, reason)
+        self._transcript.say("event", f"{tool.name} failed: {reason}")
+        return Done(tool.key, tool.name, False, reason)
+
+    def _finish(self, tool: Tool, done: Done) -> None:
+        self.on_change()
+        self._tell(ToolResult(tool.id, ok=done.ok, value=done.value))
+
+    async def _do(self, tool: Tool) -> Any:
         match tool.name:
             case "transfer":
+                allowed = self._agent.transfer
                 extension = str(tool.arguments.get("extension", ""))
-                if extension not in self._allowed.extensions:
+                if extension not in allowed.extensions:
                     raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
                 done = Outcome("transferred", extension, gone=True)
-                await self._go(done, self._leg.transfer(extension, self._allowed.context))
+                await self._go(done, self._leg.transfer(extension, allowed.context))
             case "hang_up":
                 done = Outcome("done", "the agent hung up", gone=True)
                 await self._go(done, self._leg.hang_up())
             case _:
-                raise ConfigError(f"there is no tool '{tool.name}'")
+                return await self._do_theirs(tool)
+        return None
+
+    async def _do_theirs(self, tool: Tool) -> Any:
+        function = toolbox.named(tool.name, self._agent.tools)
+        incoming = self._leg.incoming
+        await self._store.written(incoming.call_id, DURABLE_S)
+        context = toolbox.ToolContext(
+            incoming.call_id, tool.key, incoming.caller_number, self._agent.name
+        )
+        value = await function(context, **tool.arguments)
+        try:
+            text = json.dumps(value)
+        except (TypeError, ValueError):
+            value, text = str(value), str(value)
+        return value if len(text) <= MOST_RESULT else text[:MOST_RESULT]
 
     async def _go(self, outcome: Outcome, leave: Awaitable[None]) -> None:
         """End the call by what takes the caller from us."""

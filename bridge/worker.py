@@ -34,6 +34,7 @@ from bridge.audio.codecs import missing_libraries
 from bridge.calls import Calls
 from bridge.config import Config, reload
 from bridge.door import Door
+from bridge.ears import Ears
 from bridge.errors import (
     ConfigError,
     MediaUnreachable,
@@ -83,6 +84,7 @@ class Worker:
         self._started, self._active = time.time(), active
         self._takes = self._left = self._stopping = False
         self._hands_over = True
+        self._ears = Ears()
         self._minds = Minds(lambda: Path(self.config.agents.folder))
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked = asyncio.Event()
@@ -132,6 +134,7 @@ class Worker:
                     task.cancel()  # `AsteriskPbx.run` goes on trying
             for why in missing_libraries():
                 log.warning("%s; until then such callers are taken in the next best codec", why)
+            self._ears.load()
             await self._minds.prepare()
             log.info(
                 "ready: Asterisk %s, Redis %s, agents from %s",
@@ -173,7 +176,7 @@ class Worker:
     def _assemble(self, media: MediaClient) -> None:
         store, config = self._store, self.config
         self._leases = leases = RedisLeases(store.server, self.name, self._about)
-        self._calls = Calls(leases, media, store, self._minds.make)
+        self._calls = Calls(leases, media, store, self._minds.make, self._ears)
         for one in config.asterisk:
             self._pbxs[one.name] = AsteriskPbx(one, worker=self.name, owner=self._calls)
         self._reconciler = Reconciler(

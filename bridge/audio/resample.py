@@ -1,6 +1,6 @@
 """Streaming resampling by whole ratios between 8, 16, 24 and 48 kHz, for many streams at once.
 
-A windowed-sinc low-pass in polyphase form, as one matrix: a block of 1.25 ms of input and the
+A windowed-sinc low-pass in polyphase form, as one matrix: a block of 2.5 ms of input and the
 filter's memory go through one matrix product and come out as a block of output. The delay is
 constant, `DELAY_MS`, whatever the chunks; a stream cut anywhere gives the same samples. Images and
 aliases lie ≥ 60 dB below from 0.6 kHz beyond the lower rate's half (Kaiser window); what is nearer,
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 DELAY_MS = 2.0
 RATES = (8000, 16000, 24000, 48000)
-_BLOCK_MS = 1.25
+_BLOCK_MS = 2.5
 _BETA = 6.2  # Kaiser: 64 dB
-_MOST_FLOATS = 1 << 18
-"""Of the windows' copies: 1 MB, so that they stay in the cache however many streams there are."""
+_MOST_FLOATS = 1 << 16
+"""Of input at a time: 256 KB, so that what is made of it stays in the cache."""
 
 
 @lru_cache(maxsize=32)
@@ -77,18 +77,32 @@ class ResamplerBank:
             (k, n * target / source) int16.
         """
         k, n = pcm.shape
-        width = self._keep + self._into
-        out = np.empty((k, n // self._into * self._out), np.int16)
-        rows = max(1, _MOST_FLOATS // max(1, n // self._into * width))
+        blocks = n // self._into
+        out = np.empty((k, blocks * self._out), np.int16)
+        rows = max(1, _MOST_FLOATS // max(1, n))
         for start in range(0, k, rows):
             some = slice(start, start + rows)
             x = np.empty((len(lanes[some]), self._keep + n), np.float32)
             x[:, : self._keep] = self._memory[lanes[some]]
             x[:, self._keep :] = pcm[some]
             self._memory[lanes[some]] = x[:, n:]
-            windows = sliding_window_view(x, width, axis=1)[:, :: self._into]
-            y = windows.reshape(-1, width) @ self._matrix
+            y = self._filter(x, blocks)
             np.rint(y, out=y)
             np.clip(y, -32768, 32767, out=y)
-            out[some] = y.reshape(len(x), -1)
+            out[some] = y
         return out
+
+    def _filter(self, x: NDArray[np.float32], blocks: int) -> NDArray[np.float32]:
+        """Streams with their memory before them, (k, memory + n) → (k, blocks * out)."""
+        width, into, out = self._keep + self._into, self._into, self._out
+        if blocks > len(x):
+            # Long pieces of few streams: their blocks, copied side by side, are the rows.
+            windows = sliding_window_view(x, width, axis=1)[:, ::into]
+            y = windows.reshape(-1, width) @ self._matrix
+            return y.reshape(len(x), -1)
+        # A frame each of many: one block of all is a product that copies nothing.
+        y = np.empty((len(x), blocks * out), np.float32)
+        for block in range(blocks):
+            window = x[:, block * into : block * into + width]
+            np.matmul(window, self._matrix, out=y[:, block * out : (block + 1) * out])
+        return y

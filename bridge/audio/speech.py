@@ -35,7 +35,8 @@ SPEC = {
     "s_frames": Column("i8"),
     "s_quiet_db": Column("f4", np.inf, (WINDOWS,)),
 }
-_FULL_SCALE = 32768.0**2
+_FULL_SCALE_DB = np.float32(20 * np.log10(32768))
+_LEAST = np.float32(2.5e-10 * 32768**2)  # a little below SILENT_DB
 
 
 def thresholds(sensitivity: float) -> tuple[float, float]:
@@ -46,10 +47,10 @@ def thresholds(sensitivity: float) -> tuple[float, float]:
 def level_db(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
     """Level of each frame (calls, samples) in dB of full scale, its DC taken off; at least -96."""
     x = pcm.astype(np.float32)
-    n = np.float32(pcm.shape[1])
-    mean = np.einsum("ij->i", x) / n
-    power = np.einsum("ij,ij->i", x, x) / n - mean * mean
-    level: NDArray[np.float32] = 10 * np.log10(np.maximum(power / np.float32(_FULL_SCALE), 2.5e-10))
+    n = pcm.shape[1]
+    mean = x @ np.full(n, 1 / n, np.float32)
+    power = np.vecdot(x, x) / np.float32(n) - mean * mean
+    level: NDArray[np.float32] = 10 * np.log10(np.maximum(power, _LEAST)) - _FULL_SCALE_DB
     return level
 
 

@@ -25,6 +25,22 @@ from dataclasses import dataclass, field
 STAGES = ("media_in", "silence", "stt", "llm", "tts", "media_out")
 """In the order of their ends."""
 
+_STAMPS = (
+    "last_voice",
+    "received",
+    "eager",
+    "decided",
+    "heard",
+    "transcript",
+    "first_token",
+    "first_audio",
+    "first_packet",
+    "onset",
+    "paused",
+    "resumed",
+    "dropped",
+)
+
 _NAMES = {
     "media_in": "media in",
     "silence": "silence",
@@ -93,6 +109,8 @@ class TurnLatency:
     """The agent fell silent for the moment."""
     dropped: float | None = None
     """The agent fell silent for good; None: it was a false alarm."""
+    resumed: float | None = None
+    """It went on where it had paused."""
     extra: dict[str, float] = field(default_factory=dict)
     """What else is worth keeping, ms by name."""
 
@@ -138,7 +156,7 @@ class TurnLatency:
 
     def interruption(self) -> dict[str, float]:
         """From the onset of an interruption to the agent's silence, ms; what is known of it."""
-        spans = {"paused": _ms(self.onset, self.paused), "dropped": _ms(self.onset, self.dropped)}
+        spans = {n: _ms(self.onset, getattr(self, n)) for n in ("paused", "resumed", "dropped")}
         return {name: ms for name, ms in spans.items() if ms is not None}
 
     def line(self) -> str:
@@ -154,8 +172,10 @@ class TurnLatency:
         return f"turn {self.turn}: {'; '.join(parts)}" if parts else ""
 
     def record(self) -> dict[str, object]:
-        """For the session: milliseconds, rounded."""
+        """For the session: milliseconds, rounded, and under `at_s` the stamps themselves."""
+        at_s = {n: getattr(self, n) for n in _STAMPS}
         found: dict[str, object] = {"turn": self.turn}
+        found["at_s"] = {name: round(at, 3) for name, at in at_s.items() if at is not None}
         if self.voice_to_voice_ms is not None:
             found["voice_to_voice_ms"] = round(self.voice_to_voice_ms, 1)
             found["path_ms"] = _rounded(self.path())

@@ -204,6 +204,8 @@ class Note:
     """A line for the transcript, of what happened to the engine."""
 
     text: str
+    restarted: bool = False
+    """Another engine goes on with the reply, and calls its tools again."""
 
 
 EngineEvent = (
@@ -279,6 +281,9 @@ class Context:
     """What was said and heard, on resume."""
     resume: Resume | None = None
     """Not None on resume: then no greeting from the start."""
+    rejoin: str = ""
+    """The caller is back after a conversation that was cut off, which is the `history`: greet him
+    with this, and go on with that conversation if he wants to."""
 
 
 class Engine(Protocol):

@@ -57,6 +57,7 @@ from bridge.engines.base import (
     TurnPausing,
     TurnWithdrawn,
 )
+from bridge.engines.english import yes_or_no
 from bridge.engines.hearing import Hearing
 from bridge.engines.listening import POST_ROLL_MS, PRE_ROLL_MS, Glimpse, Listening
 from bridge.engines.parts import Brain, Do, Remember, Said, Say, Step, Stt, Tts
@@ -68,6 +69,9 @@ MAX_TURN_MS = 30_000
 
 AHEAD_MS = 1000
 """Audio that a closed reply may hold; the rest comes when there is room for it."""
+
+SAY_AGAIN = "Say that again."
+"""What a caller asks the brain who wants to go on where they were."""
 
 MAX_DIGITS = 32
 MAX_HISTORY = 200
@@ -153,6 +157,7 @@ class Cascade:
         self._history: list[Entry] = []
         self._digits = ""
         self._digit_ms = 0
+        self._rejoining = False  # the caller hasn't said yet whether to go on
         self._tool_names: dict[str, str] = {}
         self._tool_ids = itertools.count(1)
 
@@ -165,7 +170,11 @@ class Cascade:
             self._stt, self._hearing, context.tasks, self._glimpsed, self._clock
         )
         self._history = list(context.history)
-        if context.history or context.resume is not None:
+        if context.rejoin:
+            await self._recall()
+            self._rejoining = True
+            self._begin(Say(context.rejoin))
+        elif context.history or context.resume is not None:
             await self._recall()
             if context.resume is not None:
                 self._go_on(context.resume)
@@ -334,6 +343,15 @@ class Cascade:
         if what.kind in ("words", "digits") and resume is None:
             role: Literal["caller", "dtmf"] = "caller" if what.kind == "words" else "dtmf"
             reply.give(lambda: self._remember_line(Entry(role, what.text)))
+        if self._rejoining and what.kind == "words":
+            reply.give(self._rejoined)
+            match yes_or_no(what.text):
+                case True:
+                    what = Said("words", SAY_AGAIN)
+                case False:
+                    reply.give(self._forget)
+                    yield Say(self._context.agent.greeting if self._context else "")
+                    return
         async for step in self._brain.think(what, self._memory, history):
             yield step
 
@@ -360,6 +378,13 @@ class Cascade:
         reply.give(call)
 
     # What stays -----------------------------------------------------------------------------------
+
+    def _rejoined(self) -> None:
+        self._rejoining = False
+
+    def _forget(self) -> None:
+        """The caller wants to begin anew."""
+        self._memory, self._history = None, []
 
     def _keep_memory(self, memory: Any) -> None:
         self._memory = memory

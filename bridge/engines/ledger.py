@@ -77,7 +77,7 @@ class Ledger:
         self._speech: SpeechStarted | None = None
         self._audio: deque[tuple[int, Pcm]] = deque()
         last = context.history[-1].role if context.history else ""
-        greets = not context.history and bool(context.agent.greeting)
+        greets = bool(context.rejoin or (not context.history and context.agent.greeting))
         self.owes = resume.replying or (resume.owed and last == "caller") if resume else greets
         """The engine hasn't said all that it has to say."""
         self._progress_ms = self._audible_ms = 0
@@ -147,7 +147,12 @@ class Ledger:
                 self._owe_nothing()
             case Interrupt():
                 self._owe_nothing()
-            case ToolCall():
+            case ToolCall(name=name, arguments=arguments):
+                same = [
+                    i for i, c in self._tools.items() if (c.name, c.arguments) == (name, arguments)
+                ]
+                for call_id in same:  # it was asked for again: the first is told nothing
+                    del self._tools[call_id]
                 self._tools[event.id] = event
             case State(values):
                 self.state = {**self.state, **values}

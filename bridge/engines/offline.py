@@ -50,6 +50,12 @@ class OfflineProvider:
         settings = self._settings
         self._brain = RulesBrain(settings.intents, settings.facts, settings.replies, where)
         for intent in settings.intents:
+            tools = ("transfer", "hang_up", *agent.tools)
+            if intent.tool and intent.tool not in tools:
+                raise ConfigError(
+                    f"{where}: intent '{intent.name}' calls the tool '{intent.tool}', which the "
+                    f"agent's 'tools' don't allow: {', '.join(tools)}"
+                )
             allowed = agent.transfer.extensions
             if intent.tool == "transfer" and intent.extension not in allowed:
                 raise ConfigError(
@@ -65,7 +71,9 @@ class OfflineProvider:
         """Load the models and render the greeting; the other fixed sentences follow."""
         self._stt = await moonshine(self._shared)
         self._tts = await piper(self._shared, self._settings.voice, RATE)
-        texts = [self._agent.greeting, *self._brain.fixed()]
+        agent = self._agent
+        back = [agent.rejoin_greeting] if agent.rejoin_s else []
+        texts = [agent.greeting, *back, *self._brain.fixed()]
         await self._tts.prepare([s for text in texts for s in sentences(text)])
 
     def create(self) -> Engine:

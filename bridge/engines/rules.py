@@ -23,7 +23,7 @@ import itertools
 import string
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from bridge.engines.base import Entry, Expect
 from bridge.engines.english import number, spell, stem, words, yes_or_no
@@ -76,10 +76,12 @@ class Intent:
     instead: dict[str, str] = field(default_factory=dict)
     """Another reply where the caller's words hold this one."""
     lookup: Lookup | None = None
-    tool: Literal["", "transfer", "hang_up"] = ""
-    """What to do once the reply was heard."""
+    tool: str = ""
+    """What to do once the reply was heard: `transfer`, `hang_up`, or one of the agent's `tools`."""
     extension: str = ""
     """For `transfer`: where to."""
+    arguments: dict[str, str] = field(default_factory=dict)
+    """For one of the agent's tools."""
     failed: str = ""
     """What to say when the tool failed."""
 
@@ -215,8 +217,8 @@ class RulesBrain:
         number_for = intent.name if intent.lookup else ""
         steps = self._say(reply, Memory(number_for=number_for, last=memory.last))
         if intent.tool:
-            arguments = {"extension": intent.extension} if intent.tool == "transfer" else {}
-            steps.append(Do(intent.tool, arguments))
+            transfer = {"extension": intent.extension} if intent.tool == "transfer" else {}
+            steps.append(Do(intent.tool, {**intent.arguments, **transfer}))
         return steps
 
     def _wants_number(self, said: Said, memory: Memory) -> Intent | None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -184,7 +185,7 @@ class Supervisor:
                 since, wait_s = self._clock(), 0.0  # this outage begins now
             if life.started:
                 log.warning("lost the engine of agent '%s': %s", life.agent.name, life.reason)
-                self._context.emit(Note(f"engine lost: {life.reason}"))
+                self._context.emit(Note(f"engine lost: {life.reason}", restarted=True))
             else:
                 log.warning("no engine of agent '%s' yet: %s", life.agent.name, life.reason)
             await life.close()
@@ -236,6 +237,7 @@ class _Life:
         self.turns: Literal["bridge", "engine"] = "bridge"
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._number, self._mind, self._engine = number, mind, engine
+        self._name = f"{secrets.token_hex(2)}{number}"  # of its tool calls, in any process
         self._context, self._ledger = context, ledger
         self._begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -293,17 +295,13 @@ class _Life:
                 at_ms, pcm = what
                 self._engine.hear(at_ms, self._up.take(pcm) if self._up else pcm)
             elif isinstance(what, ToolResult):
-                number, _, own = what.id.partition(":")
-                self._engine.notify(replace(what, id=own) if number == self._name else what)
+                name, _, own = what.id.partition(":")
+                self._engine.notify(replace(what, id=own) if name == self._name else what)
             else:
                 self._engine.notify(what)
         except Exception as error:  # an engine's fault is the end of this engine only
             log.exception("the engine of agent '%s' failed", self.agent.name)
             self.lose(_line(error))
-
-    @property
-    def _name(self) -> str:
-        return str(self._number)
 
     async def _live(self) -> None:
         try:
@@ -352,6 +350,7 @@ class _Life:
                 tasks=tasks,
                 history=history,
                 resume=resume,
+                rejoin=self._context.rejoin if first else "",
             )
             await self._engine.start(context)
             if self.lost.done():

@@ -6,7 +6,7 @@ A `Slot` is one call's audio, both ways, at the rate that its engine asked for. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,11 +24,11 @@ class Up:
     at_ms: int
     """Audio time of the first frame's beginning since the slot opened; never jumps or drifts."""
     pcm: NDArray[np.int16]
-    """(frames, samples a frame) at the slot's rate."""
-    speech: NDArray[np.bool_]
-    """(frames,): the first-stage detector's decision; False where it may be our own echo."""
-    concealed: NDArray[np.bool_]
-    """(frames,): made up for a lost packet."""
+    """(n,) samples at the slot's rate."""
+    speech: Sequence[bool]
+    """The first-stage detector's decision, one a frame; False where it may be our own echo."""
+    concealed: Sequence[bool]
+    """Made up for a lost packet, one a frame."""
 
 
 @dataclass(frozen=True, slots=True)

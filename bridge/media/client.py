@@ -12,13 +12,15 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.codecs import BY_NUMBER
 from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
 from bridge.audio.resample import ResamplerBank
@@ -58,7 +60,6 @@ class Slot:
     ) -> None:
         """Use `MediaClient.open` or `attach`."""
         self.call_id, self.index, self.rate = call_id, index, rate
-        self.on_frames: Callable[[Up], None] | None = None
         self.generation = generation
         self._client = client
         self._columns = client.slots.columns
@@ -68,6 +69,15 @@ class Slot:
         self.heard = self._player.heard
         self._inherited: Inherited | None = None
         self.left: tuple[Left, ...] = ()
+
+    @property
+    def on_frames(self) -> Callable[[Up], None] | None:
+        """Called on the event loop whenever frames have come."""
+        return self._client.listener(self)
+
+    @on_frames.setter
+    def on_frames(self, listener: Callable[[Up], None] | None) -> None:
+        self._client.listen(self, listener)
 
     def inherit(self) -> None:
         """Look after what the former owner left in its ring."""
@@ -178,6 +188,7 @@ class Slot:
             float(max(c["n_lost"][i], 0)),
             float(c["n_concealed_ms"][i]),
             c["q_late"][i],
+            BY_NUMBER[int(c["codec"][i])],
         )
 
     async def close(self) -> None:
@@ -211,6 +222,8 @@ class MediaClient:
         self._index: NDArray[np.intp] = np.zeros(0, np.intp)
         self._cursor = np.zeros(slots.calls, np.int64)
         self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
+        self._listeners: list[Callable[[Up], None] | None] = [None] * slots.calls
+        self._listening = np.zeros(slots.calls, bool)
 
     @classmethod
     async def connect(
@@ -347,9 +360,10 @@ class MediaClient:
 
     async def release(self, slot: Slot) -> None:
         """Close one slot."""
-        if self._open.pop(slot.index, None) is not slot:
+        if self._open.get(slot.index) is not slot:
             return
-        slot.on_frames = None
+        self.listen(slot, None)
+        del self._open[slot.index]
         self._regroup()
         if self._away:
             self._unclosed.append(slot)  # the successor is told
@@ -432,7 +446,7 @@ class MediaClient:
             oldest = head - (ring - _KEEP_FRAMES)
             cursor = np.maximum(self._cursor[rows], oldest)
             fresh = head - cursor
-            for count in np.unique(fresh[fresh > 0]):
+            for count in np.flatnonzero(np.bincount(fresh)[1:]) + 1:
                 some = fresh == count
                 self._hand_up(line, rate, rows[some], cursor[some], int(count))
 
@@ -440,9 +454,9 @@ class MediaClient:
         self, line: int, rate: int, rows: NDArray[np.intp], cursor: NDArray[np.int64], count: int
     ) -> None:
         """Read `count` frames of each slot of `rows`, and call their listeners."""
-        heard = [self._open[int(row)].on_frames is not None for row in rows]
-        if not all(heard):  # frames wait in the ring until somebody listens
-            rows, cursor = rows[heard], cursor[heard]
+        listening = self._listening[rows]
+        if not listening.all():  # frames wait in the ring until somebody listens
+            rows, cursor = rows[listening], cursor[listening]
             if not len(rows):
                 return
         frames = self.slots.up[line]
@@ -452,27 +466,33 @@ class MediaClient:
         self._cursor[rows] = self.slots.columns["up_read"][rows] = cursor + count
         if rate != line * 1000:
             pcm = self._upward[line, rate].process(rows, pcm)
-        pcm = pcm.reshape(len(rows), count, -1)
-        speech, concealed = flags & (SPEECH | ECHO) == SPEECH, flags & CONCEALED != 0
-        dropped = flags & DROPPED != 0
-        some_dropped = bool(dropped.any())
-        at_ms = (cursor * FRAME_MS).tolist()
-        ups = zip(rows.tolist(), map(Up, at_ms, pcm, speech, concealed), dropped, strict=True)
-        for row, up, gone in ups:
-            slot = self._open.get(row)
-            if slot is None or slot.on_frames is None:
+        raw = flags.tobytes()
+        told = [_told(raw[i : i + count]) for i in range(0, len(raw), count)]
+        made = map(Up, (cursor * FRAME_MS).tolist(), pcm, *zip(*told, strict=True))
+        ups: Iterable[tuple[int, Up]] = zip(rows.tolist(), made, strict=True)
+        if (dropped := flags & DROPPED != 0).any():
+            ups = _without(ups, dropped)
+        listeners = self._listeners
+        for row, up in ups:
+            listener = listeners[row]
+            if listener is None:
                 continue  # closed by a listener before it in this very round
-            if some_dropped and gone.any():
-                self._hand_up_kept(slot, up, gone)
-                continue
-            _tell(slot.on_frames, up)
+            try:
+                listener(up)
+            except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a call's listener failed", "exception": error}
+                )
 
-    def _hand_up_kept(self, slot: Slot, up: Up, dropped: NDArray[np.bool_]) -> None:
-        for i in np.flatnonzero(~dropped).tolist():
-            if slot.on_frames is not None:
-                one = slice(i, i + 1)
-                at_ms = up.at_ms + i * FRAME_MS
-                _tell(slot.on_frames, Up(at_ms, up.pcm[one], up.speech[one], up.concealed[one]))
+    def listen(self, slot: Slot, listener: Callable[[Up], None] | None) -> None:
+        """Who gets a slot's frames, unless it is closed."""
+        if self._open.get(slot.index) is slot:
+            self._listeners[slot.index] = listener
+            self._listening[slot.index] = listener is not None
+
+    def listener(self, slot: Slot) -> Callable[[Up], None] | None:
+        """Who gets a slot's frames."""
+        return self._listeners[slot.index] if self._open.get(slot.index) is slot else None
 
     # Control --------------------------------------------------------------------------------------
 
@@ -544,10 +564,20 @@ class MediaClient:
             self.lost.set_result(None)
 
 
-def _tell(listener: Callable[[Up], None], up: Up) -> None:
-    try:
-        listener(up)
-    except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": "a call's listener failed", "exception": error}
-        )
+@lru_cache(maxsize=4096)
+def _told(flags: bytes) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    """Of so many frames: which hold speech, which are concealed."""
+    speech = tuple(f & (SPEECH | ECHO) == SPEECH for f in flags)
+    return speech, tuple(f & CONCEALED != 0 for f in flags)
+
+
+def _without(ups: Iterable[tuple[int, Up]], dropped: NDArray[np.bool_]) -> Iterator[tuple[int, Up]]:
+    """Frames one by one, but those that the agent wants dropped, (rows, frames)."""
+    for (row, up), gone in zip(ups, dropped, strict=True):
+        if not gone.any():
+            yield row, up
+            continue
+        frames = up.pcm.reshape(len(gone), -1)
+        for i in np.flatnonzero(~gone).tolist():
+            at_ms = up.at_ms + i * FRAME_MS
+            yield row, Up(at_ms, frames[i], up.speech[i : i + 1], up.concealed[i : i + 1])

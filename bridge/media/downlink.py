@@ -30,6 +30,12 @@ class Downlink:
         """Send from `slots` through `link`; `reflex` learns what is played, and may halt it."""
         self._c = slots.columns
         self._play = slots.play
+        # Of the two rings of every call, one after the other.
+        self._read, self._write, self._clear, self._pause = (
+            slots.columns[name].reshape(-1)
+            for name in ("play_read", "play_write", "play_clear", "play_pause")
+        )
+        self._handing = bool((self._c["ring"] != self._c["ring_next"]).any())
         self._link, self._reflex = link, reflex
         self._headers = headers_view(link.out)
         self.packetizer = Packetizer(slots.columns)
@@ -73,6 +79,7 @@ class Downlink:
         c["play_pause"][call, new] = c["play_drop"][call, new] = False
         c["play_limit"][call, new] = UNLIMITED
         c["ring"][call], c["ring_next"][call] = old, new
+        self._handing = True
 
     def forget(self, call: int) -> None:
         """The call is over: what its encoder remembers goes."""
@@ -86,9 +93,9 @@ class Downlink:
     def _group(self, calls: NDArray[np.intp], number: int) -> None:
         codec = self._codec[number]
         k = len(calls)
-        pcm, active = self._frames(calls, codec.sample_rate // 1000)
+        pcm = self._frames(calls, codec.sample_rate // 1000)
         dtx = self._c["dtx"][calls]
-        if dtx.any() and (quiet := dtx & ~active).any():
+        if dtx.any() and (quiet := dtx & ~pcm.any(axis=1)).any():
             self.packetizer.pass_over(calls[quiet], self._step[number])
             calls, pcm, k = calls[~quiet], pcm[~quiet], int(k - quiet.sum())
             if not k:
@@ -99,69 +106,89 @@ class Downlink:
         size = payload.shape[1]
         self._link.out[:k, HEADER_BYTES : HEADER_BYTES + size] = payload
         marker, seq, ts, ssrc = self.packetizer.number(calls, self._step[number])
-        kind = np.full(k, self._type[number])
-        serialise(self._headers, kind, marker, seq, ts, ssrc)
+        serialise(self._headers, self._type[number], marker, seq, ts, ssrc)
         left = self._link.send(calls, HEADER_BYTES + size)
         self._c["n_sent"][calls[:left]] += 1
 
-    def _frames(
-        self, calls: NDArray[np.intp], rate: int
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        """Each call's next frame (k, samples), and whether there is anything in it."""
+    def _frames(self, calls: NDArray[np.intp], rate: int) -> NDArray[np.int16]:
+        """Each call's next frame, (k, samples)."""
         c = self._c
-        ring = c["ring"][calls]
-        heir = c["ring_next"][calls]
-        if (ring != heir).any():
-            over = c["play_read"][calls, ring] >= c["play_limit"][calls, ring]
-            over |= c["play_drop"][calls, heir]
-            ring = np.where(over, heir, ring)
-            c["ring"][calls] = ring
-        read, write = c["play_read"][calls, ring], c["play_write"][calls, ring]
-        write = np.minimum(write, c["play_limit"][calls, ring])
-        clear = np.minimum(c["play_clear"][calls, ring], write)
-        paused = c["play_pause"][calls, ring] | self._reflex.holds(calls)
-        before = c["out_state"][calls]
+        ring = self._rings(calls)
+        at = 2 * calls + ring  # of the two rings of every call, laid out one after the other
+        read, write = self._read[at], self._write[at]
+        if self._handing:
+            write = np.minimum(write, c["play_limit"].reshape(-1)[at])
+        clear = np.minimum(self._clear[at], write)
+        paused = self._pause[at] | self._reflex.holds(calls)
         has = read < write
         cleared = read < clear
-        play = has & ~paused & ~cleared
-        ring_frames = self._play[rate].shape[2]
-        pcm = self._play[rate][calls, ring, read % ring_frames]
-        fade = _FADE_MS * rate
+        held = paused | cleared
+        play = has & ~held
+        state = play.view(np.uint8)  # SILENT or PLAYING
+        if held.any():
+            state = np.where(paused & has & ~cleared, PAUSED, state)
+        before = c["out_state"][calls]
+        frames = self._play[rate]
+        length = frames.shape[2]
+        pcm: NDArray[np.int16] = frames[calls, ring, read % length]
         if not play.all():
-            was_playing = before == PLAYING
-            cut = was_playing & has & (paused | cleared)
+            cut = has & ~play & (before == PLAYING)
             pcm[~play & ~cut] = 0
-            if cut.any():
-                pcm[cut, fade:] = 0
-                pcm[cut, :fade] = (pcm[cut, :fade] * _ramp_down(fade)).astype(np.int16)
-            dry = was_playing & ~has
-            if dry.any():
-                # The last sample dies away instead of clicking.
-                last = c["out_last"][calls[dry], None]
-                pcm[dry, :fade] = (last * _ramp_down(fade)).astype(np.int16)
-                done = c["play_done"][calls, ring] >= write
-                c["n_underflow"][calls[dry & ~done]] += 1
-            if cleared.any():
-                rows, of = calls[cleared], ring[cleared]
-                number = c["play_cut_count"][rows, of]
-                c["play_cuts"][rows, of, number % CUTS, 0] = read[cleared]
-                c["play_cuts"][rows, of, number % CUTS, 1] = clear[cleared]
-                c["play_read"][rows, of] = clear[cleared]
-                c["play_cut_count"][rows, of] = number + 1
-        back = play & (before == PAUSED)
-        if back.any():
-            pcm[back, :fade] = (pcm[back, :fade] * _ramp_down(fade)[::-1]).astype(np.int16)
-        rows = calls[play]
-        c["play_read"][rows, ring[play]] = read[play] + 1
-        c["n_played"][rows] += 1
-        if len(rows):
+        if (state != before).any():
+            done = c["play_done"].reshape(-1)[at] >= write
+            self._change(calls, pcm, before, state, has, done, _FADE_MS * rate)
+            c["out_state"][calls] = state
+        if cleared.any():
+            rows, of = calls[cleared], ring[cleared]
+            number = c["play_cut_count"][rows, of]
+            c["play_cuts"][rows, of, number % CUTS, 0] = read[cleared]
+            c["play_cuts"][rows, of, number % CUTS, 1] = clear[cleared]
+            c["play_read"][rows, of] = clear[cleared]
+            c["play_cut_count"][rows, of] = number + 1
+        self._read[at[play]] = read[play] + 1
+        c["n_played"][calls] += play
+        if play.any():
+            rows = calls[play]
             self._reflex.played(rows, pcm if len(rows) == len(calls) else pcm[play])
         c["out_last"][calls] = pcm[:, -1]
-        c["out_state"][calls] = np.where(
-            play, PLAYING, np.where(paused & has & ~cleared, PAUSED, SILENT)
+        return pcm
+
+    def _rings(self, calls: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Which ring each call plays: an heir's, as soon as the old one is over."""
+        c = self._c
+        ring: NDArray[np.int64] = c["ring"][calls]
+        if not self._handing:
+            return ring
+        heir = c["ring_next"][calls]
+        over = (ring != heir) & (
+            (c["play_read"][calls, ring] >= c["play_limit"][calls, ring])
+            | c["play_drop"][calls, heir]
         )
-        return pcm, pcm.any(axis=1)
+        ring = np.where(over, heir, ring)
+        c["ring"][calls] = ring
+        self._handing = bool((c["ring"] != c["ring_next"]).any())
+        return ring
 
-
-def _ramp_down(n: int) -> NDArray[np.float32]:
-    return np.linspace(1, 0, n, endpoint=False, dtype=np.float32)
+    def _change(
+        self,
+        calls: NDArray[np.intp],
+        pcm: NDArray[np.int16],
+        before: NDArray[np.uint8],
+        state: NDArray[np.uint8],
+        has: NDArray[np.bool_],
+        done: NDArray[np.bool_],
+        fade: int,
+    ) -> None:
+        """Fade, over `fade` samples, where a call goes from one state to another."""
+        ramp = np.linspace(1, 0, fade, endpoint=False, dtype=np.float32)
+        stops = (before == PLAYING) & (state != PLAYING)
+        cut = stops & has
+        pcm[cut, fade:] = 0
+        pcm[cut, :fade] = (pcm[cut, :fade] * ramp).astype(np.int16)
+        # The last sample dies away instead of clicking.
+        dry = stops & ~has
+        last = self._c["out_last"][calls[dry], None]
+        pcm[dry, :fade] = (last * ramp).astype(np.int16)
+        self._c["n_underflow"][calls[dry & ~done]] += 1
+        back = (before == PAUSED) & (state == PLAYING)
+        pcm[back, :fade] = (pcm[back, :fade] * ramp[::-1]).astype(np.int16)

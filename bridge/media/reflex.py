@@ -35,6 +35,10 @@ _MOST = 5
 _LOUD_DB = -42.0
 """What is played more softly than this teaches nothing."""
 
+_PLACES = np.arange(2 * WINDOW)
+_RECENTLY = (_PLACES[:, None] - _PLACES) % (2 * WINDOW) < WINDOW
+"""Which places of a history hold its last `WINDOW` frames, by the newest one's."""
+
 SPEC = {
     "reflex": Column("u1"),
     "reflex_done": Column("u4"),
@@ -113,9 +117,9 @@ class ReflexBank:
         at = at % (2 * WINDOW)
         played_db, heard_db = c["echo_played_db"], c["echo_heard_db"]
         played_db[rows, at], heard_db[rows, at] = out, level[near]
-        ago = (at[:, None] - np.arange(2 * WINDOW)) % (2 * WINDOW)
-        of = played_db[rows[:, None], ago]
-        recent, older = of[:, :WINDOW].max(axis=1), of[:, WINDOW:].max(axis=1)
+        of, recently = played_db[rows], _RECENTLY[at]
+        recent = np.where(recently, of, SILENT_DB).max(axis=1)
+        older = np.where(recently, SILENT_DB, of).max(axis=1)
         bound = np.where(older > _LOUD_DB, heard_db[rows].max(axis=1) - older, np.inf)
         bound = np.minimum(bound, c["echo_bound_db"][rows])
         c["echo_bound_db"][rows] = bound

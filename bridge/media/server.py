@@ -38,7 +38,7 @@ from bridge.media.udp import ip_number, make_link, open_socket
 
 log = logging.getLogger(__name__)
 
-EVENT_DRIVEN_CALLS = 32
+EVENT_DRIVEN_CALLS = 8
 """Up to so many calls, each packet wakes the plane."""
 _IDLE_S = 0.5
 _HOUSEKEEPING_MS = 250.0
@@ -146,7 +146,10 @@ class Server:
             self._nudge.send(b"x")
 
     def close(self) -> None:
-        """Let go of sockets."""
+        """Let go of sockets; of the slots too, if nobody can want them any more."""
+        left = all(_ended(worker.sock) for worker in self._workers.values())
+        if self._stopping and left and not self._plane.open_calls:
+            (self._path.parent / control.SLOTS).unlink(missing_ok=True)
         for worker in list(self._workers.values()):
             self._leave(worker)
         self._stop_listening()
@@ -160,11 +163,8 @@ class Server:
     def _wake(self) -> None:
         """Raise the eventfd of every worker that has new frames."""
         fresh = self._plane.up.fresh
-        if not fresh.any():
-            return
-        for number in np.unique(self._owner[fresh]):
-            worker = self._workers.get(int(number))
-            if worker is not None and worker.wake >= 0:
+        for worker in self._workers.values():
+            if worker.wake >= 0 and (fresh & (self._owner == worker.number)).any():
                 with contextlib.suppress(BlockingIOError):  # 2^64 frames unread: it knows
                     os.eventfd_write(worker.wake, 1)
         fresh[:] = False
@@ -427,6 +427,15 @@ def _listen(path: Path) -> socket.socket:
             f"can't listen on {path}: {error.strerror or error}; set another [media] runtime_dir"
         ) from error
     return listener
+
+
+def _ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _raise_priority() -> None:

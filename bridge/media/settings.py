@@ -8,10 +8,12 @@ from pathlib import Path
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - our directory there is ours alone (0700)
 _WORTH_BYTES = 1 << 30
+_MOST_PATH = 107 - len("/media.sock")
+"""Bytes of `runtime_dir`: unix(7) has room for so much of a socket's path."""
 
 
 def _in_memory() -> str:
-    """A directory that any user can have: on a file system in memory where there is one.
+    """A directory of each user's own: on a file system in memory where there is one.
 
     The slots are written 200 times a second. On a disk the kernel takes their pages away each time
     it writes them back: with 1000 calls packets were seconds late (docs/measurements.md). A small
@@ -20,8 +22,8 @@ def _in_memory() -> str:
     if _MEMORY.is_dir():
         size = os.statvfs(_MEMORY)
         if size.f_blocks * size.f_frsize >= _WORTH_BYTES:
-            return str(_MEMORY / "ari-bridge")
-    return "/tmp/ari-bridge"  # noqa: S108 - the same
+            return str(_MEMORY / f"ari-bridge-{os.geteuid()}")
+    return f"/tmp/ari-bridge-{os.geteuid()}"  # noqa: S108 - the same
 
 
 @dataclass(frozen=True)
@@ -54,5 +56,9 @@ class MediaSettings:
         ):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"'{name}' must be between {least} and {most}")
+        if not self.runtime_dir:
+            raise ValueError("'runtime_dir' is empty; leave it out, or name a directory")
+        if len(os.fsencode(self.runtime_dir)) > _MOST_PATH or "\0" in self.runtime_dir:
+            raise ValueError(f"'runtime_dir' must be a path of at most {_MOST_PATH} bytes")
         if self.playout_ms % 40:
             raise ValueError("'playout_ms' must be a multiple of 40")

@@ -188,6 +188,13 @@ class SlotMap:
         text = json.dumps(header).encode()
         fresh = path.with_suffix(".new")
         try:
+            # Written beyond what a file system in memory holds, the map would kill its writer.
+            room = os.statvfs(path.parent)
+            if room.f_bavail * room.f_frsize < size:
+                raise MediaError(
+                    f"{path.parent} has room for {room.f_bavail * room.f_frsize >> 20} MB, the "
+                    f"slots of {calls} calls need {size >> 20}: set runtime_dir, or lower max_calls"
+                )
             with fresh.open("w+b") as file:
                 os.ftruncate(file.fileno(), size)
                 memory = mmap.mmap(file.fileno(), size)

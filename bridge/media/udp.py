@@ -23,6 +23,7 @@ ROOM = 2048
 """Bytes for a datagram: 60 ms of L16 at 16 kHz are 1932."""
 _BUFFER = 4 << 20
 _MSG_DONTWAIT, _MSG_TRUNC = 0x40, 0x20
+_MTU_DISCOVER, _DONT_FRAGMENT = 10, 2  # linux/in.h
 _AGAIN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS}
 
 _MESSAGE = np.dtype(  # struct mmsghdr, 64-bit
@@ -34,6 +35,7 @@ _MESSAGE = np.dtype(  # struct mmsghdr, 64-bit
     }
 )
 _VECTOR = np.dtype([("base", "u8"), ("length", "u8")])
+_KEY = (1 << 48) - 1
 _ADDRESS = np.dtype([("family", "u2"), ("port", ">u2"), ("ip", ">u4"), ("zero", "u8")])
 
 
@@ -46,6 +48,8 @@ def open_socket(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+    # Fits any path, so no router need cut it, and the kernel need not number the pieces.
+    sock.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _DONT_FRAGMENT)
     sock.setblocking(False)
     try:
         sock.bind((address, port))
@@ -68,7 +72,7 @@ def ip_number(address: str) -> int:
 
 def key(ip: NDArray[np.integer], port: NDArray[np.integer]) -> NDArray[np.int64]:
     """One number an address, to look calls up by."""
-    return ip.astype(np.int64) << 16 | port.astype(np.int64)
+    return port.astype(np.int64) << 32 | ip.astype(np.int64)
 
 
 class Link:
@@ -79,19 +83,25 @@ class Link:
         self.socket = sock
         self.errors = 0
         self._fd = sock.fileno()
-        self.buffer = np.zeros((BATCH, ROOM), np.uint8)
+        # Rows apart by more than a power of two: else they'd all fall into the same cache lines.
+        self.buffer = np.zeros((BATCH, ROOM + 64), np.uint8)[:, :ROOM]
         self._from = np.zeros(BATCH, _ADDRESS)
         self._in, self._vectors_in = _messages(self.buffer)
         self._in["name"] = _pointer(self._from) + np.arange(BATCH) * _ADDRESS.itemsize
+        self._in["namelen"] = _ADDRESS.itemsize  # and of every datagram's that comes (IPv4)
+        # Family, port and address as one big-endian number: `key`, below the family.
+        self._sender = np.ndarray((BATCH,), ">i8", self._from, strides=(_ADDRESS.itemsize,))
         self.out = np.zeros((calls, room_out), np.uint8)
         self._to = np.zeros(calls, _ADDRESS)
         self._to["family"] = socket.AF_INET
         self._messages, self._vectors = _messages(self.out)
         self._messages["namelen"] = _ADDRESS.itemsize
-        self._to_at = _pointer(self._to)
+        self._to_at = _pointer(self._to) + np.arange(calls) * _ADDRESS.itemsize
         library = ctypes.CDLL(None, use_errno=True)
         self._recvmmsg, self._sendmmsg = library.recvmmsg, library.sendmmsg
-        self._in_at, self._out_at = _pointer(self._in), _pointer(self._messages)
+        self._in_at = ctypes.c_void_p(_pointer(self._in))
+        self._out_at = _pointer(self._messages)
+        self._length = self._in["length"]  # MSG_TRUNC: as it came, however little of it fitted
 
     def set_remote(self, call: int, ip: int, port: int) -> None:
         """Where a call's packets go."""
@@ -103,16 +113,12 @@ class Link:
         Returns:
             How many; their lengths (more than `ROOM` if cut off); their senders as `key`.
         """
-        self._in["namelen"] = _ADDRESS.itemsize
-        n = self._recvmmsg(self._fd, ctypes.c_void_p(self._in_at), BATCH, _MSG_DONTWAIT, None)
+        n = self._recvmmsg(self._fd, self._in_at, BATCH, _MSG_DONTWAIT | _MSG_TRUNC, None)
         if n <= 0:
             if n < 0 and ctypes.get_errno() not in _AGAIN:
                 self.errors += 1
             n = 0
-        got = self._in[:n]
-        length = got["length"].astype(np.int64)
-        length[got["flags"] & _MSG_TRUNC != 0] = ROOM + 1
-        return n, length, key(self._from["ip"][:n], self._from["port"][:n])
+        return n, self._length[:n].astype(np.int64), self._sender[:n] & _KEY
 
     def send(self, calls: NDArray[np.intp], length: NDArray[np.integer] | int) -> int:
         """Send rows 0 ... k-1 of `out`, `length` bytes each, one to each of `calls`.
@@ -121,7 +127,7 @@ class Link:
             How many left; the rest met a full socket buffer or an error.
         """
         k = len(calls)
-        self._messages["name"][:k] = self._to_at + calls * _ADDRESS.itemsize
+        self._messages["name"][:k] = self._to_at[calls]
         self._vectors["length"][:k] = length
         at = left = 0
         while at < k:
@@ -156,7 +162,7 @@ class Portable:
         """See `Link`."""
         lengths: list[int] = []
         senders: list[int] = []
-        while len(lengths) < BATCH:
+        for _ in range(BATCH):  # errors count too: one that stays must not keep us here
             try:
                 n, sender = self.socket.recvfrom_into(self._spare)
             except BlockingIOError:
@@ -167,7 +173,7 @@ class Portable:
             kept = min(n, ROOM)
             self.buffer[len(lengths), :kept] = np.frombuffer(self._spare, np.uint8, kept)
             lengths.append(n)
-            senders.append(ip_number(sender[0]) << 16 | sender[1])
+            senders.append(sender[1] << 32 | ip_number(sender[0]))
         return len(lengths), np.array(lengths, np.int64), np.array(senders, np.int64)
 
     def send(self, calls: NDArray[np.intp], length: NDArray[np.integer] | int) -> int:
@@ -200,7 +206,7 @@ def _messages(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.void], NDArray[np.v
     """Message and vector structures over the rows of a buffer."""
     n, room = buffer.shape
     vectors = np.zeros(n, _VECTOR)
-    vectors["base"] = _pointer(buffer) + np.arange(n) * room
+    vectors["base"] = _pointer(buffer) + np.arange(n) * buffer.strides[0]
     vectors["length"] = room
     messages = np.zeros(n, _MESSAGE)
     messages["iov"] = _pointer(vectors) + np.arange(n) * _VECTOR.itemsize

@@ -1,8 +1,10 @@
 """From the network up: datagrams in, 20 ms frames of PCM in the slots' rings.
 
-Per batch: headers, the call by its sender, order (`JitterBank`), audio time (`Timeline`), decoding,
-concealment, speech detection. Each stage is a few numpy operations over all calls of the batch;
-where calls differ (codec, packet size) the batch is split by what they have in common.
+Per batch: the call by its sender; then packets that are just what was due (`Ordinary`, nearly all)
+are decoded and handed up, and the others go the general way: headers, order (`JitterBank`), audio
+time (`Timeline`), decoding, concealment. At last, speech detection. Each stage is a few numpy
+operations over all calls of the batch; where calls differ (codec, packet size) the batch is split
+by what they have in common.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ from bridge.media.slots import (
     SlotMap,
 )
 from bridge.media.udp import ROOM, Link, Portable
-from bridge.rtp.header import Cause, parse
+from bridge.rtp.header import HEADER_BYTES, Cause, parse
 from bridge.rtp.jitter import JitterBank, Packets, Release
+from bridge.rtp.ordinary import Ordinary, fields
 from bridge.rtp.timeline import Timeline
 
 _MOST_BATCHES, _MANY_RELEASES = 4, 64
@@ -42,7 +45,7 @@ _MOST_UNREAD_MS = 500.0
 """While more is to be read, the clock supplies nothing: what it stands in for may lie there. Only
 so long, because a flood never ends."""
 _EXPIRE_MS, _EXPIRE_EARLY_MS = 17.5, 12.5
-"""Gaps are given up every fourth tick, together, because what follows costs the same for one call
+"""Gaps are given up every other tick, together, because what follows costs the same for one call
 as for ten (measured: half of the receiving at 1 % loss); those too whose deadline is near."""
 _TABLE = max(BY_NUMBER) + 1
 
@@ -58,12 +61,14 @@ class Uplink:
         self._frames = slots.up
         self.jitter = JitterBank(slots.columns, max(256, 4 * slots.calls), ROOM)
         self.timeline = Timeline(slots.columns)
+        self._ordinary = Ordinary(slots.calls)
         self.conceal = ConcealBank(slots.calls, max(UP_RATES))
         self._speech, self._reflex = SpeechBank(slots.columns), reflex
         self._noise = ComfortNoise()
         self._missing = np.zeros(slots.calls, np.int64)  # samples made up in a row
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._source = np.zeros(slots.calls, np.int64)
         self._expire_ms = -np.inf
         self._unread_ms = np.inf  # since when there has been more to read than a tick reads
         self.fresh = np.zeros(slots.calls, bool)
@@ -84,12 +89,15 @@ class Uplink:
     def forget(self, call: int) -> None:
         """The call is over: what its decoder remembers goes."""
         self._missing[call] = 0
+        self._ordinary.forget(call)
         for coder in self._coders.values():
             coder.reset(call)
 
     def listen(self, keys: NDArray[np.int64], rows: NDArray[np.intp]) -> None:
         """Who may speak: the sorted source keys, and each one's call."""
-        self._keys, self._rows = keys, rows
+        self._source[rows] = keys
+        # One more, greater than any: then every source has a place.
+        self._keys, self._rows = np.append(keys, np.iinfo(np.int64).max), np.append(rows, 0)
 
     def receive(self, now: float) -> None:
         """Take what has come, and let go of what has waited long enough."""
@@ -113,18 +121,112 @@ class Uplink:
             return
         waiting = self.jitter.waiting > 0 if len(self.jitter) else None
         while len(calls := self.timeline.supply(now, waiting)):
+            self._ordinary.forget(calls)
             rate = self._c["t_rate"][calls]
             self._fill(calls, FRAME_MS * rate, np.ones(len(calls), bool))
 
     def _batch(self, now: float, length: NDArray[np.int64], source: NDArray[np.int64]) -> int:
         """What came at once; returns in how many releases it went up."""
+        buffer = self._link.buffer[: len(length)]
+        call = self._rows[np.searchsorted(self._keys, source)]
+        found = fields(buffer, length, source)
+        plain = self._ordinary.match(call, found)
+        rows = np.flatnonzero(plain)
+        if len(rows):
+            self._go_on(now, rows, call[rows], found[rows])
+        if len(rows) == len(length):
+            return 1
+        if len(rows):
+            odd = np.flatnonzero(~plain)
+            buffer, length, source = buffer[odd], length[odd], source[odd]
+        return self._examine(now, buffer, length, source) + 1
+
+    def _go_on(
+        self,
+        now: float,
+        rows: NDArray[np.intp],
+        call: NDArray[np.intp],
+        found: NDArray[np.int64],
+    ) -> None:
+        """Ordinary packets, one a call, in `rows` of the buffer; `found` as `fields` gave it."""
+        kind = self._c["codec"][call]
+        if (kind == kind[0]).all():
+            self._go_on_group(now, int(kind[0]), rows, call, found)
+            return
+        for number in np.unique(kind).tolist():
+            some = np.flatnonzero(kind == number)
+            self._go_on_group(now, number, rows[some], call[some], found[some])
+
+    def _go_on_group(
+        self,
+        now: float,
+        number: int,
+        rows: NDArray[np.intp],
+        call: NDArray[np.intp],
+        found: NDArray[np.int64],
+    ) -> None:
+        size = found[:, 3] - HEADER_BYTES  # alike for all, because their frames are
+        payload = self._link.buffer[rows, HEADER_BYTES : HEADER_BYTES + int(size[0])]
+        pcm = self._coders[number].decode(call, payload, size)
+        self.jitter.go_on(call, found[:, 0] & 0xFFFF)
+        self._ordinary.go_on(call, found, FRAME_MS * BY_NUMBER[number].clock_rate // 1000)
+        self._hand_up(now, number, call, pcm, found[:, 1])
+
+    def _hand_up(
+        self,
+        now: float,
+        number: int,
+        call: NDArray[np.intp],
+        pcm: NDArray[np.int16],
+        timestamp: NDArray[np.int64],
+    ) -> None:
+        """A whole frame a call, to which nothing has happened."""
+        codec = BY_NUMBER[number]
+        rate, clock = codec.sample_rate // 1000, codec.clock_rate // 1000
+        head = self._c["t_head"][call]
+        self._write_frames(call, head // (FRAME_MS * rate), pcm, rate, 0)
+        head += FRAME_MS * rate
+        unsteady = self.timeline.go_on(now, call, timestamp, head, FRAME_MS, rate, clock)
+        self._ordinary.forget(unsteady)
+        self.fresh[call] = True
+
+    def _undisturbed(self, p: Packets, frame: int) -> bool:
+        """Packets of a frame each: whether they all simply go up, as what waited behind others."""
+        following = (p.timestamp == self.timeline.next[p.call]).all()
+        return bool(
+            following
+            and self.timeline.steady(p.call).all()
+            and not (self._c["t_head"][p.call] % frame).any()
+            and not self.conceal.run[p.call].any()
+        )
+
+    def _expect(self, number: int, p: Packets) -> None:
+        """Packets of a frame each went up the general way: what is next may be ordinary again."""
+        codec = BY_NUMBER[number]
+        frame = FRAME_MS * codec.sample_rate // 1000
+        alone = self.jitter.waiting[p.call] == 0
+        if not alone.any():
+            return
+        aligned = self._c["t_head"][p.call] % frame == 0
+        steady = alone & aligned & self.timeline.steady(p.call)
+        if steady.any():
+            p = p.take(steady)
+            seq, timestamp = self.jitter.next[p.call], self.timeline.next[p.call]
+            kind, source = codec.payload_type, self._source[p.call]
+            self._ordinary.expect(p.call, kind, seq, timestamp, p.ssrc, p.size, source)
+
+    def _examine(
+        self,
+        now: float,
+        buffer: NDArray[np.uint8],
+        length: NDArray[np.int64],
+        source: NDArray[np.int64],
+    ) -> int:
+        """Datagrams of any kind, from anybody; returns in how many releases they went up."""
         n = len(length)
-        if not len(self._keys):
-            self.count["unknown_source"] += n
-            return 0
-        at = np.minimum(np.searchsorted(self._keys, source), len(self._keys) - 1)
+        at = np.searchsorted(self._keys, source)
         known = self._keys[at] == source
-        h = parse(self._link.buffer[:n], length)
+        h = parse(buffer, length)
         good = known & (h.cause == Cause.OK)
         rows = np.flatnonzero(good)
         call = self._rows[at[rows]]
@@ -148,15 +250,17 @@ class Uplink:
             seq=h.seq[rows],
             timestamp=h.timestamp[rows],
             marker=h.marker[rows],
-            buffer=self._link.buffer,
+            buffer=buffer,
             row=rows,
             offset=h.offset[rows],
             size=size,
         )
+        self._ordinary.forget(call)
         releases = 0
         for release in self.jitter.arrive(now, packets):
             self._release(now, release)
             releases += 1
+        self._ordinary.forget(self.jitter.holding)
         return releases
 
     def _release(self, now: float, release: Release) -> None:
@@ -211,6 +315,12 @@ class Uplink:
             coder = self._coders[number] = BY_NUMBER[number].make()
         for call in p.call[restart].tolist():
             coder.reset(call)
+        framed = samples == FRAME_MS * rate and bool(self._bytes_per_ms[number])
+        if framed and not (restart.any() or lost.any()) and self._undisturbed(p, samples):
+            pcm = coder.decode(p.call, _payload(p, int(p.size[0])), p.size)
+            self._hand_up(now, number, p.call, pcm, p.timestamp)
+            self._expect(number, p)
+            return
         place = self.timeline.place(
             now,
             p.call,
@@ -236,6 +346,8 @@ class Uplink:
         if broken.any():
             pcm[broken] = self.conceal.blend(p.call[broken], pcm[broken], rate)
         self._write(p.call, pcm, rate, 0)
+        if framed:
+            self._expect(number, p)
 
     def _fill(
         self, calls: NDArray[np.intp], samples: NDArray[np.int64], lost: NDArray[np.bool_]
@@ -321,9 +433,7 @@ class Uplink:
         begin, n, frame = head[calls], pcm.shape[1], FRAME_MS * rate
         ring = frames.shape[1]
         if n == frame and not (begin % frame).any():
-            at = begin // frame % ring
-            frames[calls, at] = pcm
-            up_flags[calls, at] = self._judge(calls, pcm, flags) | flags
+            self._write_frames(calls, begin // frame, pcm, rate, flags)
         else:
             at = (begin[:, None] + np.arange(n)) % (ring * frame)
             self._up[calls[:, None], at] = pcm
@@ -342,6 +452,20 @@ class Uplink:
                 up_flags[some, at] |= self._judge(some, frames[some, at], flags)
         self.timeline.advance(calls, n)
         self.fresh[calls] = True
+
+    def _write_frames(
+        self,
+        calls: NDArray[np.intp],
+        number: NDArray[np.int64],
+        pcm: NDArray[np.int16],
+        rate: int,
+        flags: int,
+    ) -> None:
+        """Put whole frames, (k, samples), at their places, with what the detector says of them."""
+        frames = self._frames[rate]
+        at = number % frames.shape[1]
+        frames[calls, at] = pcm
+        self._c["up_flags"][calls, at] = self._judge(calls, pcm, flags) | flags
 
     def _judge(
         self, calls: NDArray[np.intp], pcm: NDArray[np.int16], made_up: int

@@ -147,7 +147,11 @@ class Leg(Protocol):
         """Set a channel variable."""
 
     async def statistics(self) -> Mapping[str, float]:
-        """RTP statistics of the caller's own leg, in the PBX's names; empty if it has none."""
+        """RTP of the caller's own leg so far; empty if it has none.
+
+        `received`, `lost` (packets from the caller), `jitter_ms`; `sent`, `lost_there`,
+        `jitter_there_ms` (what the caller gets, by his phone's RTCP); `round_trip_ms`.
+        """
 
     async def release(self) -> None:
         """Take away what we made for the call: external media and mixing bridge.

@@ -39,6 +39,19 @@ _DIALPLAN_WORD: Final = re.compile(r"[A-Za-z0-9_*#+.\-]{1,79}")
 _MOST_EVENTS: Final = 256
 
 
+# Asterisk's name, ours, and by how much it is multiplied. Its `txjitter` is what it measured
+# itself, its `rxjitter` what the phone reported; with losses it is the other way round (22.10).
+_STATISTICS: Final = (
+    ("rxcount", "received", 1),
+    ("rxploss", "lost", 1),
+    ("txjitter", "jitter_ms", 1000),
+    ("txcount", "sent", 1),
+    ("txploss", "lost_there", 1),
+    ("rxjitter", "jitter_there_ms", 1000),
+    ("rtt", "round_trip_ms", 1000),
+)
+
+
 class AsteriskLeg:
     """One call: a `Leg`. Made by `AsteriskPbx`, which also tells it what Asterisk tells."""
 
@@ -264,10 +277,10 @@ class AsteriskLeg:
         await self._do("channels.setChannelVar", variable=name, value=value)
 
     async def statistics(self) -> Mapping[str, float]:
-        """RTP statistics of the caller's own leg, in Asterisk's names."""
+        """RTP statistics of the caller's own leg."""
         # 403: not an RTP channel (Local, DAHDI); 404: no RTP yet.
         table = await self._do("channels.rtpstatistics", ok=(403, 404)) or {}
-        return {k: float(v) for k, v in table.items() if isinstance(v, int | float)}
+        return {ours: float(table[name]) * by for name, ours, by in _STATISTICS if name in table}
 
     async def release(self) -> None:
         """Take away what we made for the call; a caller who is still here goes on."""

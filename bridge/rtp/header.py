@@ -58,7 +58,7 @@ def parse(buffer: NDArray[np.uint8], length: NDArray[np.integer]) -> Headers:
         length: (n,) bytes of each datagram as received; more than `room` means it was cut off.
     """
     n, room = buffer.shape
-    fixed: NDArray[np.void] = np.ndarray((n,), _FIXED, buffer, strides=(buffer.strides[0],))
+    fixed = headers_view(buffer)
     size = length.astype(np.int64)
     cause = np.zeros(n, np.uint8)
     b0, b1 = fixed["b0"], fixed["b1"]
@@ -113,13 +113,14 @@ def _unusual(
 
 
 def headers_view(buffer: NDArray[np.uint8]) -> NDArray[np.void]:
-    """The fixed header of each row of an outgoing (n, room) buffer, fields `b0 b1 seq ts ssrc`."""
-    return np.ndarray((len(buffer),), _FIXED, buffer, strides=(buffer.strides[0],))
+    """The fixed header of each row of a (n, room) buffer, fields `b0 b1 seq ts ssrc`."""
+    view: NDArray[np.void] = buffer[:, :HEADER_BYTES].view(_FIXED)[:, 0]
+    return view
 
 
 def serialise(
     view: NDArray[np.void],
-    payload_type: NDArray[np.integer],
+    payload_type: NDArray[np.integer] | int,
     marker: NDArray[np.bool_],
     seq: NDArray[np.integer],
     timestamp: NDArray[np.integer],
@@ -128,7 +129,7 @@ def serialise(
     """Write the headers of the first rows of a `headers_view`; numbers wrap at their width."""
     rows = view[: len(seq)]
     rows["b0"] = _PLAIN
-    rows["b1"] = payload_type | np.where(marker, 0x80, 0)
-    rows["seq"] = seq & 0xFFFF
-    rows["ts"] = timestamp & 0xFFFFFFFF
+    rows["b1"] = payload_type | marker.view(np.uint8) << 7
+    rows["seq"] = seq
+    rows["ts"] = timestamp
     rows["ssrc"] = ssrc

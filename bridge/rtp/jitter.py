@@ -132,6 +132,16 @@ class JitterBank:
         if self.waiting[call]:
             self._remove(self._pool.call == call)
 
+    @property
+    def holding(self) -> NDArray[np.intp]:
+        """Calls whose packets wait; more than once where there are several."""
+        return self._pool.call
+
+    def go_on(self, call: NDArray[np.intp], seq: NDArray[np.int64]) -> None:
+        """Packets have gone up that were next in order while nothing waited; each call once."""
+        self.count["received"][call] += 1
+        self._went_up(call, seq)
+
     def arrive(self, now: float, packets: Packets) -> Iterator[Release]:
         """Take packets, in the order of their arrival; yield what goes up."""
         np.add.at(self.count["received"], packets.call, 1)
@@ -186,11 +196,16 @@ class JitterBank:
         go = ours & (ahead == 0)
         restart = np.zeros(len(call), bool)
         if not go.all():
-            restart = self._restarts(now, packets, ours, ahead)
-            go |= restart
-            ours &= (np.abs(ahead) < MAX_JUMP) & ~go
-            self._old(now, packets.take(ours & (ahead < 0)))
-            self._stash(now, packets.take(ours & (ahead > 0)))
+            known = ours & (np.abs(ahead) < MAX_JUMP)
+            if not known.all():
+                restart = self._restarts(now, packets, ours, ahead)
+                go |= restart
+                known &= ~go
+            old, early = known & (ahead < 0), known & (ahead > 0)
+            if old.any():
+                self._old(now, packets.take(old))
+            if early.any():
+                self._stash(now, packets.take(early))
             packets, restart = packets.take(go), restart[go]
             call, seq = packets.call, packets.seq
         self._went_up(call, seq)
@@ -246,8 +261,6 @@ class JitterBank:
 
     def _stash(self, now: float, packets: Packets) -> None:
         """Keep packets beyond a gap until the gap is closed or given up."""
-        if not len(packets.call):
-            return
         waiting = self._pool.call << 16 | self._pool.seq
         both = packets.call << 16 | packets.seq
         twice = (both[:, None] == waiting).any(axis=1) if len(both) < 32 else np.isin(both, waiting)

@@ -44,11 +44,11 @@ class Packetizer:
             calls: rows, each at most once.
             step: clock units that the packet lasts.
         """
-        taken = self.marker[calls], self.seq[calls], self.ts[calls], self.ssrc[calls]
+        marker, seq, ts = self.marker[calls], self.seq[calls], self.ts[calls]
         self.marker[calls] = False
-        self.seq[calls] = (self.seq[calls] + 1) & 0xFFFF
-        self.ts[calls] = np.bitwise_and(self.ts[calls] + step, 0xFFFFFFFF)
-        return taken
+        self.seq[calls] = (seq + 1) & 0xFFFF
+        self.ts[calls] = np.bitwise_and(ts + step, 0xFFFFFFFF)
+        return marker, seq, ts, self.ssrc[calls]
 
     def pass_over(self, calls: NDArray[np.intp], step: int | NDArray[np.int64]) -> None:
         """Time goes by and nothing is sent: the next packet begins a talkspurt."""

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.columns import Column, Columns
+from bridge.rtp.deadline import CHOICES_MS
 from bridge.rtp.quality import LATE_MS
 from bridge.rtp.quality import SPEC as QUALITY_SPEC
 from bridge.rtp.sequence import ahead32
@@ -45,6 +46,8 @@ BURST_MS = 60.0
 PACE_MS = 100.0
 SLIP_MS = 40.0
 FORCE_MS = 150.0
+BEHIND_MS = HOLD_MS + CHOICES_MS[-1] + 60.0
+"""Audio time falls no further behind: the longest packet that was due, held and waited for."""
 WINDOW = 50
 HELD_UP_MS = 300.0
 """So far behind is only who was held up himself: that says nothing of the clocks."""
@@ -179,6 +182,46 @@ class Timeline:
         self._correct(now, call, samples, fill, was_lost, take, quiet)
         return Place(fill, was_lost, take)
 
+    def go_on(
+        self,
+        now: float,
+        call: NDArray[np.intp],
+        timestamp: NDArray[np.int64],
+        head: NDArray[np.int64],
+        ms: int,
+        rate: int,
+        clock: int,
+    ) -> NDArray[np.intp]:
+        """Ordinary packets have gone up whole: what `place` and `advance` come to for them.
+
+        Args:
+            now: ms.
+            call: rows, each at most once.
+            timestamp: as received.
+            head: samples that have gone up now, theirs included.
+            ms: how long each of them is.
+            rate: samples a ms, of all of them.
+            clock: units of the RTP clock a ms.
+
+        Returns:
+            Calls whose next packet is none that simply goes up (see `steady`).
+        """
+        self.next[call] = timestamp + ms * clock
+        self.head[call] = head
+        end_ms = self.open_ms[call] + head / rate
+        due_ms = np.maximum(end_ms, now + ms) + HOLD_MS
+        self.due_ms[call] = np.minimum(due_ms, end_ms + BEHIND_MS)
+        lag = now - end_ms
+        self.ahead_ms[call] = -lag
+        unsteady = self._learn(call, lag)
+        unsteady |= lag < -AHEAD_MS
+        return call[unsteady] if unsteady.any() else call[:0]
+
+    def steady(self, call: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether a packet that is next in sequence and time simply goes up."""
+        steady: NDArray[np.bool_] = (self.supplied[call] == 0) & (self.slip[call] == 0)
+        return steady & (self.ahead_ms[call] <= AHEAD_MS)
+
     def _correct(
         self,
         now: float,
@@ -212,21 +255,28 @@ class Timeline:
             head_ms = np.where(far, head_ms - samples / rate, head_ms)
             lag = now - self.open_ms[call] - head_ms
         self.ahead_ms[call] = np.where(take, -lag, self.ahead_ms[call])
-        behind = lag - self.least_ms[call]
-        self.late[call, np.searchsorted(LATE_MS, behind)] += 1
-        self.window[call] += lag < HELD_UP_MS
-        np.minimum(self.lag_ms[call], lag, out=lag)
-        self.lag_ms[call] = lag
-        full = self.window[call] >= WINDOW
-        if full.any():
-            over, least = call[full], lag[full]
-            self.slip[over] = np.select(
-                [least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0
-            )
-            self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
-        due = np.maximum(now + samples / rate, self.open_ms[call] + head_ms) + HOLD_MS
+        self._learn(call, lag)
+        head_ms += self.open_ms[call]
+        due = np.maximum(now + samples / rate, head_ms) + HOLD_MS
+        np.minimum(due, head_ms + BEHIND_MS, out=due)
         # What is stale doesn't keep the clock from going on.
         self.due_ms[call] = np.where(stale, self.due_ms[call], due)
+
+    def _learn(self, call: NDArray[np.intp], lag: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Note by how many ms packets came behind their audio; which calls need a correction."""
+        self.late[call, np.searchsorted(LATE_MS, lag - self.least_ms[call])] += 1
+        window = self.window[call] + (lag < HELD_UP_MS)
+        lag = np.minimum(self.lag_ms[call], lag)
+        self.lag_ms[call] = lag
+        self.window[call] = window
+        full: NDArray[np.bool_] = window >= WINDOW
+        if full.any():
+            over, least = call[full], lag[full]
+            slip = np.select([least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0)
+            self.slip[over] = slip
+            self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
+            full[full] = slip != 0
+        return full
 
     def advance(self, call: NDArray[np.intp], samples: NDArray[np.int64] | int) -> None:
         """Samples have gone up, at most one row a call."""
@@ -235,11 +285,13 @@ class Timeline:
     def supply(self, now: float, waiting: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
         """Calls that need a frame of 20 ms from the clock; ask again until there is none.
 
-        Not those with packets `waiting` at a gap: they go up within the gap's deadline, and what
-        was supplied meanwhile would be too much.
+        Those with packets `waiting` at a gap only where they fall too far behind: the packets go up
+        within the gap's deadline, and what was supplied meanwhile would be too much.
         """
         due = self.due_ms <= now
-        calls = np.flatnonzero(due if waiting is None else due & ~waiting)
+        if waiting is not None:
+            due = np.where(waiting, self.open_ms + self.head / self.rate + BEHIND_MS <= now, due)
+        calls = np.flatnonzero(due)
         if len(calls):
             # What was waited for before the clock took over is made up at once: pauses don't add up
             behind = self.open_ms[calls] + self.head[calls] / self.rate[calls] + HOLD_MS

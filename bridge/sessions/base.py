@@ -27,6 +27,15 @@ class Store(Protocol):
     def say(self, call_id: str, line: Line) -> None:
         """Add a line to the call's transcript. Of our own calls only."""
 
+    async def written(self, call_id: str, timeout_s: float) -> bool:
+        """Return when all so far of one of our calls is durable (True), or Redis is away."""
+
+    async def rejoin(self, agent: str, caller: str) -> tuple[Record, list[Line]] | None:
+        """A conversation with that agent that was cut off not long ago, once; None: there is none.
+
+        Raises `StoreUnreachable`.
+        """
+
     async def flush(self, timeout_s: float) -> bool:
         """Wait until all is written; False if that took longer than `timeout_s`."""
 

@@ -6,9 +6,11 @@ A call is one hash and one stream; their names share a hash tag, so a Cluster ke
     ari-bridge:{ID}:transcript   stream  one `Line` an entry, in order, agent text as heard
     ari-bridge:calls             zset    every call that is still stored, by the time it began
     ari-bridge:live              hash    the owner of every call that hasn't ended
+    ari-bridge:rejoin:AGENT:NUMBER       the last call of a caller whose line dropped, for a while
 
-Both carry `v`, the version of their form. Times are seconds since the epoch. An ended call stays
-for `RedisSettings.keep_ended_s`.
+The first two carry `v`, the version of their form. Two neighbouring versions hand calls to each
+other: what one doesn't know it leaves as it is, and what is missing has a default. Times are
+seconds since the epoch. An ended call stays for `RedisSettings.keep_ended_s`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,21 @@ def call_key(call_id: str) -> str:
 def transcript_key(call_id: str) -> str:
     """Name of the call's transcript stream."""
     return f"{PREFIX}:{{{call_id}}}:transcript"
+
+
+def rejoin_key(agent: str, caller: str) -> str:
+    """Where the call is named that this caller may go on with."""
+    return f"{PREFIX}:rejoin:{agent}:{caller}"
+
+
+CUT_OFF = ("hung-up", "lost", "failed", "shutdown")
+"""Results of calls that the agent didn't bring to an end."""
+_NOBODY = ("", "anonymous", "unknown", "private", "restricted", "unavailable", "withheld")
+
+
+def known_caller(number: str) -> bool:
+    """Whether a number says who calls."""
+    return number.strip().lower() not in _NOBODY
 
 
 @dataclass(slots=True)
@@ -74,23 +91,27 @@ class Record:
     reason: str = ""
     """One line more about the result, for people."""
     audio: str = ""
-    """How the caller's audio was: `Slot.stats` at the end (loss, lateness, MOS, ...), as JSON."""
+    """How good the audio is, on both legs: `LineQuality.now`, as JSON; at the end, how it was."""
     started: float = 0.0
     answered: float = 0.0
     ended: float = 0.0
+    rejoin_s: int = 0
+    """How long after a cut-off the caller may go on with the conversation; 0: not at all."""
+    other: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What a newer version of the program wrote; kept as it is."""
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> Record:
-        """Read a hash back; fields of a newer form that we don't know are left alone."""
-        known = {f.name: f.type for f in dataclasses.fields(cls)}
+        """Read a hash back; missing fields have their defaults, unknown ones go to `other`."""
+        known = {f.name: f.type for f in dataclasses.fields(cls) if f.name != "other"}
         read = {"float": float, "int": int}
-        return cls(
-            **{
-                name: read.get(str(known[name]), str)(text)
-                for name, text in fields.items()
-                if name in known
-            }
-        )
+        ours = {
+            name: read.get(str(known[name]), str)(text)
+            for name, text in fields.items()
+            if name in known
+        }
+        other = {name: text for name, text in fields.items() if name not in (*known, "v")}
+        return cls(**ours, other=other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,19 @@ class Tool:
     arguments: Mapping[str, Any]
     begun: bool = False
     """Its effect may have happened: it is not run again."""
+    key: str = ""
+    """Its idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a tool call. Kept until the caller's next turn."""
+
+    key: str
+    name: str
+    ok: bool
+    value: Any = None
+    """What JSON knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +75,26 @@ class Progress:
     """The caller's phone holds the call."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What an engine itself wants kept (session ids, handles)."""
+    done: tuple[Done, ...] = ()
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+    """What a newer version of the program noted; kept as it is."""
 
     def to_text(self) -> str:
         """As one field of the record."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        table = asdict(self)
+        return json.dumps({**table.pop("unknown"), **table}, separators=(",", ":"))
 
     @classmethod
     def from_text(cls, text: str) -> Progress:
-        """Read it back; what a newer version added is left alone."""
+        """Read it back; what is missing has its default, what a newer version added is kept."""
         table = json.loads(text) if text else {}
-        known = {k: v for k, v in table.items() if k in cls.__dataclass_fields__}
-        items = tuple(Item(**_known(Item, i)) for i in known.pop("items", ()))
-        tools = tuple(Tool(**_known(Tool, t)) for t in known.pop("tools", ()))
-        known["given"] = tuple((int(i), str(t)) for i, t in known.get("given", ()))
-        return cls(items=items, tools=tools, **known)
+        ours = {k: v for k, v in table.items() if k in cls.__dataclass_fields__ and k != "unknown"}
+        ours["unknown"] = {k: v for k, v in table.items() if k not in ours}
+        for name, kind in (("items", Item), ("tools", Tool), ("done", Done)):
+            ours[name] = tuple(kind(**_known(kind, part)) for part in ours.get(name, ()))
+        ours["given"] = tuple((int(i), str(t)) for i, t in ours.get("given", ()))
+        return cls(**ours)
 
 
-def _known(cls: type[Item | Tool], table: Mapping[str, Any]) -> dict[str, Any]:
+def _known(cls: type[Item | Tool | Done], table: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in table.items() if k in cls.__dataclass_fields__}

@@ -14,17 +14,30 @@ of it). If Redis has come back empty, the record is written anew from the copy t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import redis.asyncio
 import redis.exceptions
 
 from bridge.errors import StoreUnreachable
-from bridge.sessions.model import FORM, INDEX, LIVE, Line, Record, call_key, transcript_key
+from bridge.sessions import server
+from bridge.sessions.model import (
+    CUT_OFF,
+    FORM,
+    INDEX,
+    LIVE,
+    Line,
+    Record,
+    call_key,
+    known_caller,
+    rejoin_key,
+    transcript_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +99,13 @@ class RedisSettings:
     """How long a call stays that nobody writes to any more (its worker is gone for good)."""
     max_pending_lines: int = 10_000
     """Transcript lines kept in memory while Redis is away."""
+    max_pending_calls: int = 20_000
+    """Calls whose records are kept in memory while Redis is away; of more, those go that ended."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking."""
         try:
-            redis.connection.parse_url(self.url)  # type: ignore[no-untyped-call]
+            server.parse(self.url)
         except ValueError as error:
             raise ValueError(
                 f"'url' can't be used ({error}); it takes something like redis://HOST:6379/0"
@@ -99,6 +114,8 @@ class RedisSettings:
             raise ValueError(f"'timeout_s' is {self.timeout_s}; it takes a number above 0")
 
 
+MOST_CALLS = 500
+"""In one pipeline."""
 _KEEP_LINES = 500
 """Of each living call, for a Redis that comes back empty."""
 
@@ -127,22 +144,21 @@ class RedisStore:
     def __init__(self, settings: RedisSettings) -> None:
         self.settings = settings
         self.version = ""
-        self._redis = redis.asyncio.Redis.from_url(
-            settings.url,
-            decode_responses=True,
-            encoding_errors="replace",  # an engine's text may hold half a surrogate pair
-            socket_timeout=settings.timeout_s,
-            socket_connect_timeout=settings.timeout_s,
-        )
+        self._redis = server.connect(settings.url, settings.timeout_s)
         self._write = self._redis.register_script(_WRITE)
         self.on_lost: Callable[[str], None] = lambda call_id: None
         """Told of a call that another worker owns now."""
         self._pending: dict[str, _Pending] = {}
         self._owned: dict[str, _Owned] = {}
+        self._sending: dict[str, _Pending] = {}
+        self._lines = 0
+        """Transcript lines that are not written."""
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._up = True
+        self._round = asyncio.Event()
+        self.up = True
+        """Redis has answered our last write."""
 
     async def connect(self) -> None:
         """Reach Redis once. Raises `StoreUnreachable` with the cure."""
@@ -160,7 +176,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close the connections; what is pending is not waited for (see `flush`)."""
-        await self._redis.aclose()
+        await server.close(self._redis)
 
     # Writing --------------------------------------------------------------------------------------
 
@@ -187,10 +203,13 @@ class RedisStore:
         entry = (f"{ms}-{seq}", line)
         own.lines.append(entry)
         self._of(call_id).lines.append(entry)
-        if sum(len(p.lines) for p in self._pending.values()) > self.settings.max_pending_lines:
+        self._lines += 1
+        if self._lines > self.settings.max_pending_lines:
             longest = max(self._pending.values(), key=lambda p: len(p.lines))
-            longest.lines.popleft()
-            log.error("Redis has been away too long: giving up the oldest transcript lines")
+            if longest.lines:
+                longest.lines.popleft()
+                self._lines -= 1
+                log.error("Redis has been away too long: giving up the oldest transcript lines")
 
     def adopt(self, record: Record, lines: list[Line]) -> None:
         """A call that was claimed for us: its record goes on with `put` and `say`."""
@@ -198,8 +217,9 @@ class RedisStore:
         own.fields = {
             name: _text(value)
             for name in Record.__dataclass_fields__
-            if name != "fence" and (value := getattr(record, name))
+            if name not in ("fence", "other") and (value := getattr(record, name))
         }
+        own.fields |= record.other
         for line in lines:
             ms = max(int(line.at * 1000), own.last_id[0])
             own.last_id = (ms, own.last_id[1] + 1)
@@ -217,22 +237,74 @@ class RedisStore:
             await self._news.wait()
             if wait_s:
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-            batch, self._pending = self._pending, {}
             self._news.clear()
+            batch = self._sending = self._next_batch()
             try:
                 await self._send(batch)
             except (redis.exceptions.RedisError, OSError) as error:
                 self._take_back(batch)
                 wait_s = min(2.0, max(0.05, wait_s * 2))
-                if self._up:
-                    log.warning("Redis at %s is away (%s); calls go on", self._where, error)
-                self._up = False
+                if self.up:
+                    why = str(error)  # the exception itself would keep its connection alive
+                    log.warning("Redis at %s is away (%s); calls go on", self._where, why)
+                self.up = False
+                self._next_round()
                 continue
-            if not self._up:
-                log.info("Redis is back; all records are written")
-            self._up, wait_s = True, 0.0
+            self._lines -= sum(len(pending.lines) for pending in batch.values())
+            if not self.up:
+                log.info("Redis is back: writing all that is remembered of living calls")
+                self.refresh()  # it may have come back empty, or older than it was
+            self.up, wait_s = True, 0.0
             if not self._pending:
                 self._idle.set()
+            self._next_round()
+
+    def refresh(self) -> None:
+        """Write all of our calls again: Redis may have lost some of it."""
+        for call_id, own in self._owned.items():
+            pending = self._of(call_id)
+            pending.fields = {**own.fields}
+            kept = {stream_id for stream_id, _ in own.lines}
+            before = [entry for entry in pending.lines if entry[0] not in kept]
+            self._lines += len(before) + len(own.lines) - len(pending.lines)
+            pending.lines = deque([*before, *own.lines])
+
+    def _next_batch(self) -> dict[str, _Pending]:
+        """What is sent now; the calls that have waited longest."""
+        self._give_up_calls()
+        batch = dict(itertools.islice(self._pending.items(), MOST_CALLS))
+        for call_id in batch:
+            del self._pending[call_id]
+        if self._pending:
+            self._news.set()
+        return batch
+
+    def _give_up_calls(self) -> None:
+        """Calls that ended while Redis was away, where there are too many."""
+        over = len(self._pending) - self.settings.max_pending_calls
+        if over <= 0:
+            return
+        ended = [c for c, p in self._pending.items() if p.fields.get("state") == "ended"][:over]
+        for call_id in ended:
+            self._lines -= len(self._pending[call_id].lines)
+            self.forget(call_id)
+        log.error("Redis has been away too long: giving up the records of %d calls", len(ended))
+
+    def _next_round(self) -> None:
+        self._sending = {}
+        self._round.set()
+        self._round = asyncio.Event()
+
+    async def written(self, call_id: str, timeout_s: float) -> bool:
+        """See `Store.written`."""
+        until = asyncio.get_running_loop().time() + timeout_s
+        while self.up and (call_id in self._pending or call_id in self._sending):
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._round.wait()
+            except TimeoutError:
+                return False
+        return self.up
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until all is written (needs `run`); False if that took longer than `timeout_s`."""
@@ -265,7 +337,10 @@ class RedisStore:
                     entry = line.fields()
                     args += [stream_id, str(len(entry)), *_flat(entry)]
                 keys = [call_key(call_id), transcript_key(call_id)]
-                await self._write(keys=keys, args=args, client=pipe)
+                if server.is_cluster(self._redis):
+                    pipe.eval(_WRITE, len(keys), *keys, *args)
+                else:
+                    await self._write(keys=keys, args=args, client=pipe)
             answers: list[list[int]] = await pipe.execute()
         written: dict[str, _Pending] = {}
         for (call_id, pending), (answer, fence) in zip(batch.items(), answers, strict=True):
@@ -280,6 +355,7 @@ class RedisStore:
                 own.stored = False
                 again = self._of(call_id)
                 again.fields = {**own.fields}
+                self._lines += len(own.lines) - len(again.lines)
                 again.lines = deque(own.lines)
             else:
                 log.warning("call %s is another worker's now", call_id)
@@ -298,11 +374,21 @@ class RedisStore:
                     pipe.zremrangebyscore(INDEX, "-inf", oldest)
                 if fields.get("state") == "ended":
                     pipe.hdel(LIVE, call_id)
-                    self._owned.pop(call_id, None)
+                    own = self._owned.pop(call_id, None)
+                    self._index_rejoin(pipe, call_id, own.fields if own is not None else fields)
                 elif "worker" in fields:
                     pipe.hset(LIVE, call_id, fields["worker"])
             if len(pipe):
                 await pipe.execute()
+
+    def _index_rejoin(
+        self, pipe: redis.asyncio.client.Pipeline, call_id: str, fields: Mapping[str, str]
+    ) -> None:
+        """Let a caller whose line dropped find his conversation again."""
+        seconds = int(fields.get("rejoin_s") or 0)
+        caller = fields.get("caller", "")
+        if seconds > 0 and known_caller(caller) and fields.get("result") in CUT_OFF:
+            pipe.set(rejoin_key(fields.get("agent", ""), caller), call_id, ex=seconds)
 
     def _take_back(self, batch: dict[str, _Pending]) -> None:
         for call_id, newer in self._pending.items():
@@ -330,6 +416,17 @@ class RedisStore:
             raise StoreUnreachable(f"Redis at {self._where}: {error}") from error
         return [Line.from_fields(entry) for _, entry in entries]
 
+    async def rejoin(self, agent: str, caller: str) -> tuple[Record, list[Line]] | None:
+        """See `Store.rejoin`."""
+        if not known_caller(caller):
+            return None
+        try:
+            call_id = await self._redis.getdel(rejoin_key(agent, caller))
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise StoreUnreachable(f"Redis at {self._where}: {error}") from error
+        record = await self.load(call_id) if call_id else None
+        return (record, await self.transcript(record.call_id)) if record is not None else None
+
     @property
     def server(self) -> redis.asyncio.Redis:
         """The connection, for the leases on the same server."""
@@ -337,8 +434,7 @@ class RedisStore:
 
     @property
     def _where(self) -> str:
-        """The URL without its password."""
-        return self.settings.url.rpartition("@")[2].removeprefix("redis://")
+        return server.where(self.settings.url)
 
 
 def _text(value: str | float) -> str:

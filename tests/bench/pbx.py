@@ -33,7 +33,7 @@ from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY, LabError, free_port, program
 from tests.lab.sipp import request
 
-CALLS = 50
+CALLS = 150
 SECONDS = 14.0
 _WARM_S, _MEASURED_S = 4.0, 8.0
 _SET_UP_S = 20.0

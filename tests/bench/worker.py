@@ -63,9 +63,8 @@ class Echo:
 
     def __call__(self, up: Up) -> None:
         """Take frames; give back a piece when there is one."""
-        pcm = up.pcm.reshape(-1)
-        self._have.append(pcm)
-        self._samples += len(pcm)
+        self._have.append(up.pcm)
+        self._samples += len(up.pcm)
         if self._samples >= max(self._piece, self._lead):
             whole = np.concatenate(self._have)
             self._have.clear()
@@ -83,8 +82,8 @@ class Recorder:
 
     def __call__(self, up: Up) -> None:
         """Keep, then go on."""
-        self.at.append((time.monotonic_ns(), up.at_ms, len(up.pcm)))
-        self.pcm.append(up.pcm.reshape(-1).copy())
+        self.at.append((time.monotonic_ns(), up.at_ms, len(up.speech)))
+        self.pcm.append(up.pcm.copy())
         if self._then is not None:
             self._then(up)
 

@@ -66,7 +66,7 @@ async def test_both_ways(rate):
         await talk(phone, client.address, tone(8000, 1.0))
         await until(lambda: heard.ms >= 1000 and slot.queued_ms == 0)
         at = [u.at_ms for u in heard.ups]
-        lengths = [len(u.pcm) * 20 for u in heard.ups]
+        lengths = [len(u.speech) * 20 for u in heard.ups]
         assert at == np.cumsum([0, *lengths[:-1]]).tolist(), "audio time has no hole"
         # On a busy machine this phone itself stutters; what it did send came up as it was.
         level = np.sqrt((heard.pcm.reshape(-1, rate // 50).astype(float) ** 2).mean(axis=1))
@@ -258,6 +258,27 @@ async def test_a_port_in_use_is_told_and_nothing_is_left(tmp_path):
         with pytest.raises(MediaError, match=f"UDP port {port} on 127.0.0.1 is in use"):
             Server(MediaSettings(port=port, runtime_dir=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_stop_in_order_leaves_nothing_but_what_a_successor_needs():
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1")
+        phone = Phone()
+        slot = await client.open("a", phone.address, "PCMU", 8000)
+        await slot.close()
+        await client.close()
+        process.terminate()
+        process.join(10)
+        assert process.exitcode == 0
+        assert [path.name for path in folder.iterdir()] == ["media.lock"]
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1")
+        await client.open("a", phone.address, "PCMU", 8000)
+        process.terminate()
+        process.join(10)
+        assert {path.name for path in folder.iterdir()} == {"media.lock", "media.slots"}
+        await client.close()
+        phone.close()
 
 
 async def test_nonsense_on_the_control_socket():

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 
 import pytest
 
 from bridge.errors import StoreUnreachable
-from bridge.sessions.model import INDEX, Line
+from bridge.sessions.model import INDEX, LIVE, Line
 from bridge.sessions.redis import RedisSettings, RedisStore
 from tests.lab.redis import Redis
 
@@ -137,3 +139,87 @@ async def test_nobody_there_says_where_and_what_to_do():
     assert "127.0.0.1:1" in str(caught.value)
     assert "redis.url" in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+async def test_what_is_durable_is_known(server):
+    async with storing(server.url, timeout_s=0.3) as store:
+        store.begin("a")
+        assert await store.written("a", 1)  # nothing to write
+        store.say("a", lines(1)[0])
+        assert await store.written("a", 5)
+        assert await store.transcript("a") == lines(1)
+        os.kill(server.pid, signal.SIGSTOP)
+        store.say("a", Line(200.0, "agent", "more"))
+        assert not await store.written("a", 0.05)
+        os.kill(server.pid, signal.SIGCONT)
+        assert await store.flush(10)
+
+
+async def test_calls_that_said_nothing_are_whole_again_too_when_redis_is_back_empty(server):
+    async with storing(server.url, timeout_s=0.3) as store:
+        for call_id in ("silent", "busy"):
+            store.begin(call_id)
+            store.put(call_id, state="talking", agent="demo", worker="w", started=5.0)
+            store.say(call_id, lines(1)[0])
+        assert await store.flush(5)
+        server.kill()
+        store.say("busy", Line(200.0, "agent", "more"))
+        assert not await store.flush(0.5)
+        assert not store.up
+        server.restart()
+        assert await store.flush(10)
+        assert store.up
+        record = await store.load("silent")
+        assert (record.agent, record.worker, record.started) == ("demo", "w", 5.0)
+        assert await store.transcript("silent") == lines(1)
+        assert await store._redis.hgetall(LIVE) == {"silent": "w", "busy": "w"}
+        assert await store._redis.zcard(INDEX) == 2
+
+
+async def test_what_a_newer_version_wrote_is_kept_even_where_redis_loses_it(server):
+    async with storing(server.url, timeout_s=0.3) as store:
+        await store._redis.hset(
+            "ari-bridge:{a}:call",
+            mapping={"call_id": "a", "worker": "w", "fence": "3", "mood": "fine", "v": "9"},
+        )
+        store.adopt(await store.load("a"), [])
+        store.put("a", state="talking")
+        assert await store.flush(5)
+        assert await store._redis.hget("ari-bridge:{a}:call", "mood") == "fine"
+        await store._redis.flushall()
+        store.put("a", state="talking")
+        assert await store.flush(5)
+        assert await store._redis.hget("ari-bridge:{a}:call", "mood") == "fine"
+        assert (await store.load("a")).fence == 3
+
+
+async def test_records_of_ended_calls_are_bounded_while_redis_is_away(server, caplog):
+    server.kill()
+    async with storing(server.url, timeout_s=0.2, max_pending_calls=5) as store:
+        for n in range(9):
+            store.begin(str(n))
+            store.put(str(n), state="ended" if n < 8 else "talking")
+        await asyncio.sleep(0)
+        await store.flush(0.1)
+        assert set(store._pending) | set(store._sending) == {"4", "5", "6", "7", "8"}
+    assert "giving up the records of 4 calls" in caplog.text
+
+
+async def test_a_caller_who_was_cut_off_finds_his_conversation_once(server):
+    async with storing(server.url) as store:
+        for call_id, caller, result, seconds in (
+            ("1", "100", "hung-up", 60),
+            ("2", "101", "transferred", 60),
+            ("3", "anonymous", "hung-up", 60),
+            ("4", "102", "hung-up", 0),
+        ):
+            store.begin(call_id)
+            store.put(call_id, agent="demo", caller=caller, rejoin_s=seconds)
+            store.say(call_id, lines(1)[0])
+            store.put(call_id, state="ended", result=result)
+        assert await store.flush(5)
+        found, said = await store.rejoin("demo", "100")
+        assert (found.call_id, said) == ("1", lines(1))
+        for caller in ("100", "101", "anonymous", "102", ""):
+            assert await store.rejoin("demo", caller) is None
+        assert await store.rejoin("other", "100") is None

@@ -28,7 +28,7 @@ LEVELS = {int(g711.decode_ulaw(numbered(k)[:1])[0]): k for k in range(100)}
 class Listener:
     def __init__(self, slot):
         self.frames = []
-        slot.on_frames = lambda up: self.frames.extend(up.pcm)
+        slot.on_frames = lambda up: self.frames.extend(up.pcm.reshape(-1, FRAME))
 
     def numbers(self):
         """Of the frames that came up untouched."""

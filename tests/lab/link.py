@@ -331,7 +331,7 @@ class Wire:
             rows = np.flatnonzero(calls == call)
             size = self._write(int(call), rows, packets[rows])
             ip, port = self.source(int(call))
-            length[rows], sender[rows] = size, ip << 16 | port
+            length[rows], sender[rows] = size, port << 32 | ip
         return n, length, sender
 
     def _write(self, call: int, rows: Ints, packets: Ints) -> int:

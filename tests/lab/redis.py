@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import subprocess
 import time
+from collections.abc import Iterator, Mapping
 
 from tests.lab.root import LabError, free_port, program
 from tests.lab.server import Server
@@ -18,10 +21,18 @@ class Redis(Server):
         persist: write an append-only file with every command, so that `restart()` finds what was
             written before; without it a restarted server is empty.
         port: TCP port on 127.0.0.1; by default a free one.
+        options: more of redis.conf.
     """
 
-    def __init__(self, *, persist: bool = False, port: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        persist: bool = False,
+        port: int | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__("redis")
+        self._options = options or {}
         self.port = port or free_port()
         self._persist = persist
 
@@ -48,9 +59,12 @@ class Redis(Server):
             "appendonly": "yes" if self._persist else "no",
             "appendfsync": "always",
             "daemonize": "no",
+            **self._options,
         }
         arguments = [text for key, value in options.items() for text in (f"--{key}", value)]
-        process = self._launch([program("redis-server"), *arguments])
+        self._await(self._launch([program("redis-server"), *arguments]))
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             if process.poll() is not None:
@@ -85,3 +99,50 @@ class Redis(Server):
     def _last_words(self) -> str:
         lines = (self.directory / "console").read_text(errors="replace").splitlines()
         return lines[-1] if lines else "it left no word"
+
+
+class Sentinel(Redis):
+    """One Sentinel that watches `master` under the name `calls`, and is quick to judge."""
+
+    def __init__(self, master: Redis) -> None:
+        super().__init__()
+        self._master = master
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.port}/calls"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._make_directory()
+        file = self.directory / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
+            f"sentinel monitor calls 127.0.0.1 {self._master.port} 1\n"
+            "sentinel down-after-milliseconds calls 500\n"
+            "sentinel failover-timeout calls 2000\n"
+        )
+        self._await(self._launch([program("redis-server"), file, "--sentinel"]))
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[list[Redis]]:
+    """Three nodes that share the slots out among themselves, without replicas."""
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+    buses = [str(free_port()) for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        nodes = [
+            stack.enter_context(Redis(options={**options, "cluster-port": bus})) for bus in buses
+        ]
+        for n, node in enumerate(nodes):
+            first, last = n * 16384 // 3, (n + 1) * 16384 // 3 - 1
+            node.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            node.command("CLUSTER", "SET-CONFIG-EPOCH", str(n + 1))
+        for node in nodes[1:]:
+            node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port), buses[0])
+        deadline = time.monotonic() + _START_S
+        while any("cluster_state:ok" not in node.command("CLUSTER", "INFO") for node in nodes):
+            if time.monotonic() > deadline:
+                raise LabError("the Redis Cluster did not come about")
+            time.sleep(0.05)
+        yield nodes

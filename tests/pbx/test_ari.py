@@ -95,7 +95,7 @@ async def test_a_phone_with_a_law_holds_and_hangs_up(controller, callers, ear, a
         assert await next_event(leg) == Hold(on=True)
         await phone.resume()
         assert await next_event(leg) == Hold(on=False)
-        assert (await leg.statistics())["rxcount"] > 0
+        assert (await leg.statistics())["received"] > 0
         await phone.hangup()
         assert await over(leg) == "hangup"
         await leg.release()

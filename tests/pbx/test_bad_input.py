@@ -92,6 +92,8 @@ class Program:
         ("[asterisk]\nurl = 8088\n", "[asterisk]: 'url' is 8088; it takes a string"),
         ("[asterisk]\nurl = 'pbx'\n", "it takes something like http://HOST:8088"),
         ("[redis]\nurl = 'redis://host:x/0'\n", "[redis]: 'url' can't be used"),
+        ("[media]\nruntime_dir = ''\n", "[media]: 'runtime_dir' is empty; leave it out"),
+        (f"[media]\nruntime_dir = '/run/{'x' * 99}'\n", "must be a path of at most 96 bytes"),
         ("[agents]\nfolder = 'nowhere'\n", "nowhere is not there"),
     ],
 )

@@ -7,6 +7,9 @@ import itertools
 import json
 from pathlib import Path
 
+from redis import Redis
+
+from bridge.sessions.model import INDEX, call_key
 from tests.demo.__main__ import conclude, hold
 from tests.demo.script import SHIPPED, load
 from tests.demo.voice import clip
@@ -21,6 +24,8 @@ def test_the_conversation_succeeds_at_3_percent_loss_and_30_ms_jitter(tmp_path: 
     with Stack(loss=LOSS, jitter_ms=JITTER_MS) as stack:
         held = asyncio.run(hold(stack, script, clips, tmp_path))
         said = stack.bridge.log()
+        with Redis.from_url(stack.redis.url, decode_responses=True) as redis:
+            audio = json.loads(redis.hget(call_key(redis.zrange(INDEX, 0, -1)[-1]), "audio"))
     conclude(held, script, SHIPPED, tmp_path, {"asterisk_version": "", "redis_version": ""})
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["agent_understood"] == summary["turns"] == len(script.turns)
@@ -34,5 +39,12 @@ def test_the_conversation_succeeds_at_3_percent_loss_and_30_ms_jitter(tmp_path: 
     assert counts.lost + counts.passed > 2 * 50 * summary["call_s"] * 0.8
     assert 0.02 < counts.lost / (counts.lost + counts.passed) < 0.04
     assert 28 < sum(counts.delays_ms) / len(counts.delays_ms) < 32
+    # Both legs' quality says so: we see the caller's gaps, Asterisk both ways of his leg.
+    caller = audio["caller"]
+    for percent in (audio["loss_percent"], caller["loss_percent"], caller["loss_percent_there"]):
+        assert 1 < percent < 6
+    assert caller["jitter_ms"] > 5
+    assert 3 < audio["mos"] < 4.2
+    assert 3 < caller["mos"] < 4.2
     received = [p.seq for p in held.packets if not p.sent]
     assert sum((b - a) & 0xFFFF > 0x8000 for a, b in itertools.pairwise(received)) > 50

@@ -102,12 +102,19 @@ async def test_audio_goes_up_and_comes_back(stack: Stack, tmp_path: Path, codec:
             await asyncio.sleep(0.5)
             seconds = await phone.speak(words.pcm, RATE)
             await asyncio.sleep(seconds + 1.0)
+            await until(lambda: "audio" in memory.record(), "its quality is told while it lasts")
+            live = json.loads(memory.record()["audio"])
             await phone.hangup()
     assert memory.record()["codec"] == codec.upper()
-    await until(lambda: "audio" in memory.record(), "the call's quality is kept")
+    await until(lambda: memory.record()["state"] == "ended", "the call has ended")
     quality = json.loads(memory.record()["audio"])
-    assert quality["received"] > 100
-    assert 1 <= quality["mos"] <= 4.5
+    assert quality["received"] > live["received"] > 100
+    assert 4.3 <= quality["mos"] <= 4.5
+    caller = quality["caller"]
+    assert caller == live["caller"], "what the PBX told last"
+    assert min(caller["received"], caller["sent"]) > 100
+    assert caller["lost"] == 0
+    assert 4.3 <= caller["mos"] <= 4.5
     assert likeness(received(packets, phone), words.pcm) > 0.98
     numbers = [p.seq for p in packets.packets if not p.sent and decode(p) is not None]
     assert np.all(np.diff(numbers) % 65536 == 1)

@@ -61,6 +61,10 @@ class Leg:
     async def release(self):
         self._step("release")
 
+    async def statistics(self):
+        self._step("statistics")
+        return {}
+
     handles = {"bridge_id": "b", "media_id": "m"}  # noqa: RUF012
 
     def names(self):
@@ -129,8 +133,8 @@ class Slot:
                 for item in self.queue[:FRAME]:
                     self.counts[item] = self.counts.get(item, 0) + 1
                 del self.queue[:FRAME]
-            pcm = np.full((1, FRAME), 1000 if speech else 0, np.int16)
-            self.on_frames(Up(self.at_ms, pcm, np.array([speech]), np.array([False])))
+            pcm = np.full(FRAME, 1000 if speech else 0, np.int16)
+            self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
             self.at_ms += 20
 
 
@@ -188,6 +192,9 @@ class Store:
 
     def say(self, call_id, line):
         self.lines.append((line.role, line.text))
+
+    async def written(self, call_id, timeout_s):
+        return True
 
 
 class Talk:

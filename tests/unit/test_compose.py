@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from bridge import config
+from bridge.media.slots import SlotMap
 
 ROOT = Path(__file__).resolve().parents[2]
 GIVEN = {"ARI_PASSWORD": "a-secret", "PHONE_PASSWORD": "another"}  # what .env holds
@@ -155,6 +156,24 @@ def test_the_bridge_is_told_where_the_others_are(
     assert told.redis.url == f"redis://{address(services, 'redis')}:6379/0"
     command = next(words for words in instructions(ROOT / "Dockerfile") if words[0] == "CMD")
     assert services["bridge"]["configs"][0]["target"] in " ".join(command)
+
+
+def test_the_slots_lie_in_memory_have_room_and_are_the_bridge_s_alone(
+    compose: Table, services: Table, tmp_path: Path
+) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(compose["configs"]["bridge.toml"]["content"])
+    media = config.load(file).media
+    (mount,) = services["bridge"]["tmpfs"]
+    path, _, words = mount.partition(":")
+    options = dict(word.split("=") for word in words.split(","))
+    assert path == media.runtime_dir
+    SlotMap.create(tmp_path / "slots", media.max_calls, media.playout_ms)
+    assert (tmp_path / "slots").stat().st_size < int(options["size"].rstrip("m")) << 20
+    assert options["mode"] == "0700"
+    made = next(words for words in instructions(ROOT / "Dockerfile") if "useradd" in words)
+    assert made[made.index("--uid") + 1] == options["uid"]
+    assert made[made.index("--uid") + 3] in [w[1] for w in instructions(ROOT / "Dockerfile")]
 
 
 def test_addresses_are_in_the_network_and_each_is_one_services(

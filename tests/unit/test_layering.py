@@ -17,11 +17,15 @@ LAYERS = [
     "rtp",
     "dialog",
     "media",
+    "ears",
     "pbx",
     "sessions",
     "engines",
     "recall",
+    "rejoin",
     "transcript",
+    "toolbox",
+    "quality",
     "tools",
     "conversation",
     "call",
@@ -50,7 +54,18 @@ NEVER_IN_PURE = {
 # Adapters never import another adapter; they meet in call.py (by their ports) and worker.py.
 ADAPTERS = {"media", "pbx", "sessions", "engines"}
 # What wires them knows ports only.
-WIRING = {"recall", "transcript", "tools", "conversation", "call", "calls", "reconcile", "door"}
+WIRING = {
+    "ears",
+    "recall",
+    "transcript",
+    "quality",
+    "tools",
+    "conversation",
+    "call",
+    "calls",
+    "reconcile",
+    "door",
+}
 PORTS = {
     "bridge.pbx.base",
     "bridge.engines.base",

@@ -52,7 +52,11 @@ def test_an_interruption_has_its_own_figures():
     cut = TurnLatency(2, onset=5.0, paused=5.06, dropped=5.4)
     assert cut.interruption() == pytest.approx({"paused": 60, "dropped": 400})
     assert cut.line() == "turn 2: interruption: paused after 60 ms, dropped after 400 ms"
-    assert cut.record() == {"turn": 2, "interruption_ms": {"paused": 60.0, "dropped": 400.0}}
+    assert cut.record() == {
+        "turn": 2,
+        "at_s": {"onset": 5.0, "paused": 5.06, "dropped": 5.4},
+        "interruption_ms": {"paused": 60.0, "dropped": 400.0},
+    }
 
 
 def test_the_record_holds_milliseconds():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,7 @@ from bridge.engines.base import (
     ToolCall,
     ToolResult,
 )
-from bridge.engines.cascade import PRE_ROLL_MS, Cascade, CascadeSettings
+from bridge.engines.cascade import PRE_ROLL_MS, SAY_AGAIN, Cascade, CascadeSettings
 from bridge.engines.parts import Do, Said, Say
 from bridge.errors import EngineError
 from tests.unit.engines.line import Line
@@ -299,6 +300,42 @@ def test_parts_of_different_rates_are_refused():
     tts.rate = 8000
     with pytest.raises(EngineError, match="16000 Hz and TTS at 8000"):
         Cascade(stt, brain, tts, CascadeSettings())
+
+
+BACK = "Welcome back. Shall we go on?"
+PAST = (Entry("agent", "Hello there."), Entry("caller", "one"), Entry("agent", "You said one."))
+
+
+async def back(*texts, **answers):
+    """A caller who is back, and says these."""
+    stt, brain, tts = parts(*texts, **answers)
+    call = line(stt, brain, tts, agent=AGENT, history=PAST)
+    start = call.engine.start
+    call.engine.start = lambda context: start(replace(context, rejoin=BACK))
+    async with call:
+        await call.until(lambda: call.of(ReplyDone) and call.quiet())
+        for n in range(len(texts)):
+            await call.tone(300)
+            await call.until(lambda n=n: len(call.of(ReplyDone)) == n + 2 and call.quiet())
+    return call, brain
+
+
+async def test_a_caller_who_is_back_and_wants_to_go_on_hears_the_last_again():
+    call, brain = await back("yes", "two", **{SAY_AGAIN: [Say("You said one.")]})
+    assert call.lines == ["Welcome back.", "Shall we go on?", "You said one.", "You said two."]
+    assert brain.asked[-1][1] == ["one", SAY_AGAIN]  # its memory is what it was
+
+
+async def test_a_caller_who_is_back_and_wants_to_begin_anew_is_greeted():
+    call, brain = await back("no", "two")
+    assert call.lines == ["Welcome back.", "Shall we go on?", "Hello there.", "You said two."]
+    assert brain.asked[-1][1] is None
+
+
+async def test_a_caller_who_is_back_may_just_talk_on():
+    call, brain = await back("two", "yes")
+    assert call.lines[2:] == ["You said two.", "You said yes."]
+    assert brain.asked[-1][1] == ["one", "two"]
 
 
 # The caller's words while he speaks ---------------------------------------------------------------

@@ -31,7 +31,7 @@ class SimulatedLink:
             kept = data[:ROOM]
             self.buffer[len(lengths), : len(kept)] = np.frombuffer(kept, np.uint8)
             lengths.append(len(data))
-            keys.append(IP << 16 | port)
+            keys.append(port << 32 | IP)
         return len(lengths), np.array(lengths, np.int64), np.array(keys, np.int64)
 
     def send(self, calls, length):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bridge.media.plane import Plane
 from bridge.media.slots import CONCEALED, FRAME_MS, NOTHING_SENT, SlotMap
 from bridge.rtp.jitter import MAX_ROUNDS, MAX_WAITING
-from bridge.rtp.timeline import HOLD_MS, MOST_AHEAD_MS
+from bridge.rtp.timeline import BEHIND_MS, MOST_AHEAD_MS
 from tests.lab.link import (
     QUIETEST,
     RATE,
@@ -38,8 +38,6 @@ from tests.lab.link import (
 
 LONGEST_WAIT_MS = 120.0
 """For a gap, whatever was learnt."""
-BEHIND_MS = LONGEST_WAIT_MS + HOLD_MS + 60.0
-"""Audio time behind the clock, at most: a packet of 60 ms that was due, held, waited for."""
 AHEAD_MS = MOST_AHEAD_MS + FRAME_MS
 READ_MS = 400
 
@@ -242,6 +240,21 @@ talkers = st.fixed_dictionaries(
     seed=st.integers(0, 999),
     period=st.sampled_from([2.5, 5.0, 10.0]),
     hold_up=st.sampled_from([0.0, 0.0, 60.0, 250.0]),
+)
+@example(  # gaps after gaps, each waited for as long as may be
+    calls=[
+        (
+            {"ptime": 10, "ppm": -300.0, "events": [], "start_ms": 0.0, "seed": 0},
+            Impairment(delay=0.0, in_order=False),
+        ),
+        (
+            {"ptime": 10, "ppm": -300.0, "events": [], "start_ms": 0.0, "seed": 0},
+            Impairment(loss=0.2, delay=0.0, jitter=80.0, in_order=False, overtaken=0.1),
+        ),
+    ],
+    seed=0,
+    period=2.5,
+    hold_up=0.0,
 )
 def test_what_holds_on_every_network(calls, seed, period, hold_up):
     line = Line([talk(5.0, **how) for how, _ in calls], [link for _, link in calls], seed)

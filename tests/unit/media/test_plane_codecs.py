@@ -36,7 +36,7 @@ class Wire:
             self.buffer[len(lengths)] = 0xEE  # what an earlier packet left there
             self.buffer[len(lengths), : len(data)] = np.frombuffer(data, np.uint8)
             lengths.append(len(data))
-        return len(lengths), np.array(lengths, np.int64), np.full(len(lengths), IP << 16 | PORT)
+        return len(lengths), np.array(lengths, np.int64), np.full(len(lengths), PORT << 32 | IP)
 
 
 class Caller:

@@ -64,6 +64,12 @@ def test_nothing_there(tmp_path):
         SlotMap.attach(tmp_path / "slots")
 
 
+def test_a_file_system_without_room_for_the_slots(tmp_path):
+    with pytest.raises(MediaError, match="set runtime_dir, or lower max_calls"):
+        SlotMap.create(tmp_path / "slots", 2**31, 1000)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_that_is_not_there(tmp_path):
     with pytest.raises(MediaError, match="set runtime_dir"):
         SlotMap.create(tmp_path / "none" / "slots", 3, 1000)

@@ -75,6 +75,12 @@ def test_an_address_that_can_not_be_sent_to_is_passed_over(link, peer):
     assert link.errors == 1
 
 
+def test_an_error_that_stays_does_not_keep_us(link):
+    link.socket.close()  # every system call on it fails from now on
+    assert link.receive()[0] == 0
+    assert link.errors > 0
+
+
 def test_the_fast_one_is_chosen_here():
     sock = open_socket("127.0.0.1", 0)
     assert isinstance(make_link(sock, 1, 200), Link)

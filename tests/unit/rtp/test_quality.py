@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from bridge.audio.codecs import CODECS
 from bridge.rtp.quality import LATE_MS, judge, mos
+
+PCMU = CODECS["PCMU"]
 
 
 def histogram(*late_ms):
@@ -26,14 +29,30 @@ def test_loss_and_delay_are_heard():
     assert mos(3, 0) == pytest.approx(4.1, abs=0.1), "3 % concealed is still good"
 
 
+# G.107.1: R = 129 of the best there is, less Ie (13 for G.722), by 1.29 is 99.6 and 89.5.
+@pytest.mark.parametrize(
+    ("codec", "opinion"),
+    [("PCMU", 4.40), ("PCMA", 4.40), ("L16", 4.40), ("L16/16000", 4.5), ("G722", 4.33)],
+)
+def test_each_codec_by_itself(codec, opinion):
+    assert mos(0, 0, CODECS[codec]) == pytest.approx(opinion, abs=0.015)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_losses_are_heard_in_every_codec(codec):
+    at = [mos(loss, 0, CODECS[codec]) for loss in (0, 1, 3, 10, 50)]
+    assert at == sorted(at, reverse=True)
+    assert 1 <= at[-1] < 2.7
+
+
 def test_percentiles():
-    q = judge(1000, 10, 200, histogram(*[0.5] * 90, *[18] * 8, 90, 900))
+    q = judge(1000, 10, 200, histogram(*[0.5] * 90, *[18] * 8, 90, 900), PCMU)
     assert q.late_ms == (1.0, 20.0, 100.0)
     assert q.loss_percent == pytest.approx(0.99, abs=0.01)
     assert q.concealed_ms == 200
 
 
 def test_nothing_yet():
-    q = judge(0, 0, 0, histogram())
+    q = judge(0, 0, 0, histogram(), PCMU)
     assert (q.loss_percent, q.late_ms) == (0, (0, 0, 0))
     assert q.mos == pytest.approx(4.4, abs=0.02)

@@ -1,0 +1,199 @@
+"""Which of the frames that the first stage took for speech hold a voice: the calls of a worker.
+
+Theory of operation. A call opens an `Ear` and gives it every frame with the first stage's decision.
+While that fires, and `AFTER_MS` behind it, the frames go to the neural stage: what all calls have
+brought in one round of the event loop is judged together at its end. When it begins to fire, the
+last `BEFORE_MS` go first. A line that is silent costs next to nothing.
+
+A verdict is at most 32 ms of audio and one delivery old. In the first `DOUBT_MS` of an onset the
+network hasn't heard enough, and what is loud counts as speech. Later a voice is there from `on` on,
+until the probability falls below `on - HYSTERESIS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.neural import CHUNK, CHUNK_MS, RATE, Network, NeuralBank, load
+from bridge.audio.resample import ResamplerBank
+from bridge.media.base import FRAME_MS
+
+log = logging.getLogger(__name__)
+
+BEFORE_MS, AFTER_MS, DOUBT_MS = 100, 400, 60
+HYSTERESIS = 0.15
+_FRAME = RATE * FRAME_MS // 1000
+_STEP = 64
+"""Lanes are made so many at a time."""
+
+
+class Ear:
+    """One call's."""
+
+    def __init__(self, ears: Ears, lane: int, rate: int, sensitivity: float) -> None:
+        """Made by `Ears.open`."""
+        self._ears, self.lane, self.rate = ears, lane, rate
+        self._on = 0.5 + 0.6 * (0.5 - sensitivity)
+        self._before: deque[NDArray[np.int16]] = deque(maxlen=BEFORE_MS // FRAME_MS)
+        self._left_ms = 0  # to listen on behind the last frame that fired
+        self._heard_ms = 0  # of this stretch, by the network
+        self._voice = False
+
+    def hear(self, pcm: NDArray[np.int16], fired: Sequence[bool]) -> None:
+        """Frames (n, samples) at the ear's rate, and the first stage's decisions (n,)."""
+        if not self._ears.knows(self):
+            return
+        for frame, loud in zip(pcm, fired, strict=True):
+            if not loud and self._left_ms <= 0:
+                self._before.append(frame.copy())
+                continue
+            if self._left_ms <= 0:
+                self._begin()
+            self._left_ms = AFTER_MS if loud else self._left_ms - FRAME_MS
+            self._ears.take(self, frame)
+
+    @property
+    def voice(self) -> bool:
+        """Whether what the first stage takes for speech now is to count as speech."""
+        return self._heard_ms < DOUBT_MS or self._voice
+
+    def judged(self, likely: float) -> None:
+        """What the network says of the next chunk."""
+        self._heard_ms += CHUNK_MS
+        self._voice = likely >= (self._on - HYSTERESIS if self._voice else self._on)
+
+    def close(self) -> None:
+        """Give the lane back; idempotent."""
+        self._ears.give_back(self)
+
+    def _begin(self) -> None:
+        self._heard_ms = 0
+        self._voice = False
+        self._ears.reset(self)
+        # What came before is heard too, but says nothing of the onset: the doubt begins behind it.
+        self._heard_ms = -len(self._before) * FRAME_MS
+        for frame in self._before:
+            self._ears.take(self, frame)
+        self._before.clear()
+
+
+class Ears:
+    """The neural stage of a worker; without the model it opens no ears, and the first stage alone
+    decides."""
+
+    def __init__(
+        self,
+        network: Network | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
+        """`network`: another than the packaged one; `soon` has `flush` called at the end of the
+        round, the event loop's by default."""
+        self._network = network
+        self._soon = soon or _soon
+        self._bank: NeuralBank | None = None
+        self._lanes = 0
+        self._free: list[int] = []
+        self._ears: dict[int, Ear] = {}
+        self._frames: dict[Ear, list[NDArray[np.int16]]] = {}
+        self._rest: dict[int, NDArray[np.int16]] = {}  # of each lane, less than a chunk
+        self._down: dict[int, ResamplerBank] = {}
+
+    def load(self) -> None:
+        """Load the model, or say once why there is none."""
+        if self._network is not None:
+            return
+        try:
+            self._network = load()
+        except ImportError as error:
+            log.warning(
+                "no neural speech detector (%s): coughs and noises may interrupt agents; "
+                "pip install 'ari-bridge[offline]'",
+                error,
+            )
+
+    def open(self, rate: int, sensitivity: float) -> Ear | None:
+        """An ear for a call whose frames have `rate` Hz; None: there is no model."""
+        if self._network is None:
+            return None
+        if not self._free:
+            self._grow()
+        ear = Ear(self, self._free.pop(), rate, sensitivity)
+        self._ears[ear.lane] = ear
+        self.reset(ear)
+        return ear
+
+    def knows(self, ear: Ear) -> bool:
+        """Whether that ear is open."""
+        return self._ears.get(ear.lane) is ear
+
+    def take(self, ear: Ear, frame: NDArray[np.int16]) -> None:
+        """A frame to be judged at the end of this round of the loop."""
+        if not self._frames:
+            self._soon(self.flush)
+        self._frames.setdefault(ear, []).append(frame)
+
+    def reset(self, ear: Ear) -> None:
+        """A new stretch of audio begins."""
+        assert self._bank is not None
+        self._bank.reset(ear.lane)
+        self._rest[ear.lane] = np.zeros(0, np.int16)
+        if ear.rate in self._down:
+            self._down[ear.rate].reset(ear.lane)
+
+    def give_back(self, ear: Ear) -> None:
+        """The call is over."""
+        if self.knows(ear):
+            del self._ears[ear.lane]
+            self._frames.pop(ear, None)
+            self._free.append(ear.lane)
+
+    def flush(self) -> None:
+        """Judge what has come."""
+        taken, self._frames = self._frames, {}
+        for count, rate in sorted({(len(frames), ear.rate) for ear, frames in taken.items()}):
+            some = [e for e, f in taken.items() if len(f) == count and e.rate == rate]
+            pcm = np.stack([np.concatenate(taken[ear]) for ear in some])
+            lanes = np.array([ear.lane for ear in some], np.intp)
+            for lane, line in zip(lanes.tolist(), self._to_line(lanes, pcm, rate), strict=True):
+                self._rest[lane] = np.concatenate([self._rest[lane], line])
+        ready = list(taken)
+        while ready := [ear for ear in ready if len(self._rest[ear.lane]) >= CHUNK]:
+            self._judge(ready)
+
+    def _judge(self, ears: list[Ear]) -> None:
+        assert self._bank is not None
+        lanes = np.array([ear.lane for ear in ears], np.intp)
+        chunk = np.stack([self._rest[ear.lane][:CHUNK] for ear in ears])
+        for ear, likely in zip(ears, self._bank.judge(lanes, chunk).tolist(), strict=True):
+            self._rest[ear.lane] = self._rest[ear.lane][CHUNK:]
+            ear.judged(likely)
+
+    def _to_line(
+        self, lanes: NDArray[np.intp], pcm: NDArray[np.int16], rate: int
+    ) -> NDArray[np.int16]:
+        if rate == RATE:
+            return pcm
+        if rate not in self._down:
+            self._down[rate] = ResamplerBank(rate, RATE, self._lanes)
+        return self._down[rate].process(lanes, pcm)
+
+    def _grow(self) -> None:
+        """More lanes; what the present ones have heard is kept."""
+        assert self._network is not None
+        old, before = self._bank, self._lanes
+        self._lanes += _STEP
+        self._bank = NeuralBank(self._network, self._lanes)
+        if old is not None:
+            self._bank.keep(old)
+        self._down.clear()  # 2 ms of memory a call
+        self._free += range(before, self._lanes)
+
+
+def _soon(flush: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(flush)
