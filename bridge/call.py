@@ -188,9 +188,10 @@ class Call:
 
     async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> tuple[Slot, bool]:
         """The audio of a conversation that another process began, and whether it begins anew."""
-        if record.place == self._media.place:
+        since_ms = self._memory.progress.since_ms if self._memory else -1
+        if record.place in ("", self._media.place):  # the last version notes none
             try:
-                return await self._media.attach(self.id, engine.rate), False
+                return await self._media.attach(self.id, engine.rate, since_ms), False
             except MediaError as error:
                 log.warning("%s; opening another", error)
         # Its media process was another host's, or has forgotten it: the PBX gets a new address, and

@@ -21,12 +21,14 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import bridge.engines.base as engines
 from bridge.agent import Agent
 from bridge.dialog.completeness import Expected, end_silence_ms
+from bridge.dialog.endpointing import Phase
 from bridge.dialog.playout import Heard, Playout
 from bridge.dialog.turns import (
     Action,
@@ -34,6 +36,7 @@ from bridge.dialog.turns import (
     AgentResumed,
     BargeIn,
     NoInput,
+    SpeechStarted,
     State,
     TurnCommitted,
     Turns,
@@ -100,6 +103,7 @@ class Conversation:
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
         self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
+        self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
@@ -153,6 +157,8 @@ class Conversation:
             self._past = {item: queued for item, _, queued, *_ in self._playout.open_items()}
         else:
             resume = restore(memory, self._slot, self._playout)
+        if progress.unanswered:  # he is heard again, and then answered
+            resume = replace(resume, replying=False, owed=False)
         self._replying, self._state = resume.replying, progress.extra
         self._unknown = progress.unknown
         self._given = [(0, text) for text in resume.given] if resume.replying else []
@@ -187,6 +193,8 @@ class Conversation:
         """Write down how far the conversation has got, if that has changed."""
         if self._over():
             return
+        if self._turns.endpoint.phase is Phase.SILENT:
+            self._speech_ms = -1
         progress = Progress(
             items=tuple(Item(*item) for item in self._playout.open_items()),
             last_item=self._playout.last_item,
@@ -195,6 +203,8 @@ class Conversation:
             given=tuple(self._given),
             caller=self._transcript.caller_text,
             turn=self._turns.turn,
+            since_ms=self._turn_ms if self._turn_ms >= 0 else self._speech_ms,
+            unanswered=self._turn_ms >= 0,
             held=self._held,
             extra=self._state,
             done=self._tools.done,
@@ -287,8 +297,10 @@ class Conversation:
             case TurnWithdrawn():
                 self._drop()
                 self._reply(False)
+            case SpeechStarted(at_ms):
+                self._speech_ms = at_ms
             case TurnCommitted():
-                self._leaving = False
+                self._leaving, self._turn_ms = False, action.start_ms
                 self._reply(True)
             case NoInput(last=True):
                 self._no_input()
@@ -366,12 +378,14 @@ class Conversation:
     def _reply(self, on: bool) -> None:
         """A reply of the engine's begins or is over."""
         self._replying = on
+        if not on:
+            self._turn_ms = -1
         self._given.clear()
         self.note()
 
     def _begun(self, item: int, text: str) -> None:
         """More of what an item says: whoever takes the call up must not say it again."""
-        self._replying = True
+        self._replying, self._turn_ms = True, -1
         if self._given and self._given[-1][0] == item:
             self._given[-1] = (item, self._given[-1][1] + text)
         else:
@@ -388,6 +402,7 @@ class Conversation:
             case engines.Expect(kind):
                 self._expected = kind
             case engines.CallerText(text, final=True):
+                self._turn_ms = -1
                 self._transcript.caller(text)
                 self.note()
             case engines.CallerText(text, until_ms=until_ms, understood=understood):

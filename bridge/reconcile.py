@@ -192,7 +192,7 @@ class Reconciler:
         pbx = self._pbxs.get(record.pbx)
         if pbx is None:
             raise PbxUnreachable(f"no [[asterisk]] of this worker is named '{record.pbx}'")
-        near = record.place == self._leases.place
+        near = record.place in ("", self._leases.place)  # the last version notes none
         until = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             try:

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 _ANSWER_S = 5.0
 SUCCESSOR_S = 3.0
 """How long a media process may be away before its calls are given up."""
+_AGAIN_FRAMES = 20
+"""A new owner of a slot hears so much again: speech that had begun and wasn't noted yet. Too little
+to make a turn of what was answered: a turn ends with more silence."""
 _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
 _TRIPS_AT = 2
@@ -330,7 +333,7 @@ class MediaClient:
         }
         return self._take(call_id, await self._ask_again(request), rate, from_start=True)
 
-    async def attach(self, call_id: str, rate: int) -> Slot:
+    async def attach(self, call_id: str, rate: int, since_ms: int = -1) -> Slot:
         """Take over the slot of a call whose worker is gone, or is to be.
 
         What that worker had queued plays to its end first, unless it is cleared. Raises
@@ -338,6 +341,7 @@ class MediaClient:
         """
         answer = await self._ask_again({"op": "attach", "call_id": call_id})
         slot = self._take(call_id, answer, rate, from_start=False)
+        self._cursor[slot.index] = self._unread(slot.index, since_ms)
         slot.inherit()
         return slot
 
@@ -411,6 +415,19 @@ class MediaClient:
         self._regroup()
         return slot
 
+    def _unread(self, index: int, since_ms: int) -> int:
+        """The frame with which a new owner begins."""
+        c = self.slots.columns
+        line = int(c["t_rate"][index])
+        head, read = int(c["t_head"][index]) // (line * FRAME_MS), int(c["up_read"][index])
+        if read < 0:
+            return head
+        begin = read - _AGAIN_FRAMES
+        if since_ms >= 0:
+            begin = min(begin, since_ms // FRAME_MS - _AGAIN_FRAMES)
+        oldest = head - (self.slots.up[line].shape[1] - _KEEP_FRAMES)
+        return min(max(begin, oldest, 0), head)
+
     def _regroup(self) -> None:
         groups: dict[tuple[int, int], list[int]] = {}
         for slot in self._open.values():
@@ -446,7 +463,7 @@ class MediaClient:
         at = (cursor[:, None] + np.arange(count)) % frames.shape[1]
         pcm = frames[rows[:, None], at].reshape(len(rows), -1)
         flags = self.slots.columns["up_flags"][rows[:, None], at]
-        self._cursor[rows] = cursor + count
+        self._cursor[rows] = self.slots.columns["up_read"][rows] = cursor + count
         if rate != line * 1000:
             pcm = self._upward[line, rate].process(rows, pcm)
         raw = flags.tobytes()

@@ -85,11 +85,11 @@ class Server:
             settings.advertised_address or settings.listen_address,
             int(self._udp.getsockname()[1]),
         )
-        link = make_link(self._udp, settings.max_calls, ROOM_OUT)
+        link = make_link(self._udp, slots.calls, ROOM_OUT)
         self._plane = Plane(slots, link, now_ms())
         self._c = slots.columns
         self._workers: dict[int, _Worker] = {}
-        self._owner = np.full(settings.max_calls, -1, np.int64)
+        self._owner = np.full(slots.calls, -1, np.int64)
         self._next_worker = 0
         self._stopping = False
         self._alone_since = now_ms()
@@ -217,7 +217,7 @@ class Server:
             self._leave(worker)
 
     def _hello(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        if message["version"] != control.VERSION:
+        if abs(message["version"] - control.VERSION) > 1:
             return {
                 "error": "version",
                 "message": f"media speaks version {control.VERSION}, the worker "
@@ -262,7 +262,7 @@ class Server:
             after=(int(after[0]), int(after[1]), int(after[2])) if after else None,
         )
         if index is None:
-            limit = self._settings.max_calls
+            limit = self._plane.slots.calls
             return {"error": "full", "message": f"all {limit} slots are taken; raise max_calls"}
         self._own(worker, index)
         return self._slot(index)

@@ -11,7 +11,11 @@ Who writes what (nobody else does):
     media    all but the following
     worker   `play_write`, `play_clear`, `play_pause`, `play_drop`, `play_done`, `play_items` and
              the samples of its own ring (`play_pause` of its predecessor's too); `reflex`,
-             `reflex_done`, `reflex_echo_db`; `s_above_db`, `s_least_db`
+             `reflex_done`, `reflex_echo_db`; `s_above_db`, `s_least_db`; `up_read`
+
+Versions. Two neighbouring versions of the program share a map: each uses the columns it knows by
+their names, and keeps those that the file lacks in its own memory. So a column whose meaning or
+form changes gets another name, and `VERSION` rises with any change.
 
 Rings. `up` holds the caller's frames at the line's rate, for all who care to read; `t_head` counts
 its samples. `play` holds the agent's audio, two rings a slot: each owner of a slot writes a ring of
@@ -41,7 +45,7 @@ from bridge.errors import MediaError
 from bridge.media import reflex
 from bridge.rtp import jitter, packetizer, timeline
 
-VERSION = 2
+VERSION = 3
 _MAGIC = b"ARIBRIDG"
 _HEADER = 1 << 16
 FRAME_MS = 20
@@ -97,6 +101,7 @@ SLOT_SPEC = {
     "n_concealed_ms": Column("f8"),
     "n_wrong_type": Column("i8"),
     "n_bad": Column("i8"),
+    "up_read": Column("i8", -1),
     "up_flags": Column("u1", 0, (UP_FRAMES,)),
 }
 STATE_SPEC = {
@@ -137,6 +142,7 @@ class SlotMap:
         """Use `create` or `attach`."""
         self._memory = memory
         self.inode = 0
+        self.version = VERSION
         self.place = ""
         """Names this very file, on all hosts."""
         self.calls: int = header["calls"]
@@ -145,6 +151,12 @@ class SlotMap:
             name: np.ndarray(p["shape"], p["dtype"], memory, p["offset"])
             for name, p in header["columns"].items()
         }
+        for name, column in STATE_SPEC.items():
+            if name not in self.columns:  # of another version, which doesn't know it
+                own = np.zeros((self.calls, *column.shape), column.dtype)
+                if column.default:
+                    own[:] = column.default
+                self.columns[name] = own
         up, play = self.columns["up"], self.columns["play"]
         self.up = {
             r: up[:, : UP_FRAMES * r * FRAME_MS].reshape(self.calls, -1, r * FRAME_MS)
@@ -216,19 +228,25 @@ class SlotMap:
         except (OSError, ValueError) as error:
             raise MediaError(f"can't map {path}: {error}") from error
         version = int.from_bytes(memory[8:12], "little")
-        if memory[:8] != _MAGIC or version != VERSION:
+        if memory[:8] != _MAGIC or abs(version - VERSION) > 1:
             raise MediaError(
                 f"{path} is of layout {version}, this program knows {VERSION}; "
                 "run the same version of media and workers"
             )
         length = int.from_bytes(memory[12:16], "little")
-        attached = cls(memory, json.loads(memory[16 : 16 + length]))
+        header = json.loads(memory[16 : 16 + length])
+        if not _usable(header):
+            raise MediaError(f"{path} is of another layout; run the same version of everything")
+        attached = cls(memory, header)
+        attached.version = version
         attached.inode, attached.place = found.st_ino, _place(found)
         return attached
 
     @classmethod
     def take_over(cls, path: Path, calls: int, playout_ms: int) -> SlotMap:
-        """The map of a media process that has died, if its layout is ours; else a new one.
+        """The map of a media process that has died, if we can use it; else a new one.
+
+        One of another size or version is used on as long as there are calls in it.
 
         Raises:
             MediaError: it can't be written.
@@ -237,10 +255,10 @@ class SlotMap:
             found = cls.attach(path)
         except MediaError:
             return cls.create(path, calls, playout_ms)
-        layout = {n: (tuple(a.shape), a.dtype.str[1:]) for n, a in found.columns.items()}
-        places = _layout(calls, playout_ms * 8)
-        ours = {n: (p.shape, np.dtype(p.dtype).str[1:]) for n, p in places.items()}
-        return found if layout == ours else cls.create(path, calls, playout_ms)
+        as_asked = (found.calls, found.play_samples) == (calls, playout_ms * 8)
+        taken = bool((found.columns["state"] != FREE).any())
+        same = found.version == VERSION and as_asked
+        return found if taken or same else cls.create(path, calls, playout_ms)
 
     def same(self, path: Path) -> bool:
         """Whether `path` is the very file that is mapped here."""
@@ -251,6 +269,17 @@ class SlotMap:
         generation = self.columns["generation"][index]
         reset(STATE_SPEC, self.columns, index)
         self.columns["generation"][index] = generation + 1
+
+
+def _usable(header: dict[str, Any]) -> bool:
+    """Whether all that it holds and we know has the form that we know."""
+    known = _layout(header["calls"], header["play_samples"])
+    return {"up", "play"} <= set(header["columns"]) and all(
+        (tuple(found["shape"]), np.dtype(found["dtype"]))
+        == (known[name].shape, np.dtype(known[name].dtype))
+        for name, found in header["columns"].items()
+        if name in known
+    )
 
 
 def _place(file: os.stat_result) -> str:

@@ -69,6 +69,10 @@ class Progress:
     caller: str = ""
     """The caller's last words, where they aren't in the transcript yet."""
     turn: int = 0
+    since_ms: int = -1
+    """Audio time from which the caller's speech hasn't come to words yet; -1: there is none."""
+    unanswered: bool = False
+    """That speech is a whole turn: what `replying` owes is its answer."""
     held: bool = False
     """The caller's phone holds the call."""
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -51,3 +51,27 @@ async def test_a_call_that_ends_while_nobody_serves_gives_its_slot_back():
             await until(lambda: taken(folder) == 0)
         await client.close()
     phone.close()
+
+
+async def test_an_heir_hears_what_nobody_has_read():
+    phone = Phone()
+    with media_process() as (folder, _):
+        first = await MediaClient.connect(folder, "w1")
+        slot = await first.open("a", phone.address, "PCMU", RATE)
+        heard, again, far = [], [], []
+        slot.on_frames = lambda up: heard.append(up.at_ms)
+        await until(lambda: heard and heard[-1] >= 1000)
+        await first.close()
+        second = await MediaClient.connect(folder, "w2")
+        slot = await second.attach("a", RATE)
+        slot.on_frames = lambda up: again.append(up.at_ms)
+        await until(lambda: again)
+        assert heard[-1] - 800 <= again[0] <= heard[-1] + 40 - 400, "a little of it again"
+        third = await MediaClient.connect(folder, "w3")
+        slot = await third.attach("a", RATE, since_ms=700)
+        slot.on_frames = lambda up: far.append(up.at_ms)
+        await until(lambda: far)
+        assert far[0] == 300
+        for client in (second, third):
+            await client.close()
+    phone.close()

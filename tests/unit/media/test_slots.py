@@ -5,8 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from bridge.audio.columns import Column
 from bridge.errors import MediaError
-from bridge.media.slots import STATE_SPEC, SlotMap
+from bridge.media import slots
+from bridge.media.slots import FREE, OPEN, STATE_SPEC, SlotMap
 
 
 def test_two_who_map_it_see_the_same(tmp_path):
@@ -71,3 +73,53 @@ def test_a_file_system_without_room_for_the_slots(tmp_path):
 def test_a_directory_that_is_not_there(tmp_path):
     with pytest.raises(MediaError, match="set runtime_dir"):
         SlotMap.create(tmp_path / "none" / "slots", 3, 1000)
+
+
+# ---- the neighbouring version of the program
+
+
+def other_version(path, step, lacks=(), more=()):
+    """Make a map as that version would: some columns fewer, or some that we don't know."""
+    slots.STATE_SPEC = {n: c for n, c in STATE_SPEC.items() if n not in lacks}
+    slots.STATE_SPEC.update({name: Column("i8", 7) for name in more})
+    slots.VERSION += step
+    return SlotMap.create(path, 3, 1000)
+
+
+@pytest.mark.parametrize(
+    ("step", "lacks", "more"), [(-1, ("up_read", "dtx"), ()), (1, (), ("of_the_future",))]
+)
+def test_a_neighbours_map_is_used_while_it_has_calls(tmp_path, monkeypatch, step, lacks, more):
+    path = tmp_path / "slots"
+    with monkeypatch.context() as theirs:
+        theirs.setattr(slots, "VERSION", slots.VERSION)
+        theirs.setattr(slots, "STATE_SPEC", STATE_SPEC)
+        made = other_version(path, step, lacks, more)
+    made.columns["state"][1] = OPEN
+    made.columns["out_seq"][1] = 1234
+    taken = SlotMap.take_over(path, 3, 1000)
+    assert taken.columns["out_seq"][1] == 1234
+    assert taken.same(path)
+    assert taken.columns["up_read"].tolist() == [-1, -1, -1]
+    taken.reset(1)
+    assert made.columns["out_seq"][1] == 0, "it is one map"
+    assert SlotMap.take_over(path, 3, 1000).version == slots.VERSION, "without calls a new one"
+    assert not taken.same(path)
+
+
+def test_a_map_of_another_size_is_used_while_it_has_calls(tmp_path):
+    made = SlotMap.create(tmp_path / "slots", 3, 1000)
+    made.columns["state"][1] = OPEN
+    assert SlotMap.take_over(tmp_path / "slots", 8, 2000).calls == 3
+    made.columns["state"][1] = FREE
+    assert SlotMap.take_over(tmp_path / "slots", 8, 2000).calls == 8
+
+
+def test_a_column_of_another_form_is_no_neighbours(tmp_path, monkeypatch):
+    path = tmp_path / "slots"
+    with monkeypatch.context() as theirs:
+        theirs.setattr(slots, "STATE_SPEC", {**STATE_SPEC, "up_read": Column("f4")})
+        SlotMap.create(path, 3, 1000).columns["state"][1] = OPEN
+    with pytest.raises(MediaError, match="another layout"):
+        SlotMap.attach(path)
+    assert (SlotMap.take_over(path, 3, 1000).columns["state"] == FREE).all()

@@ -52,3 +52,13 @@ def test_who_hides_his_number_is_nobody():
         for n in ("+49301234", "alice", "", "anonymous", "Anonymous", " ", "unknown")
         if known_caller(n)
     ] == ["+49301234", "alice"]
+
+
+def test_a_record_of_the_next_version_is_read_as_far_as_it_is_known():
+    record = Record.from_fields({"v": "2", "call_id": "c1", "fence": "4", "mood": "good"})
+    assert (record.call_id, record.fence) == ("c1", 4)
+
+
+def test_a_record_of_the_last_version_lacks_what_is_new():
+    record = Record.from_fields({"v": "0", "call_id": "c1", "state": "talking"})
+    assert (record.place, record.numbers, record.pbx) == ("", "", "")
