@@ -68,6 +68,14 @@ class ToolResult:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A `Mark` was reached: all before it was heard, or (not `heard`) dropped."""
+
+    name: str
+    heard: bool
+
+
 CallEvent = (
     SpeechStarted
     | TurnEager
@@ -77,6 +85,7 @@ CallEvent = (
     | Digit
     | Heard
     | ToolResult
+    | Marked
     | NoInput
 )
 
@@ -141,6 +150,21 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Asks for a `Marked` once all audio emitted before it was heard or dropped."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The engine is done with the call: the dialplan goes on with the caller, once he has heard all
+    audio emitted before. Nothing may be emitted after it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The engine can't go on with this call; `reason` is one line for the log."""
 
@@ -165,7 +189,18 @@ class Note:
 
 
 EngineEvent = (
-    Audio | Text | ItemDone | ReplyDone | CallerText | Interrupt | ToolCall | Failed | State | Note
+    Audio
+    | Text
+    | ItemDone
+    | ReplyDone
+    | CallerText
+    | Interrupt
+    | ToolCall
+    | Mark
+    | Finished
+    | Failed
+    | State
+    | Note
 )
 
 
@@ -221,6 +256,8 @@ class Context:
     """The call's own: a task made here ends with the call, and its exception ends the call."""
     turns_by: Callable[[Literal["bridge", "engine"]], None] = lambda owner: None
     """Tell the call that turns are decided otherwise than `Engine.turns` said at first."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the dialplan passed for this call, by name."""
     history: Sequence[Entry] = ()
     """What was said and heard, on resume."""
     resume: Resume | None = None
