@@ -160,7 +160,7 @@ class Call:
         # The greeting is there before the caller is: it waits in the slot until he can hear it.
         slot.pause()
         conversation.begin(bool(agent.greeting))
-        context = conversation.context(agent, incoming.caller_number, self._tasks)
+        context = conversation.context(agent, incoming, self._tasks)
         context = await rejoined(self._store, context)
         await engine.start(context)
         if agent.greeting and not context.history:
@@ -183,8 +183,8 @@ class Call:
         conversation = self._wire(agent, engine, slot)
         self._place()
         resume = conversation.take_up(self._memory, fresh=fresh)
-        caller, history = self._leg.incoming.caller_number, self._memory.history()
-        return conversation, conversation.context(agent, caller, self._tasks, history, resume)
+        incoming, history = self._leg.incoming, self._memory.history()
+        return conversation, conversation.context(agent, incoming, self._tasks, history, resume)
 
     async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> tuple[Slot, bool]:
         """The audio of a conversation that another process began, and whether it begins anew."""

@@ -46,6 +46,7 @@ from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
 from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
+from bridge.pbx.base import Incoming
 from bridge.recall import Memory, restore, restore_lost
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Item, Progress
@@ -121,7 +122,7 @@ class Conversation:
     def context(
         self,
         agent: Agent,
-        caller_number: str,
+        incoming: Incoming,
         tasks: asyncio.TaskGroup,
         history: Sequence[engines.Entry] = (),
         resume: engines.Resume | None = None,
@@ -130,7 +131,8 @@ class Conversation:
         return engines.Context(
             call_id=self._id,
             agent=agent,
-            caller_number=caller_number,
+            caller_number=incoming.caller_number,
+            variables=incoming.variables,
             rate=self._slot.rate,
             emit=self._emit,
             new_item=self._playout.new_item,

@@ -1,8 +1,8 @@
 """Tool calls: what an engine may do in the world, one at a time, when the caller has heard why.
 
 A tool waits until all audio that was emitted before it has been heard; an interruption before that
-cancels it. `transfer` and `hang_up` are ours, and end the call by an `Outcome`; the others come
-from `bridge.toolbox`.
+cancels it. `transfer`, `hang_up` and `leave` (the dialplan goes on) are ours, and end the call by
+an `Outcome`; the others come from `bridge.toolbox`.
 
     add ─▶ waiting ─▶ begun (noted, and durable before the tool runs) ─▶ done (result noted)
               └─ cancelled
@@ -41,7 +41,7 @@ DURABLE_S = 1.0
 """A tool waits so long for Redis to know that it has begun."""
 MOST_RESULT = 4000
 """Characters of a result that are kept."""
-LEAVING = ("transfer", "hang_up")
+LEAVING = ("transfer", "hang_up", "leave")
 """They take the caller away: while he is here, none has had its effect."""
 UNKNOWN = "it was interrupted; it is not known whether it was done"
 
@@ -225,6 +225,8 @@ class Tools:
             case "hang_up":
                 done = Outcome("done", "the agent hung up", gone=True)
                 await self._go(done, self._leg.hang_up())
+            case "leave":
+                self._end(Outcome("done", "the engine is done with the call"))
             case _:
                 return await self._do_theirs(tool)
         return None

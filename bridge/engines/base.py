@@ -303,6 +303,8 @@ class Context:
     """The call's own: a task made here ends with the call, and its exception ends the call."""
     turns_by: Callable[[Literal["bridge", "engine"]], None] = lambda owner: None
     """Tell the call that turns are decided otherwise than `Engine.turns` said at first."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the dialplan passed for this call: `Stasis(ari-bridge,AGENT,name=value,...)`."""
     history: Sequence[Entry] = ()
     """What was said and heard, on resume."""
     resume: Resume | None = None

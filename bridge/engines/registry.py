@@ -21,10 +21,12 @@ from bridge.errors import ConfigError, EngineMissing
 BUILTIN: dict[str, str] = {
     "echo": "bridge.engines.echo:provider",
     "offline": "bridge.engines.offline:provider",
+    "twilio": "bridge.engines.twilio:provider",
+    "websocket": "bridge.engines.websocket:provider",
 }
 """Our own engines."""
 
-EXTRAS: dict[str, str] = {"offline": "offline"}
+EXTRAS: dict[str, str] = {"offline": "offline", "twilio": "websocket", "websocket": "websocket"}
 """The extra that an engine of ours needs, by the engine's name."""
 
 GROUP = "ari_bridge.engines"

@@ -25,7 +25,7 @@ class Incoming:
     """The call's id everywhere in the bridge: the PBX's id of the caller's channel, after the
     PBX's name where it has one."""
     args: tuple[str, ...]
-    """What the dialplan passed; the first names the agent."""
+    """What the dialplan passed; the first names the agent, `name=value` is for its engine."""
     caller_number: str
     caller_name: str
     dialed: str
@@ -36,6 +36,13 @@ class Incoming:
     resumed: bool = False
     """The call was found in the PBX, under way and with no owner (we were away or are new), rather
     than handed to us a moment ago: the caller may have heard some of an agent already."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the dialplan passed by name."""
+        named = (arg.partition("=") for arg in self.args[1:] if "=" in arg)
+        return {name.strip(): value for name, _, value in named}
+
     pbx: str = ""
     """The PBX's name, where there are several."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -385,6 +386,23 @@ async def test_hang_up():
         talk.engine.context.emit(engines.ToolCall("t", "hang_up"))
         assert (await talk.end()).result == "done"
         assert "hang_up" in talk.leg.names()
+
+
+async def test_an_engine_that_leaves_gives_the_caller_back_once_all_was_heard():
+    async with Talk() as talk:
+        talk.engine.say("goodbye", 200)
+        talk.engine.context.emit(engines.ToolCall("t", "leave"))
+        await talk.settle()
+        assert "leave" not in talk.leg.names(), "it is still being said"
+        talk.slot.deliver(False, 20)
+        assert (await talk.end()).result == "done"
+        assert "leave" in talk.leg.names()
+        assert "hang_up" not in talk.leg.names()
+
+
+async def test_an_engine_gets_what_the_dialplan_passed_by_name():
+    incoming = replace(Leg().incoming, args=("demo", "order=42=17", "loud", " vip=yes"))
+    assert incoming.variables == {"order": "42=17", "vip": "yes"}
 
 
 async def test_a_digit_cuts_the_agent_and_reaches_the_engine():

@@ -1,0 +1,89 @@
+"""What a bot says, where its protocol knows no utterances: a stream of audio, marks and clears.
+
+We know items. One begins with the first audio and is over at a mark, at a clear, and when nothing
+more came for `GAP_S`: until then less than a frame of it may wait for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridge.engines.base import (
+    Audio,
+    Context,
+    EngineEvent,
+    Failed,
+    Interrupt,
+    ItemDone,
+    Mark,
+    Pcm,
+    ReplyDone,
+    ToolCall,
+)
+
+GAP_S = 0.1
+
+
+class Stream:
+    """One call's agent audio, made into items."""
+
+    def __init__(self, context: Context) -> None:
+        """Emit into `context`, until `stop`."""
+        self._context: Context | None = context
+        self._item: int | None = None
+        self._last = 0.0
+        self._gap: asyncio.TimerHandle | None = None
+
+    def play(self, pcm: Pcm) -> None:
+        """More audio, of any length."""
+        if self._context is None or not len(pcm):
+            return
+        if self._item is None:
+            self._item = self._context.new_item()
+        loop = asyncio.get_running_loop()
+        self._last = loop.time()
+        if self._gap is None:
+            self._gap = loop.call_at(self._last + GAP_S, self._quiet)
+        self._context.emit(Audio(self._item, pcm))
+
+    def mark(self, name: str) -> None:
+        """`Marked` tells when all that was played before was heard."""
+        self.done()
+        self._emit(Mark(name))
+
+    def clear(self) -> None:
+        """What isn't heard yet never will be."""
+        self._item = None
+        self._emit(Interrupt())
+
+    def done(self) -> None:
+        """The utterance is complete."""
+        if self._item is not None:
+            self._emit(ItemDone(self._item))
+            self._emit(ReplyDone())
+            self._item = None
+
+    def ended(self, fault: str) -> None:
+        """The connection is over: in good order, or by a fault (`Socket.on_end`)."""
+        self.done()
+        self._emit(Failed(fault) if fault else ToolCall("leave", "leave"))
+        self.stop()
+
+    def stop(self) -> None:
+        """Emit nothing any more."""
+        self._context = None
+        if self._gap is not None:
+            self._gap.cancel()
+
+    def _quiet(self) -> None:
+        """Perhaps nothing more has come for a while."""
+        loop = asyncio.get_running_loop()
+        self._gap = None
+        if loop.time() - self._last >= GAP_S:
+            self.done()
+        elif self._context is not None:
+            self._gap = loop.call_at(self._last + GAP_S, self._quiet)
+
+    def _emit(self, event: EngineEvent) -> None:
+        if self._context is not None:
+            self._context.emit(event)
