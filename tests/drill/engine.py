@@ -26,7 +26,7 @@ import numpy as np
 
 from bridge.agent import Agent
 from bridge.dialog.playout import MS_PER_SYLLABLE
-from bridge.engines.base import Entry, Pcm, PerCall, Shared
+from bridge.engines.base import Entry, Marks, Pcm, PerCall, Shared
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.parts import Do, Remember, Said, Say, Step
 
@@ -79,6 +79,9 @@ class Tones:
 
     async def prepare(self, texts: Sequence[str]) -> None:
         return None
+
+    def words(self, text: str) -> Marks:
+        return ()  # all of one length: what was heard is told by syllables
 
 
 class Loudness:
