@@ -294,6 +294,8 @@ class MediaClient:
             try:
                 await self._hello()
             except MediaError:
+                if self._away or self._sock is not sock:
+                    return  # it was the dying one's socket: another return has begun
                 break
             log.warning("the media process has a successor; calls go on")
             unclosed, self._unclosed = self._unclosed, []

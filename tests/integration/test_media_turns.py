@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 
+from bridge.media import control
 from bridge.media.client import MediaClient
 from bridge.media.slots import FREE, SlotMap
 from tests.integration.media_lab import Phone, media_process, successor
@@ -34,6 +35,32 @@ async def test_a_spare_goes_on_with_what_was_queued():
         assert not client.lost.done()
         await slot.close()
         assert taken(folder) == 0
+        await client.close()
+    phone.close()
+
+
+async def test_a_socket_that_dies_under_the_returning_worker_ends_no_call():
+    # The dying process' socket may still take a connection, which then ends at once.
+    phone = Phone()
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1", successor_s=20)
+        slot = await client.open("a", phone.address, "PCMU", RATE)
+        process.kill()
+        process.join()
+        path = control.socket_path(folder)
+        path.unlink()
+        with control.new_socket() as dying:
+            dying.bind(str(path))
+            dying.listen()
+            async with asyncio.timeout(10):
+                (await asyncio.get_running_loop().sock_accept(dying))[0].close()
+            path.unlink()
+        with successor(folder):
+            await until(lambda: not client._away)
+            slot.play(1, np.full(RATE // 10, 1000, np.int16))
+            slot.done(1)
+            await until(lambda: slot.heard(1) == RATE // 10)
+        assert not client.lost.done()
         await client.close()
     phone.close()
 
