@@ -4,7 +4,9 @@ Cheap enough for every frame of every call (a few vector operations a batch); me
 not to be always right: what it fires on is judged again above. The floor is the quietest frame of
 the last 2 to 2.6 s (Martin's minimum statistics, in four windows): a noisy line is known for one
 after the first 640 ms, and a voice, which has a closure or a breath in every two seconds, does not
-become its own floor. Frames of digital silence (nothing was sent, or lost) say nothing of it.
+become its own floor. Frames of digital silence (nothing was sent, or lost) say nothing of it: until
+640 ms of sound stand in the windows the floor may fall but not rise, so that a word out of such
+silence isn't taken for the noise of its line.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ SPEC = {
     "s_least_db": Column("f4", LEAST_DB),
     "s_frames": Column("i8"),
     "s_quiet_db": Column("f4", np.inf, (WINDOWS,)),
+    "s_sounds": Column("u1", 0, (WINDOWS,)),
 }
 _FULL_SCALE_DB = np.float32(20 * np.log10(32768))
 _LEAST = np.float32(2.5e-10 * 32768**2)  # a little below SILENT_DB
@@ -64,6 +67,7 @@ class SpeechBank:
         """Of each call's last frame."""
         self._above_db, self._least_db = columns["s_above_db"], columns["s_least_db"]
         self._frames, self._quiet_db = columns["s_frames"], columns["s_quiet_db"]
+        self._sounds = columns["s_sounds"]
 
     def judge(
         self, calls: NDArray[np.intp], pcm: NDArray[np.int16], *, real: bool = True
@@ -82,15 +86,15 @@ class SpeechBank:
 
     def _floor(self, calls: NDArray[np.intp], level: NDArray[np.float32]) -> NDArray[np.float32]:
         """The noise floor of each call's line, this frame taken in."""
-        number, quiet = self._frames[calls], self._quiet_db
+        number, quiet, sounds = self._frames[calls], self._quiet_db, self._sounds
         self._frames[calls] = number + 1
-        at = number // FRAMES % WINDOWS
-        level = np.where(level > NOTHING_DB, level, np.float32(np.inf))
-        quiet[calls, at] = np.where(
-            number % FRAMES == 0, level, np.minimum(quiet[calls, at], level)
-        )
-        floor = quiet[calls].min(axis=1)
-        floor = np.where(number < FRAMES, np.minimum(floor, START_DB), floor)
-        floor = np.where(np.isfinite(floor), np.maximum(floor, LOWEST_DB), LOWEST_DB)
+        at, first = number // FRAMES % WINDOWS, number % FRAMES == 0
+        sound = level > NOTHING_DB
+        level = np.where(sound, level, np.float32(np.inf))
+        quiet[calls, at] = np.where(first, level, np.minimum(quiet[calls, at], level))
+        sounds[calls, at] = np.where(first, 0, sounds[calls, at]) + sound
+        floor = np.maximum(quiet[calls].min(axis=1), np.float32(LOWEST_DB))
+        known = sounds[calls].sum(axis=1) >= FRAMES
+        floor = np.where(known, floor, np.minimum(floor, self.floor_db[calls]))
         self.floor_db[calls] = floor
         return floor.astype(np.float32)
