@@ -97,4 +97,5 @@ class SpeechBank:
         known = sounds[calls].sum(axis=1) >= FRAMES
         floor = np.where(known, floor, np.minimum(floor, self.floor_db[calls]))
         self.floor_db[calls] = floor
-        return floor.astype(np.float32)
+        result: NDArray[np.float32] = floor.astype(np.float32)
+        return result

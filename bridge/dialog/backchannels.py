@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-# As a recogniser writes them, its misspellings included ("so" for "oh"), and what it makes of a cough
-# ("you").
+# As a recogniser writes them, its misspellings included ("so" for "oh"), and what it makes of a
+# cough ("you").
 BACKCHANNELS = {
     "en": """
         uh-huh, uh huh, uh-hu, aha, a-ha, huh, mhm, mhmm, mm, mmm, mm-hmm, mm-hm, mm hmm, mm hm, hm,
