@@ -63,6 +63,7 @@ class AsteriskLeg:
         spawn: Spawn,
         owner: Owner | None = None,
         app: str = "",
+        on_forget: Callable[[AsteriskLeg], None] = lambda leg: None,
     ) -> None:
         self.incoming = incoming
         self.channel = settings.channel_of(incoming.call_id)
@@ -75,10 +76,10 @@ class AsteriskLeg:
         self.ended: str | None = None
         """The cause in `HungUp`, once the call has left us."""
         self.foundling = False
-        """Found in an application of ours, where other workers' calls may be as well: it isn't
-        known yet whose he is."""
+        """Came where other workers' calls may be as well, and nothing was made for it yet: it may
+        turn out to be another's."""
         self._settings = settings
-        self._spawn = spawn
+        self._spawn, self._on_forget = spawn, on_forget
         self._commands = Commands(ari, settings, incoming.call_id, owner)
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
         self.media = External(self._commands, settings, self.channel, self.home, self._check)
@@ -154,6 +155,7 @@ class AsteriskLeg:
     def forget(self) -> None:
         """Another worker owns the call: keep our hands off it."""
         self._commands.forgotten = True
+        self._on_forget(self)
         self.end("moved")
 
     async def pass_on(self, worker: str) -> None:
@@ -192,7 +194,8 @@ class AsteriskLeg:
     async def _fetch_caller(self) -> None:
         await self._do("channels.move", app=self.home, appArgs="resume")
         try:
-            await asyncio.wait_for(self._arrived.wait(), self._settings.move_timeout_s)
+            async with asyncio.timeout(self._settings.move_timeout_s):
+                await self._arrived.wait()
         except TimeoutError:
             raise PbxGone("the caller did not arrive: hung up meanwhile") from None
 
