@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -314,4 +315,5 @@ def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
         "dialed": incoming.dialed,
         "codec": incoming.codec,
         "agent": incoming.args[0] if incoming.args else "",
+        "variables": json.dumps(incoming.args[1:]),
     }

@@ -116,6 +116,7 @@ class Door:
 
     async def _turn_away(self, leg: Leg, why: Mapping[str, str]) -> None:
         """Let the dialplan go on with a caller whom we can't take."""
+        log.warning("a caller goes on in the dialplan: %s", why["ARI_BRIDGE_REASON"])
         try:
             await leg.leave(why)
         except PbxGone:

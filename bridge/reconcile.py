@@ -14,6 +14,7 @@ dead one's host come first, for its audio flows there. Without Redis nobody take
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -211,7 +212,7 @@ def incoming_of(record: Record) -> Incoming:
     """What the PBX had said of a call."""
     return Incoming(
         call_id=record.call_id,
-        args=(record.agent,),
+        args=(record.agent, *json.loads(record.variables or "[]")),
         caller_number=record.caller,
         caller_name="",
         dialed=record.dialed,

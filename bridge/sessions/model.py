@@ -84,6 +84,8 @@ class Record:
     """A `bridge.sessions.progress.Progress`."""
     caller: str = ""
     dialed: str = ""
+    variables: str = ""
+    """What the dialplan passed besides the agent's name: a list, JSON."""
     codec: str = ""
     state: State = "setup"
     result: str = ""

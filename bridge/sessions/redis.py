@@ -38,6 +38,7 @@ from bridge.sessions.model import (
     rejoin_key,
     transcript_key,
 )
+from bridge.sessions.settings import RedisSettings
 
 log = logging.getLogger(__name__)
 
@@ -84,34 +85,6 @@ redis.call('EXPIRE', KEYS[2], ARGV[1])
 return {1, fence}
 """
 _REFUSED, _WRITTEN, _MISSING = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class RedisSettings:
-    """Where sessions are kept."""
-
-    url: str = "redis://127.0.0.1:6379/0"
-    timeout_s: float = 2.0
-    """Longest wait for an answer."""
-    keep_ended_s: int = 7 * 24 * 3600
-    """How long a call that ended stays."""
-    keep_silent_s: int = 24 * 3600
-    """How long a call stays that nobody writes to any more (its worker is gone for good)."""
-    max_pending_lines: int = 10_000
-    """Transcript lines kept in memory while Redis is away."""
-    max_pending_calls: int = 20_000
-    """Calls whose records are kept in memory while Redis is away; of more, those go that ended."""
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without asking."""
-        try:
-            server.parse(self.url)
-        except ValueError as error:
-            raise ValueError(
-                f"'url' can't be used ({error}); it takes something like redis://HOST:6379/0"
-            ) from error
-        if self.timeout_s <= 0:
-            raise ValueError(f"'timeout_s' is {self.timeout_s}; it takes a number above 0")
 
 
 MOST_CALLS = 500

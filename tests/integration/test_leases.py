@@ -14,7 +14,8 @@ from bridge.sessions import members
 from bridge.sessions.lease import RedisLeases
 from bridge.sessions.model import LIVE, Line
 from bridge.sessions.progress import Item, Progress, Tool
-from bridge.sessions.redis import RedisSettings, RedisStore
+from bridge.sessions.redis import RedisStore
+from bridge.sessions.settings import RedisSettings
 from tests.lab.redis import Redis
 
 
@@ -151,6 +152,33 @@ async def test_after_a_redis_came_back_empty_the_door_stays_where_it_was(server)
         await a.beat()
         assert a.holds_door
         assert not b.holds_door
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_a_redis_that_came_back_empty_or_older_is_told_all_again(server, empty):
+    async with worker(server.url, "a") as (store, a):
+        a.on_forgotten = store.refresh
+        store.begin("c1")
+        store.put("c1", worker="a", state="setup")
+        assert await store.flush(5)
+        await a.beat()
+        until = await store.server.zscore("ari-bridge:{workers}:until", "a")
+        kept = await store.server.dump("ari-bridge:{c1}:call")
+        store.put("c1", state="talking")
+        store.say("c1", Line(1.0, "agent", "hello", 500, False))
+        assert await store.flush(5)
+        await a.beat()
+        assert not a._unsure
+        await store.server.flushall()
+        if not empty:  # as a replica that takes over too early
+            await store.server.restore("ari-bridge:{c1}:call", 0, kept)
+            await store.server.zadd("ari-bridge:{workers}:until", {"a": until - 100})
+        await a.beat()
+        assert a._unsure
+        assert await store.flush(5)
+        assert (await store.load("c1")).state == "talking"
+        assert await store.transcript("c1") == [Line(1.0, "agent", "hello", 500, False)]
+        assert await a.live() == {"c1": "a"}
 
 
 async def test_who_was_held_up_makes_sure_first(server):

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.errors import StoreUnreachable
 from bridge.sessions.model import INDEX, LIVE, Line
-from bridge.sessions.redis import RedisSettings, RedisStore
+from bridge.sessions.redis import RedisStore
+from bridge.sessions.settings import RedisSettings
 from tests.lab.redis import Redis
 
 

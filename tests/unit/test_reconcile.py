@@ -5,8 +5,10 @@ import dataclasses
 
 import pytest
 
+from bridge.call import about
 from bridge.errors import PbxGone, PbxUnreachable
-from bridge.reconcile import Reconciler, heirs, share_out, takers
+from bridge.pbx.base import Incoming
+from bridge.reconcile import Reconciler, heirs, incoming_of, share_out, takers
 from bridge.sessions.base import Member
 from bridge.sessions.model import Record
 
@@ -213,3 +215,13 @@ async def test_calls_that_we_hold_are_no_strays():
     await reconciler.unknown()
     await reconciler.unknown()
     assert not begun
+
+
+def test_what_the_dialplan_passed_is_kept():
+    args = ("demo", "account=12", "mood=a = b")
+    came = Incoming("c1", args, "100", "Ann", "700", "en", "PCMU", pbx="one")
+    fields = {name: str(value) for name, value in about(came, "w").items()}
+    heirs_view = incoming_of(Record.from_fields({"call_id": "c1", **fields}))
+    assert heirs_view.args == args
+    assert heirs_view.variables == {"account": "12", "mood": "a = b"}
+    assert incoming_of(Record("c1", agent="demo")).args == ("demo",), "of the last version"
