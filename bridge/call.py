@@ -153,6 +153,7 @@ class Call:
         incoming = self._leg.incoming
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
         source = await self._leg.open_media(self._media.address, incoming.codec)
+        self._store.put(self.id, **self._leg.handles)
         slot = await self._media.open(
             *(self.id, source, incoming.codec, engine.rate), late=agent.late_packets
         )

@@ -115,7 +115,7 @@ class Worker:
 
     async def _serve(self) -> None:
         config = self.config
-        self._store = store = RedisStore(config.redis)
+        self._store = store = RedisStore(config.redis, self.name)
         writer = asyncio.create_task(store.run())
         media: MediaClient | None = None
         self._pbxs: dict[str, AsteriskPbx] = {}

@@ -148,6 +148,8 @@ class AsteriskLeg:
             made["bridge_id"] = self._bridge_id
         if self.media.made:
             made["media_id"] = self.media.id()
+        if self._inside:
+            made["joined"] = "1"
         if (before_s := self._net.before_s) is not None:
             made["net_s"] = f"{before_s:.3f}"
         return made
@@ -186,7 +188,7 @@ class AsteriskLeg:
         if name is not None and name.n is not None:
             self.media.inherit(name)
         if handles.get("bridge_id"):
-            self._bridge, self._inside = "made", True
+            self._bridge, self._inside = "made", bool(handles.get("joined"))
         if handles.get("net_s"):
             self._net.inherit(float(handles["net_s"]))
         await do_all(self._fetch_caller(), self._fetch_media() if near else self.media.remove())

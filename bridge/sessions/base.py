@@ -13,7 +13,8 @@ class Store(Protocol):
     """Remembers calls. Writes return at once and are carried out in order behind the scenes."""
 
     def begin(self, call_id: str) -> None:
-        """A new call, ours from here on; whoever owned one of that name before has lost it."""
+        """A new call, or one that is ours and begins anew. It is ours from here on, unless another
+        worker owns it: then it is lost at once, as with any write."""
 
     def adopt(self, record: Record, lines: list[Line]) -> None:
         """A call that was claimed for us, with its transcript: it goes on with `put` and `say`."""
@@ -74,8 +75,10 @@ class Leases(Protocol):
     """Who is there, who owns what. All raise `StoreUnreachable`: no decision without Redis."""
 
     name: str
-    woke: float
-    """When we last went on after having been held up, on the monotonic clock."""
+
+    @property
+    def woke(self) -> float:
+        """When we last went on after having been held up, on the monotonic clock."""
 
     @property
     def place(self) -> str:

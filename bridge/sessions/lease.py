@@ -143,8 +143,7 @@ class RedisLeases:
         self._ahead_ms = 0.0
         """Redis' clock, less ours; 0 until it is known."""
         self._last_tick = time.monotonic()
-        self.woke = -math.inf
-        """When we last went on after having been held up, on the monotonic clock."""
+        self._woke = -math.inf
         self._unsure = False
         self._nudged = asyncio.Event()
         self._settled = asyncio.Event()
@@ -229,6 +228,12 @@ class RedisLeases:
 
     # The port -------------------------------------------------------------------------------------
 
+    @property
+    def woke(self) -> float:
+        """See `Leases.woke`."""
+        self._look()  # whoever asks may be the first to run since then
+        return self._woke
+
     async def live(self) -> Mapping[str, str]:
         """See `Leases.live`."""
         owners: dict[str, str] = await self._ask(self._server.hgetall(LIVE))  # type: ignore[arg-type]
@@ -294,7 +299,7 @@ class RedisLeases:
         if slept > SLEPT_S:
             log.warning("this process was held up for %.1f s: are its calls still its own?", slept)
             self._healthy_since = now
-            self.woke = now
+            self._woke = now
             self._doubt()
 
     def _doubt(self) -> None:

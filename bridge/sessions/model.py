@@ -69,6 +69,8 @@ class Record:
     """The mixing bridge that was made for the call."""
     media_id: str = ""
     """The external-media channel that was made for the call."""
+    joined: str = ""
+    """Not empty: the caller was put into that mixing bridge."""
     place: str = ""
     """Where its audio flows: the media process' `Member.place`."""
     media_address: str = ""

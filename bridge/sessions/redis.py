@@ -43,14 +43,21 @@ from bridge.sessions.settings import RedisSettings
 log = logging.getLogger(__name__)
 
 # One call's batch, atomically. A line whose id is not above the stream's last one was stored by an
-# earlier try. KEYS: hash, stream. ARGV: ttl in s, fence (0: the call is new to us, whoever had it),
-# 1 if the record may be missing, number of fields, name, value, ..., then for each line: id, number
-# of its fields, name, value, ... Gives what came of it (0 refused: another owner's; 1 written;
-# 2 nothing written: the record is missing, send all of it) and the fence.
+# earlier try. KEYS: hash, stream. ARGV: ttl in s, fence (0: the call is new to us; refused if it
+# goes on with another owner), 1 if the record may be missing, our name, number of fields, name,
+# value, ..., then for each line: id, number of its fields, name, value, ... Gives what came of it
+# (0 refused: another owner's; 1 written; 2 nothing written: the record is missing, send all of it)
+# and the fence.
 _WRITE = """
 local fence = tonumber(ARGV[2])
 local stored = tonumber(redis.call('HGET', KEYS[1], 'fence') or '0')
 if fence == 0 then
+  if stored > 0 then
+    local now = redis.call('HMGET', KEYS[1], 'worker', 'state')
+    if now[1] ~= ARGV[4] and now[2] ~= 'ended' then
+      return {0, stored}
+    end
+  end
   fence = stored + 1
 elseif stored > fence then
   return {0, stored}
@@ -58,8 +65,8 @@ elseif stored == 0 and ARGV[3] == '0' then
   return {2, fence}
 end
 redis.call('HSET', KEYS[1], 'fence', fence)
-local at = 5
-local n = tonumber(ARGV[4])
+local at = 6
+local n = tonumber(ARGV[5])
 if n > 0 then
   redis.call('HSET', KEYS[1], unpack(ARGV, at, at + 2 * n - 1))
   at = at + 2 * n
@@ -114,8 +121,9 @@ class _Owned:
 class RedisStore:
     """`Store` on a Redis server."""
 
-    def __init__(self, settings: RedisSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: RedisSettings, worker: str = "") -> None:
+        """Nothing is connected before the first command; `worker` is our name."""
+        self.settings, self._worker = settings, worker
         self.version = ""
         self._redis = server.connect(settings.url, settings.timeout_s)
         self._write = self._redis.register_script(_WRITE)
@@ -155,7 +163,8 @@ class RedisStore:
 
     def begin(self, call_id: str) -> None:
         """See `Store.begin`."""
-        self._owned[call_id] = _Owned()
+        own = self._owned.get(call_id)
+        self._owned[call_id] = _Owned(fence=own.fence if own is not None else 0)
 
     def put(self, call_id: str, **fields: str | float) -> None:
         """See `Store.put`."""
@@ -304,7 +313,7 @@ class RedisStore:
                 ttl = self.settings.keep_ended_s if ended else self.settings.keep_silent_s
                 if fields:
                     fields = {"v": FORM, "call_id": call_id, **fields}
-                args = [str(ttl), str(own.fence), str(int(not own.stored))]
+                args = [str(ttl), str(own.fence), str(int(not own.stored)), self._worker]
                 args += [str(len(fields)), *_flat(fields)]
                 for stream_id, line in pending.lines:
                     entry = line.fields()

@@ -28,7 +28,7 @@ def server():
 @contextlib.asynccontextmanager
 async def worker(url, name, **settings):
     """A store that writes, and leases on the same server."""
-    store = RedisStore(RedisSettings(url=url, **{"timeout_s": 0.5, **settings}))
+    store = RedisStore(RedisSettings(url=url, **{"timeout_s": 0.5, **settings}), name)
     leases = RedisLeases(store.server, name, lambda: {"started": 1.0, "takes": True})
     writer = asyncio.create_task(store.run())
     try:
@@ -100,8 +100,10 @@ async def test_a_claim_succeeds_once_and_fences_the_former_owner(server):
         assert (await store_b.load("c1")).state == "talking"
 
 
-async def test_who_begins_a_call_anew_owns_it(server):
+async def test_who_is_given_a_call_owns_it_and_who_gave_it_can_only_end_it_before(server):
     async with worker(server.url, "a") as (a, _), worker(server.url, "b") as (b, _):
+        lost = []
+        a.on_lost = lost.append
         a.begin("c1")
         a.put("c1", worker="b", state="setup")
         assert await a.flush(5)
@@ -109,6 +111,38 @@ async def test_who_begins_a_call_anew_owns_it(server):
         b.put("c1", worker="b", state="setup")
         assert await b.flush(5)
         assert (await b.load("c1")).fence == 2
+        a.put("c1", state="ended")
+        assert await a.flush(5)
+        assert lost == ["c1"]
+        assert (await b.load("c1")).state == "setup"
+
+
+async def test_a_frozen_workers_first_word_takes_no_call_back(server):
+    async with worker(server.url, "a") as (a, _), worker(server.url, "b") as (b, leases):
+        a.begin("c1")
+        a.put("c1", worker="a", state="setup")
+        assert await a.flush(5)
+        a.forget("c1")  # what it writes next is its first word of the call
+        b.adopt(await leases.claim("c1", "a"), [])
+        b.begin("c1")  # he wasn't talking yet: begun anew, and ours
+        b.put("c1", worker="b", state="setup")
+        assert await b.flush(5)
+        lost = []
+        a.on_lost, b.on_lost = lost.append, lost.append
+        a.begin("c1")
+        a.put("c1", worker="a", state="setup")
+        assert await a.flush(5)
+        assert lost == ["c1"]
+        assert (await b.load("c1")).worker == "b"
+        b.put("c1", state="talking")
+        assert await b.flush(5)
+        assert (await b.load("c1")).state == "talking"
+        b.put("c1", state="ended")
+        assert await b.flush(5)
+        a.begin("c1")  # the PBX has begun to count anew
+        a.put("c1", worker="a", state="setup")
+        assert await a.flush(5)
+        assert (await a.load("c1")).state == "setup"
 
 
 async def test_only_who_has_seen_a_healthy_redis_judges_others(server, monkeypatch):

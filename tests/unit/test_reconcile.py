@@ -72,7 +72,7 @@ def test_calls_are_shared_out_so_that_loads_become_even():
 
 
 class Leases:
-    name, place = "me", "here"
+    name, place, state = "me", "here", "talking"
 
     def __init__(self, live, members, place="here"):
         self.owners_of, self.members, self.buried = dict(live), members, []
@@ -91,7 +91,7 @@ class Leases:
         return Record(
             call_id,
             worker=self.name,
-            state="talking",
+            state=self.state,
             agent="demo",
             bridge_id="b",
             place=self.where,
@@ -161,7 +161,7 @@ async def test_our_part_is_taken_at_once_and_the_rest_if_nobody_does(monkeypatch
     reconciler.dead("me")
     await settle(reconciler)
     assert [leg[0].call_id for leg, _ in begun] == ["c1"]
-    assert begun[0][0][1] == {"bridge_id": "b"}
+    assert begun[0][0][1] == {"bridge_id": "b", "joined": "1"}
     assert begun[0][1].record.agent == "demo"
     assert store.put_fields["c2"]["state"] == "ended"
     assert leases.buried == ["dead"]
@@ -225,3 +225,13 @@ def test_what_the_dialplan_passed_is_kept():
     assert heirs_view.args == args
     assert heirs_view.variables == {"account": "12", "mood": "a = b"}
     assert incoming_of(Record("c1", agent="demo")).args == ("demo",), "of the last version"
+
+
+async def test_who_was_not_talking_yet_is_set_up_anew_and_what_was_made_goes():
+    leases, pbx = Leases({"c1": "dead"}, others()), Pbx()
+    leases.state = "setup"
+    reconciler, begun = reconciler_of(leases, pbx=pbx)
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert begun == [((incoming_of(Record("c1", agent="demo")), {"bridge_id": "b"}), None)]
+    assert pbx.near == {"c1": False}
