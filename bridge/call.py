@@ -170,9 +170,12 @@ class Call:
                 await asyncio.wait_for(conversation.spoken(), GREETING_S)
         await self._leg.answer()
         await self._leg.join()
-        slot.resume()
         self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
         self._place()
+        on_record = asyncio.Event()
+        self._store.when_written(self.id, on_record.set)
+        await on_record.wait()  # whoever takes it over must not greet him again
+        slot.resume()
         return conversation, context
 
     async def _take_up(

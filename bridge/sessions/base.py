@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,10 @@ class Store(Protocol):
 
     async def written(self, call_id: str, timeout_s: float) -> bool:
         """Return when all so far of one of our calls is durable (True), or Redis is away."""
+
+    def when_written(self, call_id: str, then: Callable[[], None]) -> None:
+        """Call `then` once all so far of one of our calls is durable; for what a caller waits for:
+        before he could notice, and at once where Redis has been slow or is away."""
 
     async def rejoin(self, agent: str, caller: str) -> tuple[Record, list[Line]] | None:
         """A conversation with that agent that was cut off not long ago, once; None: there is none.

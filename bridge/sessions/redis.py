@@ -17,6 +17,7 @@ import asyncio
 import itertools
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -94,6 +95,8 @@ return {1, fence}
 _REFUSED, _WRITTEN, _MISSING = 0, 1, 2
 
 
+SOON_S = 0.05
+"""Nobody waits for longer on the phone."""
 MOST_CALLS = 500
 """In one pipeline."""
 _KEEP_LINES = 500
@@ -138,6 +141,9 @@ class RedisStore:
         self._idle = asyncio.Event()
         self._idle.set()
         self._round = asyncio.Event()
+        self._round_s = 0.0
+        """What the last batch took."""
+        self._telling: set[asyncio.Task[None]] = set()
         self.up = True
         """Redis has answered our last write."""
 
@@ -157,6 +163,8 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close the connections; what is pending is not waited for (see `flush`)."""
+        for task in self._telling:
+            task.cancel()
         await server.close(self._redis)
 
     # Writing --------------------------------------------------------------------------------------
@@ -221,6 +229,7 @@ class RedisStore:
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             self._news.clear()
             batch = self._sending = self._next_batch()
+            began = time.monotonic()
             try:
                 await self._send(batch)
             except (redis.exceptions.RedisError, OSError) as error:
@@ -236,7 +245,7 @@ class RedisStore:
             if not self.up:
                 log.info("Redis is back: writing all that is remembered of living calls")
                 self.refresh()  # it may have come back empty, or older than it was
-            self.up, wait_s = True, 0.0
+            self.up, wait_s, self._round_s = True, 0.0, time.monotonic() - began
             if not self._pending:
                 self._idle.set()
             self._next_round()
@@ -287,6 +296,20 @@ class RedisStore:
             except TimeoutError:
                 return False
         return self.up
+
+    def when_written(self, call_id: str, then: Callable[[], None]) -> None:
+        """See `Store.when_written`."""
+        if self._round_s >= SOON_S or not self.up:
+            then()
+            return
+        task = asyncio.create_task(self._tell(call_id, then))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, call_id: str, then: Callable[[], None]) -> None:
+        if not await self.written(call_id, SOON_S):
+            self._round_s = SOON_S  # until a batch is quick again
+        then()
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until all is written (needs `run`); False if that took longer than `timeout_s`."""
