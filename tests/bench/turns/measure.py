@@ -143,6 +143,21 @@ def _false(track: _Track, said: Said) -> Judged:
     return Judged(said, resumed=clean, lost_ms=lost, repeated_ms=repeated)
 
 
+def keys(held: Held, text: Reference) -> list[float]:
+    """From the moment a key was let go, of which the PBX tells at once, until the agent is silent,
+    ms; of each key that met an agent who spoke."""
+    track = _Track(held, text)
+    found = [(key.at, track.at(key.at)) for key in held.phone.keys]
+    return [(track.times[n][1] - at) * 1000 for at, n in found if n is not None]
+
+
+def greeting(held: Held) -> float | None:
+    """From the first packet that the caller gets, silence though it be, to the agent's first
+    sample, ms."""
+    begins = _begins(held)
+    return (begins[0] - float(held.received.at.min())) * 1000 if begins else None
+
+
 def questions(held: Held) -> list[Judged]:
     """Judge a call of questions: voice to voice."""
     spoken = [s for s in held.phone.said if s.clip.kind == "question"]
