@@ -9,7 +9,6 @@ import pytest
 
 from bridge.agent import Agent, TransferSettings, TurnSettings
 from bridge.call import Call, Outcome
-from bridge.conversation import ROOM_MS
 from bridge.dialog.turns import (
     AgentPaused,
     AgentResumed,
@@ -21,6 +20,7 @@ from bridge.dialog.turns import (
 from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
 from bridge.media.base import Up
+from bridge.mouth import ROOM_MS
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
 
 RATE = 8000
