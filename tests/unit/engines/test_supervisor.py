@@ -1,5 +1,6 @@
 """Engines that fail in every way, behind a supervisor, on a line with real turns and playout."""
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from bridge.engines.base import (
     CallerText,
     Entry,
     Failed,
+    Filler,
     ItemDone,
     ReplyDone,
     Resume,
@@ -410,3 +412,34 @@ async def test_a_conversation_that_is_taken_over_waits_for_its_engine():
     async with line:
         await line.until(lambda: line.heard)
     assert line.lines == ["Seven eight nine ten eleven twelve."]
+
+
+async def test_one_that_dies_slowly_whenever_it_is_asked_is_given_up():
+    parts = Parts("hours", agent=replace(AGENT, engine_silent_s=4.0, engine_give_up_s=3.0))
+    parts.tts.gate.clear()  # so each life is longer than the limit of the outage
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: line.of(Failed))
+    assert len(parts.made) == 2
+
+
+async def test_a_filler_comes_at_the_calls_rate_and_is_no_sign_of_life():
+    parts = Parts("hours", agent=replace(AGENT, filler="One moment."))
+    parts.stt.gate.clear()
+    whole = parts.tts.say
+
+    async def late(text, first):
+        await reached.wait()
+        async for pcm in whole(text, first):
+            yield pcm
+
+    parts.tts.say, reached = late, asyncio.Event()
+    line = call(parts)
+    line.rate, line.frame = 8000, 160
+    async with line:
+        await line.tone(400)
+        await line.until(lambda: line.at_ms > 2500)
+        reached.set()
+        await line.until(lambda: len(parts.made) > 1)
+        assert line.at_ms <= 400 + 720 + 2000 + 500
+    assert {len(filler.pcm) for filler in line.of(Filler)} == {2 * 1600}
