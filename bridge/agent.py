@@ -51,7 +51,7 @@ class TurnSettings:
     after_no_input: Literal["goodbye", "dialplan"] = "goodbye"
     """How: the engine says goodbye and the call ends, or the dialplan goes on (ARI_BRIDGE_RESULT is
     then `no-input`)."""
-    filler_after_ms: int = 900
+    filler_after_ms: int = 800
     """Silence after the caller's words in which an answer should have come: it is bridged by a soft
     sound, and a longer one by the agent's `filler`; 0: never."""
 

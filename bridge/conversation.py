@@ -220,6 +220,7 @@ class Conversation:
         """He pressed a key."""
         self._transcript.say("dtmf", digit)
         self._leaving = False
+        self._filler.silent_since(self._now_ms)
         self._carry_out(self._turns.digit(self._now_ms))
         self._engine.notify(engines.Digit(digit))
 

@@ -38,14 +38,17 @@ class Filler:
         self._played = False
 
     def silent_since(self, at_ms: int) -> None:
-        """The caller's turn ended there, although that is known only now."""
+        """The caller's turn ended there, or he pressed a key, although it may be a while before it
+        is known that the agent owes an answer."""
         self._since_ms = at_ms
 
     def due(self, now_ms: int, wanted: bool) -> NDArray[np.int16] | None:
         """What is to be played, int16 (n,); `wanted`: the agent is silent, and owes something."""
         if not wanted or not self._after_ms:
-            self._since_ms = self._due_ms = None
+            self._due_ms = None
             self._played = False
+            if self._since_ms is not None and now_ms - self._since_ms > self._after_ms:
+                self._since_ms = None
             return None
         if self._due_ms is None:
             since_ms = now_ms if self._since_ms is None else self._since_ms

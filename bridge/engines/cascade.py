@@ -327,7 +327,7 @@ class Cascade:
         """Say it; of a reply that another process began, what is missing of it."""
         spoken = 0
         if resume is not None and resume.rest:
-            await self._say(context, reply, resume.rest, 1)
+            await self._say(context, reply, resume.rest, 0)
         given = list(resume.given) if resume is not None else []
         async for step in self._steps(reply, what, resume):
             match step:

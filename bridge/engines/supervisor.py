@@ -383,10 +383,10 @@ class _Life:
                 event = replace(event, id=f"{self._name}:{own}")
             case State(values):
                 event = State({self.agent.name: dict(values)})
-            case Audio(item, pcm):
-                self.vital = True
+            case Audio(item, pcm, silence):
+                self.vital = self.vital or not silence
                 if self._down is not None:
-                    event = Audio(item, self._down.take(pcm))
+                    event = Audio(item, self._down.take(pcm), silence)
             case ItemDone(item) if self._down is not None:
                 self._pass_on(Audio(item, self._down.flush()))
             case ReplyDone():

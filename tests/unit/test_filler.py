@@ -33,9 +33,18 @@ def test_it_counts_anew_when_nothing_is_owed_any_more():
 
 def test_what_counts_is_the_end_of_the_callers_words():
     filler = Filler(900, 8000)
-    filler.due(0, False)
-    filler.silent_since(100)  # told at 400, when his turn is sure to be over
+    filler.silent_since(100)
+    for at in range(100, 400, 20):  # it isn't sure yet that his turn is over
+        assert filler.due(at, False) is None
     assert [at for at in range(400, 2000, 20) if filler.due(at, True) is not None] == [1000]
+
+
+def test_words_of_long_ago_do_not_count():
+    filler = Filler(900, 8000)
+    filler.silent_since(100)
+    for at in range(100, 5000, 20):
+        assert filler.due(at, False) is None
+    assert [at for at in range(5000, 6000, 20) if filler.due(at, True) is not None] == [5900]
 
 
 def test_an_answer_that_was_prepared_in_a_long_pause_has_time_to_come():

@@ -169,7 +169,7 @@ class Line:
         match event:
             case Audio():
                 before = self.playout.playing
-                if self.playout.queued(event.item, len(event.pcm)):
+                if self.playout.queued(event.item, len(event.pcm), silence=event.silence):
                     self._queue.append([event.item, event.pcm, 0])
                     if not before:
                         self.turns.agent_started()

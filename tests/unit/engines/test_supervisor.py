@@ -44,10 +44,11 @@ class Parts:
     def __init__(self, *texts, agent=AGENT, **answers):
         self.stt, self.brain, self.tts = FakeStt(*texts), FakeBrain(**answers), FakeTts()
         self.agent = agent
+        self.gap_ms = 100
         self.made = []
 
     def engine(self):
-        settings = CascadeSettings(inter_digit_ms=1000, sentence_gap_ms=100)
+        settings = CascadeSettings(inter_digit_ms=1000, sentence_gap_ms=self.gap_ms)
         engine = Cascade(self.stt, self.brain, self.tts, settings)
         self.made.append(engine)
         return engine
@@ -443,3 +444,31 @@ async def test_a_filler_comes_at_the_calls_rate_and_is_no_sign_of_life():
         await line.until(lambda: len(parts.made) > 1)
         assert line.at_ms <= 400 + 720 + 2000 + 500
     assert {len(filler.pcm) for filler in line.of(Filler)} == {2 * 1600}
+
+
+async def test_a_pause_between_sentences_is_no_sign_of_life_and_holds_no_words():
+    parts = Parts("hours", hours=[Say(LONG)])
+    whole = parts.tts.say
+    gone = True
+
+    async def say(text, first):
+        if gone and not text.startswith("One"):
+            until = line.at_ms + 400
+            while line.at_ms < until:
+                await asyncio.sleep(0)
+            raise EngineError("there is no voice")
+        async for pcm in whole(text, first):
+            yield pcm
+
+    parts.tts.say, parts.gap_ms = say, 900
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: len(parts.made) == 4)
+        gone = False
+        await line.until(line.quiet)
+    assert " ".join(line.lines).split() == LONG.split()
+    parts = Parts("hours", hours=[Say(LONG)])
+    parts.tts.say, gone = say, True
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: line.of(Failed))
