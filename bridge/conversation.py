@@ -156,6 +156,7 @@ class Conversation:
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
+        self._watch.take_up(memory.record.latency)
         self._tools.take_up(progress, asks_again=resume.replying)
         if self._mouth.playing or self._replying:
             self._turns.agent_started()
