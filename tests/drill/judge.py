@@ -156,12 +156,13 @@ def same_words(
 ) -> bool:
     """Whether a transcript tells what was heard, sentence by sentence, to `within` words.
 
-    A takeover may split a word, so what is no longer than that may be missing in either.
+    A takeover may split a word, so what is no longer than that may be missing in either; and of a
+    sentence that was heard in pieces each is written down in whole words.
     """
     ours, theirs = _joined(heard), _joined(written)
     while ours and theirs:
         (word, n), (other, m) = ours[0], theirs[0]
-        if word == other and abs(n - m) <= within:
+        if word == other and abs(n - m) <= within + 1:
             del ours[0], theirs[0]
         elif n <= within:
             ours = _joined(ours[1:])

@@ -95,6 +95,9 @@ class Leftovers:
             for pid in bridge.children("worker"):
                 path = self._folder / str(pid)
                 path.unlink(missing_ok=True)
+                if not _listens(pid):
+                    told.append({"silent": 1})
+                    continue
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
                 until = time.monotonic() + _TELL_S
@@ -102,6 +105,15 @@ class Leftovers:
                     time.sleep(0.01)
                 told.append(json.loads(path.read_text()) if path.exists() else {"silent": 1})
         return told
+
+
+def _listens(pid: int) -> bool:
+    """Whether it has a handler for SIGUSR1, which would end a worker that is still starting."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1)
+    return False
 
 
 def _slots(bridge: Bridge) -> int:
