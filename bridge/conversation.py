@@ -1,13 +1,14 @@
-"""A call's conversation: caller audio, turns, the engine, and agent audio, wired together.
+"""A call's conversation: the caller's audio, his turns, and the engine, wired together.
 
-Wires three parts by their ports:
+Wires four parts by their ports:
 
-    slot     the media process' side: caller audio up, agent audio down, what was heard
-    dialog   who speaks (pure): `Turns` makes turns of speech decisions, `Playout` knows the items
+    slot     the media process' side: caller audio up
+    turns    who speaks (pure): makes turns of speech decisions
+    mouth    the agent's audio down, and what was heard of it
     engine   the mind
 
 Theory of operation. The media process delivers the caller's audio every 20 ms, silence included:
-that is the only clock of the conversation. A delivery goes to the engine, then `Playout` learns
+that is the only clock of the conversation. A delivery goes to the engine, then `Mouth` learns
 what has gone out since, then the frames go through `Turns`, whose actions are carried out at once
 and told to the engine. What the engine emits is carried out at once as well. None of that waits;
 what takes time (tools) runs in the call's task group.
@@ -17,9 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import dataclasses
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ import bridge.engines.base as engines
 from bridge.agent import Agent
 from bridge.dialog.completeness import Expected, end_silence_ms
 from bridge.dialog.endpointing import Phase
-from bridge.dialog.playout import Heard, Playout
+from bridge.dialog.playout import Heard
 from bridge.dialog.turns import (
     Action,
     AgentPaused,
@@ -46,6 +45,7 @@ from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
 from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
+from bridge.mouth import Mouth
 from bridge.pbx.base import Incoming
 from bridge.recall import Memory, restore, restore_lost
 from bridge.sessions.base import Store
@@ -55,11 +55,6 @@ from bridge.tools import Outcome, Tools
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
-
-ROOM_MS = 5_000
-"""An engine that asks for room gets it while less agent audio than this waits to be played."""
-MOST_WAITING_MS = 600_000
-"""An engine that never asks is given up beyond this."""
 
 
 class Conversation:
@@ -97,25 +92,20 @@ class Conversation:
         self._over, self._end, self._ears = over, end, ears
         self._ear: Ear | None = None
         self._turns = Turns(agent.turns, engine.turns, agent.language)
-        self._playout = Playout(slot.rate)
-        self._backlog: deque[engines.Audio | engines.ItemDone] = deque()
+        self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
+        self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
+        self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
         self._now_ms = 0
-        self._clearing = self._held = self._replying = self._leaving = False
+        self._replying = self._leaving = False
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
-        self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
-        self._room = asyncio.Event()
-        self._room.set()
         self._begun_to_speak = asyncio.Event()
-        self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
-        self._filling: int | None = None  # its item, while it plays
-        self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
         tools.on_change = self.note
-        tools.quiet = lambda: not self._playout.playing
+        tools.quiet = lambda: not self._mouth.playing
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -135,8 +125,8 @@ class Conversation:
             variables=incoming.variables,
             rate=self._slot.rate,
             emit=self._emit,
-            new_item=self._playout.new_item,
-            room=self._wait_for_room,
+            new_item=self._mouth.playout.new_item,
+            room=self._mouth.wait_for_room,
             tasks=tasks,
             turns_by=self._turns.belong_to,
             history=history,
@@ -155,10 +145,10 @@ class Conversation:
         """
         progress = memory.progress
         if fresh:
-            resume = restore_lost(memory, self._playout)
-            self._past = {item: queued for item, _, queued, *_ in self._playout.open_items()}
+            resume = restore_lost(memory, self._mouth.playout)
+            self._mouth.owe_past()
         else:
-            resume = restore(memory, self._slot, self._playout)
+            resume = restore(memory, self._slot, self._mouth.playout)
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
         self._replying, self._state = resume.replying, progress.extra
@@ -166,15 +156,16 @@ class Conversation:
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
+        self._watch.take_up(memory.record.latency)
         self._tools.take_up(progress, asks_again=resume.replying)
-        if self._playout.playing or self._replying:
+        if self._mouth.playing or self._replying:
             self._turns.agent_started()
         if not self._replying:
             self._turns.reply_done(0)
         if progress.held:
             self._hold(True)
         self._transcript.say("event", "taken over")
-        log.info("taken up with %d ms still to be heard", self._playout.waiting_ms)
+        log.info("taken up with %d ms still to be heard", self._mouth.playout.waiting_ms)
         return resume
 
     async def spoken(self) -> None:
@@ -198,8 +189,8 @@ class Conversation:
         if self._turns.endpoint.phase is Phase.SILENT:
             self._speech_ms = -1
         progress = Progress(
-            items=tuple(Item(*item) for item in self._playout.open_items()),
-            last_item=self._playout.last_item,
+            items=tuple(Item(*item) for item in self._mouth.playout.open_items()),
+            last_item=self._mouth.playout.last_item,
             tools=self._tools.open(),
             replying=self._replying,
             given=tuple(self._given),
@@ -207,7 +198,7 @@ class Conversation:
             turn=self._turns.turn,
             since_ms=self._turn_ms if self._turn_ms >= 0 else self._speech_ms,
             unanswered=self._turn_ms >= 0,
-            held=self._held,
+            held=self._mouth.held,
             extra=self._state,
             done=self._tools.done,
             unknown=self._unknown,
@@ -216,14 +207,17 @@ class Conversation:
             self._noted = progress
             self._store.put(self._id, progress=progress.to_text())
 
+    def _recorded(self, then: Callable[[], None]) -> None:
+        """Call it when all that the engine gives right now is on record."""
+        self._store.when_written(self._id, partial(self._guarded, then))
+
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
         self._watch.close()
         if self._ear is not None:
             self._ear.close()
         self._transcript.settle()
-        self._playout.drop()
-        self._heard(self._playout.dropped(self._slot.heard_items()))
+        self._mouth.close()
 
     # What the caller does -------------------------------------------------------------------------
 
@@ -231,6 +225,7 @@ class Conversation:
         """He pressed a key."""
         self._transcript.say("dtmf", digit)
         self._leaving = False
+        self._filler.silent_since(self._now_ms)
         self._carry_out(self._turns.digit(self._now_ms))
         self._engine.notify(engines.Digit(digit))
 
@@ -241,23 +236,26 @@ class Conversation:
         self.note()
 
     def _hold(self, on: bool) -> None:
-        self._held = on
-        (self._slot.pause if on else self._slot.resume)()
+        self._mouth.hold(on)
         self._carry_out(self._turns.hold(on))
         self._slot.arm(self._turns.armed)
 
-    def _delivery(self, up: Up) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do it, unless the call is over; the call's boundary, where others call us."""
         if self._over():
             return
         try:
-            self._deliver(up)
-        except Exception as error:  # the call's boundary, where media's reader calls us
+            work()
+        except Exception as error:
             log.exception("a fault of ours ended the call")
             self._end(Outcome("failed", str(error) or type(error).__name__))
 
+    def _delivery(self, up: Up) -> None:
+        self._guarded(partial(self._deliver, up))
+
     def _deliver(self, up: Up) -> None:
         self._now_ms = up.at_ms
-        if not self._held:  # what a phone on hold sends is not for the engine
+        if not self._mouth.held:  # what a phone on hold sends is not for the engine
             self._engine.hear(up.at_ms, up.pcm)
         self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
         self._account()
@@ -289,10 +287,9 @@ class Conversation:
         self._watch.acted(action, self._turns.turn)
         match action:
             case AgentPaused():
-                self._slot.pause()
+                self._mouth.pause()
             case AgentResumed():
-                if not self._held:
-                    self._slot.resume()
+                self._mouth.resume()
             case BargeIn():
                 self._transcript.say("event", "barge-in")
                 self._drop()
@@ -306,6 +303,7 @@ class Conversation:
                 if self._ear is not None:
                     self._ear.his_own()
                 self._leaving, self._turn_ms = False, action.start_ms
+                self._filler.silent_since(action.end_ms)
                 self._reply(True)
             case NoInput(last=True):
                 self._no_input()
@@ -330,17 +328,15 @@ class Conversation:
         if self._over():
             return
         match event:
-            case engines.Audio(item, pcm):
-                self._queue(event, item, len(pcm))
+            case engines.Audio():
+                self._say(event)
             case engines.Mark(name):
-                self._playout.mark(name)
-                self._tell_marks()
+                self._mouth.mark(name)
             case engines.Text(item, text):
-                if self._playout.text(item, text):
+                if self._mouth.playout.text(item, text):
                     self._begun(item, text)
-            case engines.ItemDone(item):
-                self._backlog.append(event)
-                self._feed()
+            case engines.ItemDone():
+                self._mouth.done(event)
             case engines.ReplyDone():
                 self._begun_to_speak.set()
                 self._transcript.settle()
@@ -354,6 +350,7 @@ class Conversation:
                 self._transcript.say("event", "barge-in")
                 self._turns.interrupted()
                 self._drop()
+                self._reply(False)
             case engines.ToolCall():
                 self._tools.add(event, self._turns.turn)
                 self._next_tool()
@@ -365,7 +362,7 @@ class Conversation:
         """What the engine says of itself and its audio."""
         match event:
             case engines.Words(item, marks):
-                self._playout.words(item, marks)
+                self._mouth.playout.words(item, marks)
             case engines.Timing():
                 self._watch.timed(event)
             case engines.Filler(pcm):
@@ -398,7 +395,7 @@ class Conversation:
         self.note()
 
     def _next_tool(self) -> None:
-        if not self._playout.playing:
+        if not self._mouth.playing:
             self._tools.next()
 
     def _learn(self, event: engines.CallerText | engines.Expect) -> None:
@@ -414,100 +411,49 @@ class Conversation:
                 # What he has said so far decides how long a silence ends his turn.
                 settings, language = self._agent.turns, self._agent.language
                 silence_ms = end_silence_ms(settings, text, self._expected, understood, language)
-                asked = self._expected == "yes-no" and self._playout.in_last_item
+                asked = self._expected == "yes-no" and self._mouth.playout.in_last_item
                 self._carry_out(self._turns.words(text, until_ms, silence_ms, asked, understood))
 
     # The agent's audio ----------------------------------------------------------------------------
 
-    def _queue(self, audio: engines.Audio, item: int, samples: int) -> None:
-        began = not self._playout.playing
-        if not self._playout.queued(item, samples, silence=audio.silence):
+    def _say(self, audio: engines.Audio) -> None:
+        began = not self._mouth.playing
+        if not self._mouth.queue(audio):
             return
         self._begun_to_speak.set()
-        self._cut_filler()
-        if self._playout.waiting_ms > MOST_WAITING_MS:
+        if self._mouth.overfed:
             self._end(Outcome("failed", "the engine sends audio without end"))
             return
         self._transcript.settle()
-        self._backlog.append(audio)
         if began:
             self._turns.agent_started()
-        self._feed()
-
-    def _feed(self) -> None:
-        """As much of the backlog into the slot as it takes."""
-        while self._backlog and not self._clearing:
-            match self._backlog[0]:
-                case engines.ItemDone(item):
-                    self._slot.done(item)
-                    self._heard(self._playout.done(item))
-                case engines.Audio(item, pcm):
-                    taken = self._slot.play(item, pcm)
-                    if taken < len(pcm):
-                        self._backlog[0] = dataclasses.replace(self._backlog[0], pcm=pcm[taken:])
-                        break
-            self._backlog.popleft()
-        if self._playout.waiting_ms >= ROOM_MS:
-            self._room.clear()
-        else:
-            self._room.set()
-
-    async def _wait_for_room(self) -> None:
-        await self._room.wait()
+        self._mouth.feed()
 
     def _account(self) -> None:
         """What went out since the last delivery."""
-        if self._clearing:
-            if not self._slot.cleared:
-                return
-            self._clearing = False
-            self._heard(self._playout.dropped(self._slot.heard_items()))
-        was_playing = self._playout.playing
-        past, self._past = self._past, {}
-        for item, samples in {**past, **self._slot.heard_items()}.items():
-            if item == self._filling:
-                self._filling = item if samples < len(self._filler.clip) else None
-                continue
-            self._watch.sent(samples * 1000 / self._slot.rate)
-            self._heard(self._playout.heard(item, samples))
-        self._tell_marks()
-        self._feed()
-        if was_playing and not self._playout.playing:
+        was_playing = self._mouth.playing
+        self._mouth.account()
+        if was_playing and not self._mouth.playing:
             self._carry_out(self._turns.agent_finished(self._now_ms))
             self._next_tool()
 
     def _drop(self) -> None:
         """What isn't played yet never will be."""
-        self._tell_marks()
-        self._playout.drop()
-        self._tell_marks()
-        self._backlog.clear()
-        self._clear()
+        self._mouth.drop()
         self._tools.cancel()
-
-    def _clear(self) -> None:
-        self._filling = None
-        self._slot.clear()
-        if self._held:
-            self._slot.pause()
-        self._clearing = True
-
-    def _tell_marks(self) -> None:
-        for name, heard in self._playout.reached():
-            self._engine.notify(engines.Marked(name, heard))
 
     def _fill(self) -> None:
         """Bridge a long wait."""
-        owes = self._turns.state is State.THINKING or any(t.begun for t in self._tools.open())
-        silent = not (self._playout.playing or self._held or self._clearing)
-        if self._filler.due(self._now_ms, owes and silent):
-            self._filling = self._playout.new_item()
-            self._slot.play(self._filling, self._filler.clip)
-            self._slot.done(self._filling)
+        turns = self._turns
+        # The answer to keys is no turn's, so the floor stays the caller's until he hears it.
+        replies = self._replying and turns.state is State.LISTENING and not turns.caller_speaks
+        owes = replies or turns.state is State.THINKING or any(t.begun for t in self._tools.open())
+        clip = self._filler.due(self._now_ms, owes and self._mouth.silent)
+        if clip is not None:
+            self._mouth.fill(clip)
 
-    def _cut_filler(self) -> None:
-        if self._filling is not None:
-            self._clear()
+    def _marked(self, name: str, heard: bool) -> None:
+        self._engine.notify(engines.Marked(name, heard))
 
     def _heard(self, items: list[Heard]) -> None:
         for heard in items:

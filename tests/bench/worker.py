@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from bridge.media.base import Up
-from bridge.media.client import MediaClient, Slot
+from bridge.media.client import MediaClient
+from bridge.media.handle import Slot
 from tests.bench.generator import FRAME_MS, address
 
 _SETTLE_S = 1.5

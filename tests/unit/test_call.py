@@ -9,7 +9,6 @@ import pytest
 
 from bridge.agent import Agent, TransferSettings, TurnSettings
 from bridge.call import Call, Outcome
-from bridge.conversation import ROOM_MS
 from bridge.dialog.turns import (
     AgentPaused,
     AgentResumed,
@@ -21,7 +20,9 @@ from bridge.dialog.turns import (
 from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
 from bridge.media.base import Up
+from bridge.mouth import ROOM_MS
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
+from bridge.sessions.progress import Progress
 
 RATE = 8000
 FRAME = RATE // 50
@@ -185,6 +186,7 @@ class Engine:
 class Store:
     def __init__(self):
         self.record, self.lines = {}, []
+        self.quick, self.waiting = True, []
 
     def begin(self, call_id):
         self.record.clear()
@@ -197,6 +199,12 @@ class Store:
 
     async def written(self, call_id, timeout_s):
         return True
+
+    def when_written(self, call_id, then):
+        if self.quick:
+            then()
+        else:
+            self.waiting.append(then)
 
 
 class Talk:
@@ -309,7 +317,7 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
         # More of what was interrupted is not played, a new item is.
         talk.engine.context.emit(engines.Audio(item, np.ones(800, np.int16)))
         assert talk.slot.queue == []
-        talk.slot.deliver(False, 60)
+        talk.slot.deliver(False, 40)
         fresh = talk.engine.say("yes?", 100)
         assert set(talk.slot.queue) == {fresh}
 
@@ -320,6 +328,35 @@ async def test_more_audio_than_the_ring_takes_is_fed_as_it_plays():
         talk.slot.deliver(False, 150)
         assert talk.slot.counts == {item: 3 * RATE}
         assert talk.engine.told[-1] == engines.Heard(item, 3000, "x", cut=False)
+
+
+async def test_nothing_is_played_of_which_nobody_knows_what_it_says():
+    async with Talk() as talk:
+        talk.store.quick = False
+        item = talk.engine.say("one", 40)
+        assert "one" in talk.store.record["progress"]
+        talk.slot.deliver(False, 3)
+        assert talk.slot.counts == {}
+        talk.engine.say("two", 40)
+        for then in talk.store.waiting:
+            then()
+        talk.slot.deliver(False, 5)
+        assert talk.slot.counts == {item: 320, item + 1: 320}
+        talk.store.waiting.clear()
+        talk.engine.say("three", 40)
+        talk.engine.context.emit(engines.Interrupt())
+        talk.slot.deliver(False)
+        talk.store.waiting.pop()()
+        talk.slot.deliver(False, 5)
+        assert set(talk.slot.counts) == {item, item + 1}
+
+
+async def test_an_engine_that_interrupts_itself_owes_nothing():
+    async with Talk() as talk:
+        talk.engine.context.emit(engines.Text(talk.engine.context.new_item(), "one"))
+        assert Progress.from_text(talk.store.record["progress"]).replying
+        talk.engine.context.emit(engines.Interrupt())
+        assert not Progress.from_text(talk.store.record["progress"]).replying
 
 
 async def test_an_engine_that_asks_for_room_is_held_back():
@@ -666,10 +703,12 @@ async def test_a_long_wait_is_bridged_and_nobody_counts_that_as_said():
         talk.slot.deliver(False, 40)
         assert TurnCommitted in [type(event) for event in talk.engine.told]
         talk.slot.deliver(False, 40)
-        [filler] = talk.slot.counts
-        assert talk.slot.counts == {filler: len(clip)}
-        talk.slot.deliver(False, 4000 // 20 + 10)
-        assert len(talk.slot.counts) == 2, "and again, not at once"
+        [soft] = talk.slot.counts
+        talk.slot.deliver(False, 100)
+        assert len(talk.slot.counts) == 1, "not again at once"
+        talk.slot.deliver(False, 50)
+        _, filler = talk.slot.counts
+        assert talk.slot.counts == {soft: RATE * 36 // 100, filler: len(clip)}
         item = talk.engine.say("there it is", 200)
         talk.slot.deliver(False, 20)
         assert talk.slot.counts[item] == RATE // 5

@@ -34,10 +34,7 @@ from bridge.dialog.turns import State, Turns
 from bridge.engines import stt_moonshine
 from bridge.engines.listening import AFTER_PAUSE, EVERY_MS, FIRST_MS, PRE_ROLL_MS
 from bridge.media import reflex
-from bridge.media.client import _DELAYS as DELAYS
-from bridge.media.client import _LOUDEST_DB as LOUDEST_DB
-from bridge.media.client import _ONSET as ONSET
-from bridge.media.client import _TRIPS_AT as TRIPS_AT
+from bridge.media.handle import DELAYS, LOUDEST_DB, ONSET, TRIPS_AT
 from bridge.media.reflex import ReflexBank
 from tests.bench.turns.corpus import ECHO_DB, Clip, folder
 from tests.bench.turns.voices import say

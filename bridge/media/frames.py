@@ -1,0 +1,169 @@
+"""The callers' audio of all our slots, read and handed out together.
+
+Media raises one eventfd a tick when any of our slots has new frames; then all of them are read from
+the shared map, resampled and given to their listeners in one go, a few numpy operations for any
+number of calls. Frames wait in their ring until somebody listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.resample import ResamplerBank
+from bridge.media.base import Up
+from bridge.media.slots import CONCEALED, DROPPED, ECHO, FRAME_MS, SPEECH, SlotMap
+
+_AGAIN_FRAMES = 20
+"""A new owner of a slot hears so much again: speech that had begun and wasn't noted yet. Too little
+to make a turn of what was answered: a turn ends with more silence."""
+_KEEP_FRAMES = 4
+"""Frames at a ring's end that media may be writing while we read."""
+
+Listener = Callable[[Up], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lane:
+    """The caller's audio of one slot, as long as the slot is ours."""
+
+    index: int
+    line: int
+    """Samples a ms, of the line."""
+    rate: int
+    """Of the frames that are handed out, Hz."""
+
+
+class Frames:
+    """Reads the rings of all our slots."""
+
+    def __init__(self, slots: SlotMap) -> None:
+        """No lanes yet."""
+        self._slots = slots
+        self._lanes: dict[int, Lane] = {}
+        self._banks: dict[tuple[int, int], ResamplerBank] = {}
+        self._cursor = np.zeros(slots.calls, np.int64)
+        self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
+        self._listeners: list[Listener | None] = [None] * slots.calls
+        self._listening = np.zeros(slots.calls, bool)
+
+    def open(self, index: int, rate: int) -> Lane:
+        """A new slot of ours, read from its first frame on; `rate` 0 is the line's own."""
+        line = int(self._slots.columns["t_rate"][index])
+        lane = Lane(index, line, rate or line * 1000)
+        if lane.rate != line * 1000:
+            if (line, lane.rate) not in self._banks:
+                bank = ResamplerBank(line * 1000, lane.rate, self._slots.calls)
+                self._banks[line, lane.rate] = bank
+            self._banks[line, lane.rate].reset(index)
+        self._cursor[index] = 0
+        self._lanes[index] = lane
+        self._regroup()
+        return lane
+
+    def go_on(self, lane: Lane, since_ms: int) -> None:
+        """Read on where the slot's former owner stopped and a little before, or at `since_ms`."""
+        c = self._slots.columns
+        head = int(c["t_head"][lane.index]) // (lane.line * FRAME_MS)
+        read = int(c["up_read"][lane.index])
+        if read < 0:
+            self._cursor[lane.index] = head
+            return
+        begin = read - _AGAIN_FRAMES
+        if since_ms >= 0:
+            begin = min(begin, since_ms // FRAME_MS - _AGAIN_FRAMES)
+        oldest = head - (self._slots.up[lane.line].shape[1] - _KEEP_FRAMES)
+        self._cursor[lane.index] = min(max(begin, oldest, 0), head)
+
+    def close(self, lane: Lane) -> None:
+        """The slot is no more ours."""
+        self.listen(lane, None)
+        if self._lanes.get(lane.index) is lane:
+            del self._lanes[lane.index]
+            self._regroup()
+
+    def listen(self, lane: Lane, listener: Listener | None) -> None:
+        """Who gets a slot's frames, unless it is closed."""
+        if self._lanes.get(lane.index) is lane:
+            self._listeners[lane.index] = listener
+            self._listening[lane.index] = listener is not None
+
+    def listener(self, lane: Lane) -> Listener | None:
+        """Who gets a slot's frames."""
+        return self._listeners[lane.index] if self._lanes.get(lane.index) is lane else None
+
+    def read(self) -> None:
+        """Hand out all that has come."""
+        for line, rate, rows in self._groups:
+            head = self._slots.columns["t_head"][rows] // (line * FRAME_MS)
+            ring = self._slots.up[line].shape[1]
+            oldest = head - (ring - _KEEP_FRAMES)
+            cursor = np.maximum(self._cursor[rows], oldest)
+            fresh = head - cursor
+            for count in np.flatnonzero(np.bincount(fresh)[1:]) + 1:
+                some = fresh == count
+                self._hand_up(line, rate, rows[some], cursor[some], int(count))
+
+    def _regroup(self) -> None:
+        groups: dict[tuple[int, int], list[int]] = {}
+        for lane in self._lanes.values():
+            groups.setdefault((lane.line, lane.rate), []).append(lane.index)
+        self._groups = [(*kind, np.array(rows, np.intp)) for kind, rows in groups.items()]
+
+    def _hand_up(
+        self, line: int, rate: int, rows: NDArray[np.intp], cursor: NDArray[np.int64], count: int
+    ) -> None:
+        """Read `count` frames of each slot of `rows`, and call their listeners."""
+        listening = self._listening[rows]
+        if not listening.all():  # frames wait in the ring until somebody listens
+            rows, cursor = rows[listening], cursor[listening]
+            if not len(rows):
+                return
+        frames = self._slots.up[line]
+        at = (cursor[:, None] + np.arange(count)) % frames.shape[1]
+        pcm = frames[rows[:, None], at].reshape(len(rows), -1)
+        flags = self._slots.columns["up_flags"][rows[:, None], at]
+        self._cursor[rows] = self._slots.columns["up_read"][rows] = cursor + count
+        if rate != line * 1000:
+            pcm = self._banks[line, rate].process(rows, pcm)
+        raw = flags.tobytes()
+        told = [_told(raw[i : i + count]) for i in range(0, len(raw), count)]
+        made = map(Up, (cursor * FRAME_MS).tolist(), pcm, *zip(*told, strict=True))
+        ups: Iterable[tuple[int, Up]] = zip(rows.tolist(), made, strict=True)
+        if (dropped := flags & DROPPED != 0).any():
+            ups = _without(ups, dropped)
+        listeners = self._listeners
+        for row, up in ups:
+            listener = listeners[row]
+            if listener is None:
+                continue  # closed by a listener before it in this very round
+            try:
+                listener(up)
+            except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a call's listener failed", "exception": error}
+                )
+
+
+@lru_cache(maxsize=4096)
+def _told(flags: bytes) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    """Of so many frames: which hold speech, which are concealed."""
+    speech = tuple(f & (SPEECH | ECHO) == SPEECH for f in flags)
+    return speech, tuple(f & CONCEALED != 0 for f in flags)
+
+
+def _without(ups: Iterable[tuple[int, Up]], dropped: NDArray[np.bool_]) -> Iterator[tuple[int, Up]]:
+    """Frames one by one, but those that the agent wants dropped, (rows, frames)."""
+    for (row, up), gone in zip(ups, dropped, strict=True):
+        if not gone.any():
+            yield row, up
+            continue
+        frames = up.pcm.reshape(len(gone), -1)
+        for i in np.flatnonzero(~gone).tolist():
+            at_ms = up.at_ms + i * FRAME_MS
+            yield row, Up(at_ms, frames[i], up.speech[i : i + 1], up.concealed[i : i + 1])

@@ -1,0 +1,180 @@
+"""A worker's handle on one slot: what it plays there, and what became of it.
+
+All of it goes through the shared map (`bridge.media.slots` says who writes what); the connection
+to the media process is asked for nothing but to give the slot back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+
+from bridge.audio.codecs import BY_NUMBER
+from bridge.audio.echo import ECHO as OURS
+from bridge.audio.echo import likeness
+from bridge.audio.speech import thresholds
+from bridge.media.base import Left, Up
+from bridge.media.frames import Frames, Lane
+from bridge.media.inherited import Inherited
+from bridge.media.player import Player
+from bridge.media.slots import FRAME_MS, SlotMap
+from bridge.rtp.quality import Quality, judge
+
+TRIPS_AT = 2
+"""Frames of speech that trip a reflex."""
+LOUDEST_DB = -3.0
+"""No echo comes back louder than that."""
+ONSET, DELAYS = 8, 16
+"""Frames of caller audio that are compared with what was played, and of delay looked at."""
+
+
+class Slot:
+    """One call's audio; see `bridge.media.base.Slot`."""
+
+    def __init__(
+        self,
+        call_id: str,
+        generation: int,
+        slots: SlotMap,
+        frames: Frames,
+        lane: Lane,
+        player: Player,
+        release: Callable[[Slot], Awaitable[None]],
+    ) -> None:
+        """Use `MediaClient.open` or `attach`."""
+        self.call_id, self.index, self.rate = call_id, lane.index, lane.rate
+        self.generation, self.lane = generation, lane
+        self._slots, self._columns = slots, slots.columns
+        self._frames, self._release = frames, release
+        self._player = player
+        self.play, self.done = self._player.play, self._player.done
+        self._cleared_once = False
+        self.heard = self._player.heard
+        self._inherited: Inherited | None = None
+        self.left: tuple[Left, ...] = ()
+
+    @property
+    def on_frames(self) -> Callable[[Up], None] | None:
+        """Called on the event loop whenever frames have come."""
+        return self._frames.listener(self.lane)
+
+    @on_frames.setter
+    def on_frames(self, listener: Callable[[Up], None] | None) -> None:
+        self._frames.listen(self.lane, listener)
+
+    def inherit(self) -> None:
+        """Look after what the former owner left in its ring."""
+        self._player.forget_items()  # of whoever had this ring two owners ago
+        self._inherited = Inherited(self._slots, self.index, 1 - self._player.ring)
+        self.left = self._inherited.items
+        self.resume()  # whatever he was waiting for
+        self.deal()
+
+    def heard_items(self) -> dict[int, int]:
+        """Samples that went out, of every item for which that has changed since the last time."""
+        told = self._player.heard_items()
+        return told if self._inherited is None else {**self._inherited.heard_items(), **told}
+
+    def pause(self) -> None:
+        """Hold what is queued, of a former owner's too."""
+        self._columns["play_pause"][self.index] = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._columns["play_pause"][self.index] = False
+
+    def tune(self, sensitivity: float) -> None:
+        """Set the speech detector's sensitivity, 0 to 1."""
+        c, i = self._columns, self.index
+        c["s_above_db"][i], c["s_least_db"][i] = thresholds(sensitivity)
+
+    def arm(self, on: bool) -> None:
+        """Let agent audio pause by itself, or not, when the caller makes himself heard."""
+        self._columns["reflex"][self.index] = TRIPS_AT if on else 0
+
+    @property
+    def tripped(self) -> bool:
+        """Whether it has done so and `deal` wasn't called yet."""
+        c, i = self._columns, self.index
+        return bool(c["reflex_count"][i] != c["reflex_done"][i])
+
+    def deal(self) -> None:
+        """The trip is dealt with: from here on `pause` and `resume` rule."""
+        c, i = self._columns, self.index
+        c["reflex_done"][i] = c["reflex_count"][i]
+
+    def is_echo(self) -> bool:
+        """Whether the caller's last 160 ms are what was played in the half second before.
+
+        If so, media won't be tripped again by an echo as loud as that.
+        """
+        c, i = self._columns, self.index
+        line = int(c["t_rate"][i])
+        if line != int(c["down_rate"][i]):
+            return False  # the two directions can't be compared
+        up, down = self._slots.up[line][i], self._slots.play[line][i]
+        ring = int(c["ring"][i])
+        head = int(c["t_head"][i]) // (line * FRAME_MS)
+        read = int(c["play_read"][i, ring])
+        heard = up[(head + np.arange(-ONSET, 0)) % len(up)].reshape(-1)
+        played = down[ring, (read + np.arange(-ONSET - DELAYS, 0)) % down.shape[1]].reshape(-1)
+        found, louder_db = likeness(heard, played)
+        if found < OURS or louder_db > LOUDEST_DB:
+            return False
+        c["reflex_echo_db"][i] = max(float(c["reflex_echo_db"][i]), louder_db)
+        return True
+
+    def clear(self) -> None:
+        """Drop what is not played yet, of a former owner's too."""
+        self._cleared_once = True
+        self._player.clear()
+
+    @property
+    def cleared(self) -> bool:
+        """Whether the last `clear` was carried out: what was heard is final."""
+        gone = self._inherited is None or self._inherited.over
+        return self._player.cleared and (gone or not self._cleared_once)
+
+    @property
+    def playing(self) -> bool:
+        """Whether the next packet carries agent audio."""
+        return self._player.playing or self.queued_ms > 0
+
+    @property
+    def queued_ms(self) -> int:
+        """Agent audio that waits to be played."""
+        before = self._inherited.queued_ms if self._inherited is not None else 0
+        return before + self._player.queued_ms
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """SSRC, sequence number and timestamp of the next packet to the PBX."""
+        c, i = self._columns, self.index
+        return int(c["out_ssrc"][i]), int(c["out_seq"][i]), int(c["out_ts"][i])
+
+    def stats(self) -> dict[str, float]:
+        """Counters of the call so far: packets by what became of them, ms concealed, queue."""
+        c, i = self._columns, self.index
+        counters = {name[2:]: float(c[name][i]) for name in c if name.startswith("n_")}
+        counters["gap_wait_ms"] = float(c["d_wait_ms"][i])
+        counters["queued_ms"] = self.queued_ms
+        quality = self.quality()
+        counters["loss_percent"], counters["mos"] = quality.loss_percent, quality.mos
+        counters["late_ms_p50"], counters["late_ms_p95"], counters["late_ms_p99"] = quality.late_ms
+        return counters
+
+    def quality(self) -> Quality:
+        """How good the incoming audio is so far."""
+        c, i = self._columns, self.index
+        return judge(
+            float(c["n_received"][i]),
+            float(max(c["n_lost"][i], 0)),
+            float(c["n_concealed_ms"][i]),
+            c["q_late"][i],
+            BY_NUMBER[int(c["codec"][i])],
+        )
+
+    async def close(self) -> None:
+        """Give the slot back; idempotent."""
+        await self._release(self)

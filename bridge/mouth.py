@@ -1,0 +1,204 @@
+"""The agent's audio of one call: what the engine gave, into the slot, and what was heard of it.
+
+    engine ──▶ backlog ──▶ slot's ring ──▶ caller
+                 │                           │ samples of each item that went out
+                 └──────▶ Playout ◀──────────┘
+
+Theory of operation. An item's audio is told to `Playout` at once and fed into the slot as it takes
+it; `account`, once a delivery of the caller's audio, tells `Playout` what has gone out since. An
+item's first audio waits until its text is on record, some milliseconds: whoever takes the call over
+must not find audio of which nobody knows what it says. When everything is dropped, nothing is fed
+until media says that it is gone: only then is final what was heard of it.
+
+A filler plays as an item of its own that `Playout` doesn't know, so that it is never heard, and is
+cut off by the first real audio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.dialog.playout import Heard, Playout
+from bridge.engines.base import Audio, ItemDone
+from bridge.media.base import Slot
+
+ROOM_MS = 5_000
+"""An engine that asks for room gets it while less agent audio than this waits to be played."""
+MOST_WAITING_MS = 600_000
+"""An engine that never asks is given up beyond this."""
+
+
+class Mouth:
+    """One call's."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        sent: Callable[[float], None],
+        heard: Callable[[list[Heard]], None],
+        marked: Callable[[str, bool], None],
+        recorded: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Speak into `slot`.
+
+        Args:
+            slot: the audio; the call closes it.
+            sent: told that so much of an item has gone out, ms.
+            heard: told of items that are over.
+            marked: told of marks that were reached; False: by being dropped.
+            recorded: calls what it is given once all so far is on record, or it can't wait longer.
+        """
+        self.playout = Playout(slot.rate)
+        """What is queued, and heard."""
+        self.held = False
+        """Whether the caller's phone holds the call."""
+        self._slot, self._sent, self._heard, self._marked = slot, sent, heard, marked
+        self._recorded = recorded
+        self._backlog: deque[Audio | ItemDone] = deque()
+        self._clearing = False
+        self._newest, self._unrecorded = 0, 0
+        self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
+        self._filling: tuple[int, int] | None = None  # item and length, while a filler plays
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def playing(self) -> bool:
+        """Whether there is audio of the engine's that hasn't been played (or dropped)."""
+        return self.playout.playing
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is to be heard, or about to be, or kept back."""
+        return not (self.playing or self.held or self._clearing)
+
+    @property
+    def overfed(self) -> bool:
+        """Whether more waits to be played than any engine should send."""
+        return self.playout.waiting_ms > MOST_WAITING_MS
+
+    def owe_past(self) -> None:
+        """What `playout` holds was heard from a slot that is lost: tell so."""
+        self._past = {item: queued for item, _, queued, *_ in self.playout.open_items()}
+
+    def close(self) -> None:
+        """The call is over: tell what was heard of the sentence that its end cut off."""
+        self.playout.drop()
+        self._heard(self.playout.dropped(self._slot.heard_items()))
+
+    async def wait_for_room(self) -> None:
+        """Returns when more audio is wanted."""
+        await self._room.wait()
+
+    # What the engine gives ------------------------------------------------------------------------
+
+    def queue(self, audio: Audio) -> bool:
+        """More of an item, for `feed`. False: the item was dropped; forget it."""
+        if not self.playout.queued(audio.item, len(audio.pcm), silence=audio.silence):
+            return False
+        if self._filling is not None:
+            self._clear()
+        self._backlog.append(audio)
+        if audio.item != self._newest:
+            self._newest = audio.item
+            self._unrecorded += 1
+            self._recorded(self._go_on)
+        return True
+
+    def done(self, event: ItemDone) -> None:
+        """The item is complete."""
+        self._backlog.append(event)
+        self.feed()
+
+    def mark(self, name: str) -> None:
+        """To be told when everything up to now has been played."""
+        self.playout.mark(name)
+        self._tell_marks()
+
+    def fill(self, clip: NDArray[np.int16]) -> None:
+        """Play what is no part of the conversation, int16 (n,) at the slot's rate."""
+        item = self.playout.new_item()
+        self._filling = item, len(clip)
+        self._slot.play(item, clip)
+        self._slot.done(item)
+
+    # What becomes of it ---------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Fall silent, and keep what isn't played."""
+        self._slot.pause()
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped, once nobody holds the call."""
+        if not self.held:
+            self._slot.resume()
+
+    def hold(self, on: bool) -> None:
+        """The caller's phone holds the call, or takes it back."""
+        self.held = on
+        (self._slot.pause if on else self._slot.resume)()
+
+    def drop(self) -> None:
+        """What isn't played yet never will be."""
+        self._tell_marks()
+        self.playout.drop()
+        self._tell_marks()
+        self._backlog.clear()
+        self._clear()
+
+    def account(self) -> None:
+        """What went out since the last time."""
+        if self._clearing:
+            if not self._slot.cleared:
+                return
+            self._clearing = False
+            self._heard(self.playout.dropped(self._slot.heard_items()))
+        past, self._past = self._past, {}
+        for item, samples in {**past, **self._slot.heard_items()}.items():
+            if self._filling is not None and item == self._filling[0]:
+                if samples >= self._filling[1]:
+                    self._filling = None
+                continue
+            self._sent(samples * 1000 / self._slot.rate)
+            self._heard(self.playout.heard(item, samples))
+        self._tell_marks()
+        self.feed()
+
+    def feed(self) -> None:
+        """As much of the backlog into the slot as it takes."""
+        while self._backlog and not (self._clearing or self._unrecorded):
+            match self._backlog[0]:
+                case ItemDone(item):
+                    self._slot.done(item)
+                    self._heard(self.playout.done(item))
+                case Audio(item, pcm):
+                    taken = self._slot.play(item, pcm)
+                    if taken < len(pcm):
+                        self._backlog[0] = dataclasses.replace(self._backlog[0], pcm=pcm[taken:])
+                        break
+            self._backlog.popleft()
+        if self.playout.waiting_ms >= ROOM_MS:
+            self._room.clear()
+        else:
+            self._room.set()
+
+    def _go_on(self) -> None:
+        self._unrecorded -= 1
+        self.feed()
+
+    def _clear(self) -> None:
+        self._filling = None
+        self._slot.clear()
+        if self.held:
+            self._slot.pause()
+        self._clearing = True
+
+    def _tell_marks(self) -> None:
+        for name, heard in self.playout.reached():
+            self._marked(name, heard)
