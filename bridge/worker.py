@@ -322,6 +322,8 @@ class Worker:
         self._calls.note()
         if not await self._store.flush(_FLUSH_S):
             return
+        for pbx in self._pbxs.values():
+            pbx.hand_over(self._store.pass_key)
         self._calls.let_go()
         # Before a call's clean-up gives its slot back. Those of our own host are told by this, and
         # come for their calls; those of others see it at their next beat.
@@ -330,7 +332,10 @@ class Worker:
         with contextlib.suppress(StoreUnreachable):
             await self._leases.beat()
         # Nobody is refused: the next holder of the door takes it from us.
-        await asyncio.gather(*(pbx.door_taken(_DOOR_S) for pbx in self._pbxs.values()))
+        await asyncio.gather(
+            *(pbx.door_taken(_DOOR_S) for pbx in self._pbxs.values()),
+            *(pbx.fetched(_DOOR_S) for pbx in self._pbxs.values()),
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -15,7 +15,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import redis.asyncio
 import redis.exceptions
@@ -30,6 +31,7 @@ from bridge.sessions.model import (
     Line,
     Record,
     call_key,
+    keys_key,
     known_caller,
     rejoin_key,
     transcript_key,
@@ -91,6 +93,8 @@ return {1, fence}
 _REFUSED, _WRITTEN, _MISSING = 0, 1, 2
 
 
+_KEYS_S = 10
+"""A key that was passed on is of no use later."""
 SOON_S = 0.05
 """Nobody waits for longer on the phone."""
 
@@ -114,7 +118,7 @@ class RedisStore:
         self._round = asyncio.Event()
         self._round_s = 0.0
         """What the last batch took."""
-        self._telling: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.up = True
         """Redis has answered our last write."""
 
@@ -134,7 +138,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close the connections; what is pending is not waited for (see `flush`)."""
-        for task in self._telling:
+        for task in self._tasks:
             task.cancel()
         await server.close(self._redis)
 
@@ -227,9 +231,12 @@ class RedisStore:
         if self._round_s >= SOON_S or not self.up:
             then()
             return
-        task = asyncio.create_task(self._tell(call_id, then))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._soon(self._tell(call_id, then))
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _tell(self, call_id: str, then: Callable[[], None]) -> None:
         if not await self.written(call_id, SOON_S):
@@ -341,6 +348,32 @@ class RedisStore:
             raise StoreUnreachable(f"Redis at {self._where}: {error}") from error
         record = await self.load(call_id) if call_id else None
         return (record, await self.transcript(record.call_id)) if record is not None else None
+
+    # Between two owners ---------------------------------------------------------------------------
+
+    def pass_key(self, call_id: str, digit: str) -> None:
+        """See `Store.pass_key`."""
+        self._soon(self._pass_key(call_id, digit))
+
+    async def _pass_key(self, call_id: str, digit: str) -> None:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.rpush(keys_key(call_id), digit)
+                pipe.expire(keys_key(call_id), _KEYS_S)
+                await pipe.execute()
+        except (redis.exceptions.RedisError, OSError) as error:
+            log.warning("call %s: a key is lost: %s", call_id, error)
+
+    async def passed_keys(self, call_id: str) -> str:
+        """See `Store.passed_keys`."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.lrange(keys_key(call_id), 0, -1)
+                pipe.delete(keys_key(call_id))
+                keys, _ = await pipe.execute()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise StoreUnreachable(f"Redis at {self._where}: {error}") from error
+        return "".join(keys)
 
     @property
     def server(self) -> redis.asyncio.Redis:

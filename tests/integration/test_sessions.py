@@ -244,3 +244,13 @@ async def test_a_caller_who_was_cut_off_finds_his_conversation_once(server):
         for caller in ("100", "101", "anonymous", "102", ""):
             assert await store.rejoin("demo", caller) is None
         assert await store.rejoin("other", "100") is None
+
+
+async def test_keys_between_two_owners_are_passed_on_once(server):
+    async with storing(server.url) as old, storing(server.url) as heir:
+        for key in "12#":
+            old.pass_key("a", key)
+        await asyncio.gather(*old._tasks)
+        assert 0 < await heir._redis.ttl("ari-bridge:{a}:keys") <= 10
+        assert await heir.passed_keys("a") == "12#"
+        assert await heir.passed_keys("a") == ""

@@ -249,6 +249,29 @@ async def test_who_was_held_up_takes_nothing_away_that_is_anothers_now():
     await pbx.close()
 
 
+async def test_keys_are_passed_on_until_a_call_that_is_handed_over_is_fetched():
+    pbx, _ = one_of_several()
+    keys = []
+    for caller in ("1.1", "2.1"):
+        leg = pbx._legs[caller] = leg_of()
+        leg.channel, leg._on_forget = caller, pbx._forget
+    pbx.hand_over(lambda call_id, digit: keys.append(digit))
+    pbx._sort(Told("1.1", Dtmf("1", 100)))  # it is ours still
+    for leg in [*pbx._legs.values()]:
+        leg.forget()
+    waiting = asyncio.create_task(pbx.fetched(60))
+    pbx._sort(Told("1.1", Dtmf("2", 100)))
+    pbx._sort(Told("3.1", Dtmf("3", 100)))  # a stranger's
+    pbx._sort(Ended("1.1", pbx.app))
+    pbx._sort(Told("1.1", Dtmf("4", 100)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    pbx._sort(Ended("2.1", "ari-bridge"))
+    await asyncio.wait_for(waiting, 5)
+    assert keys == ["2"]
+    await pbx.close()
+
+
 async def test_what_is_no_event_is_survived(caplog):
     class Socket:
         def __init__(self, *texts):
