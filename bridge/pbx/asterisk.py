@@ -168,12 +168,12 @@ class AsteriskPbx:
 
     async def send_home(self, call_id: str, worker: str) -> None:
         """Have a caller moved to his living owner's application."""
+        home, channel_id = app_of(self._settings.app, worker), self._settings.channel_of(call_id)
+        there = await self._ari.call("applications.get", applicationName=home, ok=(404,))
+        if there and channel_id in there["channel_ids"]:
+            return  # he has fetched him himself meanwhile
         await self._ari.call(
-            "channels.move",
-            channelId=self._settings.channel_of(call_id),
-            app=app_of(self._settings.app, worker),
-            appArgs="resume",
-            ok=(404,),
+            "channels.move", channelId=channel_id, app=home, appArgs="resume", ok=(404,)
         )
 
     def _leg(self, incoming: Incoming) -> AsteriskLeg:
@@ -199,9 +199,7 @@ class AsteriskPbx:
             case Started(channel, args, app):
                 self._started(channel, args, app)
             case Ended(channel_id, app):
-                leg = self._legs.get(channel_id)
-                if leg is None or app in ("", leg.app):  # else it was moved within our own
-                    self._ended(channel_id)
+                self._left(channel_id, app)
             case Destroyed(channel_id):
                 self._ended(channel_id)
             case MoveFailed(channel_id):
@@ -237,6 +235,23 @@ class AsteriskPbx:
                 self._all_fetched.set()
         elif (leg := self._maker(name)) and name.n is not None:
             leg.media_ended(name.n)
+
+    def _left(self, channel_id: str, app: str) -> None:
+        """A channel has left an application of ours; it may have been moved."""
+        leg = self._legs.get(channel_id)
+        if leg is None:
+            self._ended(channel_id)
+        elif app not in ("", leg.app):
+            pass  # from one of ours to the other
+        elif self.app != self._settings.app and leg.was_taken():
+            self._spawn(self._taken(leg))
+        else:
+            self._ended(channel_id)
+
+    async def _taken(self, leg: AsteriskLeg) -> None:
+        """Somebody has moved the caller: to another worker, or, not knowing better, to us."""
+        if not await leg.comes_back() and self._legs.get(leg.channel) is leg:
+            self._ended(leg.channel)
 
     def _maker(self, name: Name) -> AsteriskLeg | None:
         """The living leg that made a thing of this name."""

@@ -168,10 +168,41 @@ async def test_a_start_that_is_told_twice_is_one_call():
     assert told == [first]
 
 
+async def test_who_is_moved_from_us_to_us_stays_and_who_is_taken_goes():
+    pbx = AsteriskPbx(AsteriskSettings(), worker="w1")
+    back, gone, hung_up = (leg_of() for _ in range(3))
+    for number, leg in enumerate((back, gone, hung_up), 1):
+        leg.channel, leg.app = f"{number}.1", pbx.app
+        pbx._legs[leg.channel] = leg
+    for event in (
+        Ended("1.1", pbx.app),
+        Started(channel("1.1"), ("resume",), pbx.app),
+        HangupRequested("3.1"),
+        Ended("3.1", pbx.app),
+        Ended("2.1", pbx.app),
+    ):
+        pbx._sort(event)
+    assert drained(hung_up) == [HungUp("hangup")], "that takes no time"
+    assert await asyncio.wait_for(gone.events.get(), 5) == HungUp("left")
+    assert drained(back) == []
+    assert list(pbx._legs) == ["1.1"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_who_is_home_already_is_not_moved(there):
+    pbx, ari = one_of_several()
+    ari.caller = "1.1" if there else "2.1"
+    await pbx.send_home("1.1", "w2")
+    assert [p["app"] for n, p in ari.asked if n == "channels.move"] == (
+        [] if there else ["ari-bridge-w2"]
+    )
+
+
 class Listings(Ari):
     """An Asterisk with one caller, in the front door's application, and what the heir made."""
 
     bridge = "ari-bridge-1.1-aaaaaa"
+    caller = "1.1"
     is_open = True
 
     async def call(self, name, /, **parameters):
@@ -181,7 +212,7 @@ class Listings(Ari):
             "dialplan": {"app_name": "Stasis", "app_data": "ari-bridge,demo", "exten": "700"},
         }
         return {
-            "applications.get": {"channel_ids": ["1.1"], "bridge_ids": []},
+            "applications.get": {"channel_ids": [self.caller], "bridge_ids": []},
             "channels.list": [caller],
             "bridges.list": [{"id": self.bridge}],
             "channels.getChannelVar": {"value": "ulaw"},
