@@ -51,8 +51,9 @@ class TurnSettings:
     after_no_input: Literal["goodbye", "dialplan"] = "goodbye"
     """How: the engine says goodbye and the call ends, or the dialplan goes on (ARI_BRIDGE_RESULT is
     then `no-input`)."""
-    filler_after_ms: int = 2500
-    """An answer that isn't there after so long is bridged by the agent's `filler`; 0: never."""
+    filler_after_ms: int = 800
+    """Silence after the caller's words in which an answer should have come: it is bridged by a soft
+    sound, and a longer one by the agent's `filler`; 0: never."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sensitivity <= 1:
@@ -92,7 +93,8 @@ class Agent:
     language: str = "en"
     greeting: str = ""
     filler: str = ""
-    """What bridges a long wait, such as "One moment, please."; without it, a soft sound does."""
+    """What bridges a wait of several seconds, such as "One moment, please."; without it, a soft
+    sound does, as it does before."""
     max_call_s: int = 1800
     fallback: str = ""
     """The agent (by its file's name) that goes on with the conversation if this one's engine can't

@@ -82,16 +82,18 @@ class Bridge(Server):
 
         Known by their configuration, not by their parent: they may outlive the launcher.
         """
-        found = []
+        found: dict[int, tuple[int, int]] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 if name in words and str(self.directory / "bridge.toml") in words:
-                    began = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
-                    found.append((began, int(entry.name)))
-        return [pid for _, pid in sorted(found)]
+                    stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                    found[int(entry.name)] = int(stat[19]), int(stat[1])
+        # A child that one of them is about to start looks like its parent.
+        own = [(began, pid) for pid, (began, parent) in found.items() if parent not in found]
+        return [pid for _, pid in sorted(own)]
 
     def serving(self) -> int:
         """The process id of the media process that serves; the other one stands by."""
