@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -140,18 +141,22 @@ def load(folder: Path, name: str) -> Agent:
     return parse(_read(path), name, str(path))
 
 
-def chain(folder: Path, name: str) -> list[Agent]:
+def chain(load: Callable[[str], Agent], name: str) -> list[Agent]:
     """That agent, and those that stand in for its engine and for each other's, in turn.
 
     One that can't be read ends the chain, with a line in the log.
 
+    Args:
+        load: gives the agent of a name; raises `ConfigError`.
+        name: of the first.
+
     Raises:
-        ConfigError: as `load`, of the first.
+        ConfigError: of the first.
     """
-    agents = [load(folder, name)]
+    agents = [load(name)]
     while (name := agents[-1].fallback) and name not in [agent.name for agent in agents]:
         try:
-            agents.append(load(folder, name))
+            agents.append(load(name))
         except ConfigError as error:
             log.error("%s: 'fallback': %s", agents[-1].file, error)
             break

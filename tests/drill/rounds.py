@@ -35,6 +35,8 @@ LONG, SHORT = "700", "701"
 _PRESS_EVERY_S = 0.4
 _ANSWER_S = 12.0
 _AFTER_ANSWER_S = 1.0
+_LONG_AGAIN_S, _LONG_S = 1.5, 3.0
+"""When they press again who have not got their long answer yet, and how long that is waited for."""
 _TOOL_S = 1.2
 """So long nobody presses another key who has started a tool."""
 
@@ -183,11 +185,16 @@ class Block:
         listeners = [n for n in range(self.calls) if this.listens(n)]
         for n in listeners:
             callers.press(n, this.long_key, time.monotonic() + self.random.uniform(0.0, 0.15))
-        hz, until = engine.hz_of_key(this.long_key), time.monotonic() + 2.0
-        while time.monotonic() < until:
+        hz, began, again = engine.hz_of_key(this.long_key), time.monotonic(), False
+        while time.monotonic() < began + _LONG_S:
             callers.pump(0.01)
-            if all(callers.heard(n, hz, this.began) for n in listeners):
+            deaf = [n for n in listeners if not callers.heard(n, hz, this.began)]
+            if not deaf:
                 break
+            if not again and time.monotonic() > began + _LONG_AGAIN_S:
+                again = True  # a call was just changing hands
+                for n in deaf:
+                    callers.press(n, this.long_key)
 
     def _ask(self, callers: Callers, this: Round, asked: dict[int, float]) -> None:
         """Each presses its key until it is answered, then says a word."""

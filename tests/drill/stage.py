@@ -139,6 +139,7 @@ class Stage:
         )
         block.hold(strikes, self.tally.rounds)
         self.look()
+        self.options.say(f"{self.name}: {self.tally.rounds} rounds, {self.tally.calls} calls")
         return block
 
     def look(self) -> None:
