@@ -112,11 +112,15 @@ class SpeechBank:
         at = calls * WINDOWS + window % WINDOWS
         np.minimum.at(self._quiet_db.reshape(-1), at[real], level[real])
         np.add.at(self._frames, calls, 1)
-        after = self._frames[calls]
-        floor = self._quiet_db[calls].min(axis=1)
-        floor = np.where(after < FRAMES, np.minimum(floor, START_DB), floor)
+        begins = self._frames[calls] // FRAMES > window
+        seen = np.zeros(len(self._frames), bool)
+        seen[calls] = True
+        rows = np.flatnonzero(seen)
+        floor = self._quiet_db[rows].min(axis=1)
+        floor = np.where(self._frames[rows] < FRAMES, np.minimum(floor, START_DB), floor)
         floor = np.where(np.isfinite(floor), np.maximum(floor, LOWEST_DB), LOWEST_DB)
-        self.floor_db[calls] = floor
-        self._limit_db[calls] = np.maximum(floor + self._above_db[calls], self._least_db[calls])
-        begins = after // FRAMES > window
-        self._quiet_db[calls[begins], after[begins] // FRAMES % WINDOWS] = np.inf
+        self.floor_db[rows] = floor
+        self._limit_db[rows] = np.maximum(floor + self._above_db[rows], self._least_db[rows])
+        if begins.any():
+            rows = calls[begins]
+            self._quiet_db[rows, self._frames[rows] // FRAMES % WINDOWS] = np.inf

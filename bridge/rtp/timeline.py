@@ -277,9 +277,11 @@ class Timeline:
     def _learn(self, call: NDArray[np.intp], lag: NDArray[np.float64]) -> NDArray[np.intp]:
         """Note by how many ms packets came behind their audio; which calls need a correction."""
         bucket = np.searchsorted(LATE_MS, lag - self.least_ms[call])
-        np.add.at(self._buckets, call * self.late.shape[1] + bucket, 1)
+        places = call * self.late.shape[1] + bucket
+        self._buckets += np.bincount(places, minlength=self._buckets.size).astype(np.uint32)
         np.minimum.at(self.lag_ms, call, lag)
-        np.add.at(self.window, call[lag < HELD_UP_MS], 1)
+        in_time = np.bincount(call[lag < HELD_UP_MS], minlength=self.window.size)
+        self.window += in_time.astype(np.int32)
         full = self.window[call] >= WINDOW
         if not full.any():
             return call[:0]
