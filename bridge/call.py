@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -152,6 +153,7 @@ class Call:
         incoming = self._leg.incoming
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
         source = await self._leg.open_media(self._media.address, incoming.codec)
+        self._store.put(self.id, **self._leg.handles)
         slot = await self._media.open(
             *(self.id, source, incoming.codec, engine.rate), late=agent.late_packets
         )
@@ -168,9 +170,12 @@ class Call:
                 await asyncio.wait_for(conversation.spoken(), GREETING_S)
         await self._leg.answer()
         await self._leg.join()
-        slot.resume()
         self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
         self._place()
+        on_record = asyncio.Event()
+        self._store.when_written(self.id, on_record.set)
+        await on_record.wait()  # whoever takes it over must not greet him again
+        slot.resume()
         return conversation, context
 
     async def _take_up(
@@ -314,4 +319,5 @@ def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
         "dialed": incoming.dialed,
         "codec": incoming.codec,
         "agent": incoming.args[0] if incoming.args else "",
+        "variables": json.dumps(incoming.args[1:]),
     }

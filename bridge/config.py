@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bridge.errors import ConfigError
 from bridge.media.settings import MediaSettings
 from bridge.pbx.settings import AsteriskSettings
-from bridge.sessions.redis import RedisSettings
+from bridge.sessions.settings import RedisSettings, SessionsSettings
 from bridge.settings import build
 
 PLACES = (Path("bridge.toml"), Path("/etc/ari-bridge/bridge.toml"))
@@ -50,6 +50,7 @@ class Config:
     """One table `[asterisk]`, or several `[[asterisk]]`, each with a `name`."""
     media: MediaSettings = field(default_factory=MediaSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
+    sessions: SessionsSettings = field(default_factory=SessionsSettings)
     agents: AgentsSettings = field(default_factory=AgentsSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -115,7 +116,7 @@ def reload(config: Config, path: Path | None) -> tuple[Config, list[str]]:
 
     Returns:
         The settings that hold from now on, and the keys that have changed and take a restart: all
-        but those of `[log]`, `[agents]` and `[worker] drain_s`.
+        but those of `[log]`, `[agents]`, `[sessions]` and `[worker] drain_s`.
 
     Raises:
         ConfigError: as `load`; nothing has changed then.
@@ -125,6 +126,7 @@ def reload(config: Config, path: Path | None) -> tuple[Config, list[str]]:
         config,
         agents=fresh.agents,
         log=fresh.log,
+        sessions=fresh.sessions,
         worker=dataclasses.replace(config.worker, drain_s=fresh.worker.drain_s),
     )
     ignored = [

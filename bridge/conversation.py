@@ -93,7 +93,7 @@ class Conversation:
         self._ear: Ear | None = None
         self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
-        self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked)
+        self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
         self._now_ms = 0
         self._replying = self._leaving = False
@@ -156,6 +156,7 @@ class Conversation:
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
+        self._watch.take_up(memory.record.latency)
         self._tools.take_up(progress, asks_again=resume.replying)
         if self._mouth.playing or self._replying:
             self._turns.agent_started()
@@ -206,6 +207,10 @@ class Conversation:
             self._noted = progress
             self._store.put(self._id, progress=progress.to_text())
 
+    def _recorded(self, then: Callable[[], None]) -> None:
+        """Call it when all that the engine gives right now is on record."""
+        self._store.when_written(self._id, partial(self._guarded, then))
+
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
         self._watch.close()
@@ -234,14 +239,18 @@ class Conversation:
         self._carry_out(self._turns.hold(on))
         self._slot.arm(self._turns.armed)
 
-    def _delivery(self, up: Up) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do it, unless the call is over; the call's boundary, where others call us."""
         if self._over():
             return
         try:
-            self._deliver(up)
-        except Exception as error:  # the call's boundary, where media's reader calls us
+            work()
+        except Exception as error:
             log.exception("a fault of ours ended the call")
             self._end(Outcome("failed", str(error) or type(error).__name__))
+
+    def _delivery(self, up: Up) -> None:
+        self._guarded(partial(self._deliver, up))
 
     def _deliver(self, up: Up) -> None:
         self._now_ms = up.at_ms

@@ -116,6 +116,7 @@ class Door:
 
     async def _turn_away(self, leg: Leg, why: Mapping[str, str]) -> None:
         """Let the dialplan go on with a caller whom we can't take."""
+        log.warning("a caller goes on in the dialplan: %s", why["ARI_BRIDGE_REASON"])
         try:
             await leg.leave(why)
         except PbxGone:
@@ -131,24 +132,18 @@ class Door:
         self._store.begin(call_id)
         self._store.put(call_id, **about(leg.incoming, target))
         await self._store.flush(_NOTED_S)
-        self._store.forget(call_id)
         try:
             await leg.pass_on(target)
         except PbxGone:
-            self._store.begin(call_id)
-            self._store.put(
-                call_id,
-                worker=self._leases.name,
-                state="ended",
-                ended=time.time(),
-                result="hung-up",
-            )
+            self._store.put(call_id, state="ended", ended=time.time(), result="hung-up")
         except BridgeError as error:
             if self.stopping:
                 await self._turn_away(leg, _AGAIN)
                 return
             log.warning("%s; keeping it", error)
             self._calls.begin(leg, None)
+        else:
+            self._store.forget(call_id)
 
     async def _found(self, leg: Leg) -> None:
         """A caller whom we didn't expect: whose is he?"""

@@ -5,9 +5,10 @@
                  └──────▶ Playout ◀──────────┘
 
 Theory of operation. An item's audio is told to `Playout` at once and fed into the slot as it takes
-it; `account`, once a delivery of the caller's audio, tells `Playout` what has gone out since. When
-everything is dropped, nothing is fed until media says that it is gone: only then is final what was
-heard of it.
+it; `account`, once a delivery of the caller's audio, tells `Playout` what has gone out since. An
+item's first audio waits until its text is on record, some milliseconds: whoever takes the call over
+must not find audio of which nobody knows what it says. When everything is dropped, nothing is fed
+until media says that it is gone: only then is final what was heard of it.
 
 A filler plays as an item of its own that `Playout` doesn't know, so that it is never heard, and is
 cut off by the first real audio.
@@ -42,6 +43,7 @@ class Mouth:
         sent: Callable[[float], None],
         heard: Callable[[list[Heard]], None],
         marked: Callable[[str, bool], None],
+        recorded: Callable[[Callable[[], None]], None],
     ) -> None:
         """Speak into `slot`.
 
@@ -50,14 +52,17 @@ class Mouth:
             sent: told that so much of an item has gone out, ms.
             heard: told of items that are over.
             marked: told of marks that were reached; False: by being dropped.
+            recorded: calls what it is given once all so far is on record, or it can't wait longer.
         """
         self.playout = Playout(slot.rate)
         """What is queued, and heard."""
         self.held = False
         """Whether the caller's phone holds the call."""
         self._slot, self._sent, self._heard, self._marked = slot, sent, heard, marked
+        self._recorded = recorded
         self._backlog: deque[Audio | ItemDone] = deque()
         self._clearing = False
+        self._newest, self._unrecorded = 0, 0
         self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._filling: tuple[int, int] | None = None  # item and length, while a filler plays
         self._room = asyncio.Event()
@@ -100,6 +105,10 @@ class Mouth:
         if self._filling is not None:
             self._clear()
         self._backlog.append(audio)
+        if audio.item != self._newest:
+            self._newest = audio.item
+            self._unrecorded += 1
+            self._recorded(self._go_on)
         return True
 
     def done(self, event: ItemDone) -> None:
@@ -163,7 +172,7 @@ class Mouth:
 
     def feed(self) -> None:
         """As much of the backlog into the slot as it takes."""
-        while self._backlog and not self._clearing:
+        while self._backlog and not (self._clearing or self._unrecorded):
             match self._backlog[0]:
                 case ItemDone(item):
                     self._slot.done(item)
@@ -178,6 +187,10 @@ class Mouth:
             self._room.clear()
         else:
             self._room.set()
+
+    def _go_on(self) -> None:
+        self._unrecorded -= 1
+        self.feed()
 
     def _clear(self) -> None:
         self._filling = None

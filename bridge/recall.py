@@ -79,7 +79,13 @@ def restore(memory: Memory, slot: Slot, playout: Playout) -> Resume:
     # A key cuts the agent short, so what plays answers all keys before it.
     digits = "" if progress.replying or playout.playing else memory.digits()
     return Resume(
-        given=given, replying=progress.replying, rest=rest, digits=digits, state=progress.extra
+        given=given,
+        replying=progress.replying,
+        rest=rest,
+        digits=digits,
+        # What plays on answers the caller's last line, though it isn't in the history yet.
+        owed=progress.replying or not playout.playing,
+        state=progress.extra,
     )
 
 
@@ -109,7 +115,14 @@ def restore_lost(memory: Memory, playout: Playout) -> Resume:
         given = tuple(item.text for item in progress.items)
     replying = progress.replying or bool(rest)
     digits = "" if replying else memory.digits()
-    return Resume(given=given, replying=replying, rest=rest, digits=digits, state=progress.extra)
+    return Resume(
+        given=given,
+        replying=replying,
+        rest=rest,
+        digits=digits,
+        owed=replying or not begun,
+        state=progress.extra,
+    )
 
 
 def _heard_of(item: Item, rate: int) -> tuple[str, str]:

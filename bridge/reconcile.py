@@ -14,6 +14,7 @@ dead one's host come first, for its audio flows there. Without Redis nobody take
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -193,6 +194,7 @@ class Reconciler:
         if pbx is None:
             raise PbxUnreachable(f"no [[asterisk]] of this worker is named '{record.pbx}'")
         near = record.place in ("", self._leases.place)  # the last version notes none
+        near = near and record.state == "talking"  # else he is set up anew
         until = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             try:
@@ -211,7 +213,7 @@ def incoming_of(record: Record) -> Incoming:
     """What the PBX had said of a call."""
     return Incoming(
         call_id=record.call_id,
-        args=(record.agent,),
+        args=(record.agent, *json.loads(record.variables or "[]")),
         caller_number=record.caller,
         caller_name="",
         dialed=record.dialed,
@@ -224,5 +226,8 @@ def incoming_of(record: Record) -> Incoming:
 
 def handles_of(record: Record) -> Mapping[str, str]:
     """What was made for a call in the PBX."""
-    names = ("bridge_id", "media_id", "net_s")
-    return {name: value for name in names if (value := getattr(record, name))}
+    names = ("bridge_id", "media_id", "joined", "net_s")
+    handles = {name: value for name in names if (value := getattr(record, name))}
+    if record.state == "talking":  # the last version doesn't say that he was joined
+        handles["joined"] = "1"
+    return handles

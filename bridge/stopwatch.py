@@ -44,6 +44,10 @@ class Stopwatch:
         self._against: TurnLatency | None = None  # the agent is paused, or was just cut
         self._onset_ms = 0
 
+    def take_up(self, written: str) -> None:
+        """Go on with what another process wrote of the call's turns."""
+        self._done.extend(json.loads(written or "[]"))
+
     def arrived(self, end_ms: int) -> None:
         """The caller's audio up to there has come."""
         now = self._clock()

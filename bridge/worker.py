@@ -115,7 +115,7 @@ class Worker:
 
     async def _serve(self) -> None:
         config = self.config
-        self._store = store = RedisStore(config.redis)
+        self._store = store = RedisStore(config.redis, self.name)
         writer = asyncio.create_task(store.run())
         media: MediaClient | None = None
         self._pbxs: dict[str, AsteriskPbx] = {}
@@ -185,7 +185,17 @@ class Worker:
         self._door = Door(
             *(leases, store, self._pbxs, self._calls, self._reconciler, self._spawn),
             takeover=config.worker.takeover,
+            ready=self._remembers,
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether we take new calls."""
+        return self._takes and not self._stopping and self._remembers()
+
+    def _remembers(self) -> bool:
+        """Whether what has to be remembered of a new call can be."""
+        return not self.config.sessions.required or (self._store.up and self._leases.up)
 
     def _pbx_up(self, up: bool) -> None:
         if not up:
@@ -201,6 +211,7 @@ class Worker:
         self._store.on_lost = self._calls.lost
         leases = self._leases
         leases.on_beat, leases.on_unsure = self._beat, self._calls.make_sure
+        leases.on_forgotten = self._store.refresh
         for work in (leases.run(), self._note(), self._watch_launcher()):
             self._spawn(work)
         if not self.config.worker.takeover:

@@ -277,7 +277,9 @@ class MediaClient:
             except (BrokenPipeError, ConnectionResetError):
                 self._gone_away()  # before its end was read
                 raise
-            reply: dict[str, Any] = await asyncio.wait_for(answer, _ANSWER_S)
+            # Not `wait_for`: before 3.12 it swallows a cancellation that comes with the answer.
+            async with asyncio.timeout(_ANSWER_S):
+                reply: dict[str, Any] = await answer
         except (OSError, TimeoutError) as error:
             raise MediaUnreachable(
                 f"the media process doesn't answer ({error or 'timeout'}); see its log"

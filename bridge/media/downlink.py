@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.codecs import BY_NUMBER, Coder, down
 from bridge.media.reflex import ReflexBank
-from bridge.media.slots import CUTS, FRAME_MS, MOST_RATE, UNLIMITED, SlotMap
+from bridge.media.slots import CUTS, FRAME_MS, ITEMS, KEPT, MOST_RATE, UNLIMITED, SlotMap
 from bridge.media.udp import Link, Portable
 from bridge.rtp.header import HEADER_BYTES, headers_view, serialise
 from bridge.rtp.packetizer import Packetizer
@@ -68,9 +68,8 @@ class Downlink:
         """A new owner writes the other ring; what is queued in the old one now plays to its end."""
         c = self._c
         old = self.newest_ring(call)
-        if c["ring"][call] != old and not (c["play_write"] + c["play_drop"])[call, old]:
-            # The former owner died before he said anything: what plays is still his predecessor's.
-            old = 1 - old
+        if c["ring"][call] != old and self._carry_over(call, 1 - old, old):
+            old = 1 - old  # what plays is still his predecessor's
         else:
             c["play_limit"][call, old] = c["play_write"][call, old]
         new = 1 - old
@@ -80,6 +79,34 @@ class Downlink:
         c["play_limit"][call, new] = UNLIMITED
         c["ring"][call], c["ring_next"][call] = old, new
         self._handing = True
+
+    def _carry_over(self, call: int, playing: int, waiting: int) -> bool:
+        """An owner died before the turn of his ring came: put what he said behind what plays.
+
+        False: he had dropped that, or there is no room; then it is not played to its end.
+        """
+        c = self._c
+        rate = int(c["down_rate"][call])
+        ring = self._play[rate][call]
+        begin, end = int(c["play_clear"][call, waiting]), int(c["play_write"][call, waiting])
+        read, limit = int(c["play_read"][call, playing]), int(c["play_limit"][call, playing])
+        if c["play_drop"][call, waiting] or limit - read + end - begin > ring.shape[1] - KEPT:
+            return False
+        frames = np.arange(end - begin)
+        ring[playing, (limit + frames) % ring.shape[1]] = ring[
+            waiting, (begin + frames) % ring.shape[1]
+        ]
+        old, new = c["play_items"][call, playing], c["play_items"][call, waiting]
+        old[old[:, 1] >= limit * FRAME_MS * rate, 0] = -1  # a zombie's, which nobody hears
+        for item, start, engine_rate in new[new[:, 0] >= 0]:
+            at = start + (limit - begin) * FRAME_MS * rate
+            old[item % ITEMS] = (item, at, engine_rate)
+        for name in ("play_write", "play_limit"):
+            c[name][call, playing] = limit + end - begin
+        if end > begin:
+            done = int(c["play_done"][call, waiting])
+            c["play_done"][call, playing] = done + limit - begin
+        return True
 
     def forget(self, call: int) -> None:
         """The call is over: what its encoder remembers goes."""

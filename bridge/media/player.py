@@ -17,10 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.resample import DELAY_MS, ResamplerBank
-from bridge.media.slots import CUTS, FRAME_MS, ITEMS, SlotMap
-
-KEPT = 34
-"""Frames behind the read position that stay as they are: what was played, to know its echo by."""
+from bridge.media.slots import CUTS, FRAME_MS, ITEMS, KEPT, SlotMap
 
 
 @dataclass(slots=True)

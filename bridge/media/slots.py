@@ -55,6 +55,8 @@ UP_FRAMES = 120
 """2.4 s: being held up for two seconds overwrites nothing that a worker hasn't read."""
 _UP_SAMPLES = UP_FRAMES * FRAME_MS * max(UP_RATES)  # a slower line never touches the rest
 ITEMS = 16
+KEPT = 34
+"""Frames behind a play ring's read position that stay: what was played, to know its echo by."""
 CUTS = 8
 UNLIMITED = 2**62
 

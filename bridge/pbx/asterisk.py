@@ -159,7 +159,9 @@ class AsteriskPbx:
 
     def _leg(self, incoming: Incoming) -> AsteriskLeg:
         return AsteriskLeg(
-            self._ari, self._settings, incoming, self._spawn, self._owner, app=self.app
+            *(self._ari, self._settings, incoming, self._spawn, self._owner),
+            app=self.app,
+            on_forget=self._forget,
         )
 
     async def close(self, within_s: float | None = None) -> None:
@@ -233,7 +235,7 @@ class AsteriskPbx:
         )
         leg = self._leg(incoming)
         leg.app = app
-        leg.foundling = resumed and self.app != self._settings.app
+        leg.foundling = self.app != self._settings.app
         self._legs[channel.id] = leg
         self._spawn(self._introduce(leg))
 
@@ -290,7 +292,7 @@ class AsteriskPbx:
                 self._take(caller, arguments(caller), app, resumed=True)
         # What a former owner made for the calls that we hold is nobody's any more.
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.caller in self._legs}
-        await self._remove(held)
+        await self._remove(there, held)
 
     async def _sweep(self, listener: Listener) -> None:
         """Take away what belongs to no call, while connected."""
@@ -299,8 +301,9 @@ class AsteriskPbx:
         wait_s = settings.orphan_grace_s
         while True:
             try:
-                orphans = (await self._list(self.app)).orphans(self._tokens())
-                await self._remove({i: n for i, n in orphans.items() if i in suspects})
+                there = await self._list(self.app)
+                orphans = there.orphans(self._tokens())
+                await self._remove(there, {i: n for i, n in orphans.items() if i in suspects})
                 suspects = {i: n for i, n in orphans.items() if i not in suspects}
                 wait_s = settings.orphan_grace_s if suspects else settings.sweep_s
             except PbxGone:  # our application itself: the WebSocket lives, and would stay silent
@@ -311,8 +314,12 @@ class AsteriskPbx:
                 log.info("could not look for orphans: %s", error)
             await asyncio.sleep(wait_s)
 
-    async def _remove(self, orphans: dict[str, Name]) -> None:
+    async def _remove(self, there: Inventory, orphans: dict[str, Name]) -> None:
         for thing, name in orphans.items():
+            if self._owner is not None:
+                await self._owner.sure()
+            if not there.is_orphan(name, self._tokens()):
+                continue  # we were held up since we looked, and its call is another's now
             log.info("taking away %s, which belongs to no call", thing)
             if name.n is None:
                 await self._ari.call("bridges.destroy", bridgeId=thing, ok=(404,))
@@ -322,6 +329,11 @@ class AsteriskPbx:
     def _tokens(self) -> dict[str, str]:
         # What a foundling's owner has made for him is no orphan.
         return {call_id: leg.token for call_id, leg in self._legs.items() if not leg.foundling}
+
+    def _forget(self, leg: AsteriskLeg) -> None:
+        """The call is another worker's: it would be a stranger if we met it again."""
+        if self._legs.get(leg.channel) is leg:
+            del self._legs[leg.channel]
 
     def _end_all(self) -> None:
         for leg in self._legs.values():

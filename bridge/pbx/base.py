@@ -99,7 +99,7 @@ class Leg(Protocol):
     @property
     def handles(self) -> Mapping[str, str]:
         """What was made for the call so far, for `Pbx.adopt` in another process: `bridge_id`,
-        `media_id`, `net_s`."""
+        `media_id`, `net_s`; `joined` if the caller is in the mixing bridge."""
 
     def forget(self) -> None:
         """Another worker owns the call: send nothing more for it, take nothing away. `HungUp`

@@ -50,24 +50,25 @@ class Inventory:
 
         Args:
             tokens: token of each call's living leg, by the caller's channel id.
-
-        A thing is an orphan if its caller is gone or has left Stasis(), or if its call has a leg
-        of ours that did not make it. What belongs to a caller in Stasis() whom we don't know may be
-        another worker's, and is left alone.
         """
-        orphans: dict[str, Name] = {}
-        for thing in (*self.channels, *self.bridges):
-            name = parse_name(thing)
-            if name is None:
-                continue
-            if name.caller in tokens:
-                orphan = tokens[name.caller] != name.token
-            else:
-                caller = self.channels.get(name.caller)
-                orphan = caller is None or caller.application != "Stasis"
-            if orphan:
-                orphans[thing] = name
-        return orphans
+        names = {thing: parse_name(thing) for thing in (*self.channels, *self.bridges)}
+        return {
+            thing: name
+            for thing, name in names.items()
+            if name is not None and self.is_orphan(name, tokens)
+        }
+
+    def is_orphan(self, name: Name, tokens: Mapping[str, str]) -> bool:
+        """Whether a thing of this name belongs to no call.
+
+        So it is if its caller is gone or has left Stasis(), or if its call has a leg of ours that
+        did not make it. What belongs to a caller in Stasis() whom we don't know may be another
+        worker's, and is left alone.
+        """
+        if name.caller in tokens:
+            return tokens[name.caller] != name.token
+        caller = self.channels.get(name.caller)
+        return caller is None or caller.application != "Stasis"
 
 
 def arguments(found: Channel) -> tuple[str, ...]:

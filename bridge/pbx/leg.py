@@ -63,6 +63,7 @@ class AsteriskLeg:
         spawn: Spawn,
         owner: Owner | None = None,
         app: str = "",
+        on_forget: Callable[[AsteriskLeg], None] = lambda leg: None,
     ) -> None:
         self.incoming = incoming
         self.channel = settings.channel_of(incoming.call_id)
@@ -75,10 +76,10 @@ class AsteriskLeg:
         self.ended: str | None = None
         """The cause in `HungUp`, once the call has left us."""
         self.foundling = False
-        """Found in an application of ours, where other workers' calls may be as well: it isn't
-        known yet whose he is."""
+        """Came where other workers' calls may be as well, and nothing was made for it yet: it may
+        turn out to be another's."""
         self._settings = settings
-        self._spawn = spawn
+        self._spawn, self._on_forget = spawn, on_forget
         self._commands = Commands(ari, settings, incoming.call_id, owner)
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
         self.media = External(self._commands, settings, self.channel, self.home, self._check)
@@ -147,6 +148,8 @@ class AsteriskLeg:
             made["bridge_id"] = self._bridge_id
         if self.media.made:
             made["media_id"] = self.media.id()
+        if self._inside:
+            made["joined"] = "1"
         if (before_s := self._net.before_s) is not None:
             made["net_s"] = f"{before_s:.3f}"
         return made
@@ -154,6 +157,7 @@ class AsteriskLeg:
     def forget(self) -> None:
         """Another worker owns the call: keep our hands off it."""
         self._commands.forgotten = True
+        self._on_forget(self)
         self.end("moved")
 
     async def pass_on(self, worker: str) -> None:
@@ -184,7 +188,7 @@ class AsteriskLeg:
         if name is not None and name.n is not None:
             self.media.inherit(name)
         if handles.get("bridge_id"):
-            self._bridge, self._inside = "made", True
+            self._bridge, self._inside = "made", bool(handles.get("joined"))
         if handles.get("net_s"):
             self._net.inherit(float(handles["net_s"]))
         await do_all(self._fetch_caller(), self._fetch_media() if near else self.media.remove())
@@ -192,7 +196,8 @@ class AsteriskLeg:
     async def _fetch_caller(self) -> None:
         await self._do("channels.move", app=self.home, appArgs="resume")
         try:
-            await asyncio.wait_for(self._arrived.wait(), self._settings.move_timeout_s)
+            async with asyncio.timeout(self._settings.move_timeout_s):
+                await self._arrived.wait()
         except TimeoutError:
             raise PbxGone("the caller did not arrive: hung up meanwhile") from None
 

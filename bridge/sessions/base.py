@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,8 @@ class Store(Protocol):
     """Remembers calls. Writes return at once and are carried out in order behind the scenes."""
 
     def begin(self, call_id: str) -> None:
-        """A new call, ours from here on; whoever owned one of that name before has lost it."""
+        """A new call, or one that is ours and begins anew. It is ours from here on, unless another
+        worker owns it: then it is lost at once, as with any write."""
 
     def adopt(self, record: Record, lines: list[Line]) -> None:
         """A call that was claimed for us, with its transcript: it goes on with `put` and `say`."""
@@ -29,6 +30,10 @@ class Store(Protocol):
 
     async def written(self, call_id: str, timeout_s: float) -> bool:
         """Return when all so far of one of our calls is durable (True), or Redis is away."""
+
+    def when_written(self, call_id: str, then: Callable[[], None]) -> None:
+        """Call `then` once all so far of one of our calls is durable; for what a caller waits for:
+        before he could notice, and at once where Redis has been slow or is away."""
 
     async def rejoin(self, agent: str, caller: str) -> tuple[Record, list[Line]] | None:
         """A conversation with that agent that was cut off not long ago, once; None: there is none.
@@ -74,8 +79,10 @@ class Leases(Protocol):
     """Who is there, who owns what. All raise `StoreUnreachable`: no decision without Redis."""
 
     name: str
-    woke: float
-    """When we last went on after having been held up, on the monotonic clock."""
+
+    @property
+    def woke(self) -> float:
+        """When we last went on after having been held up, on the monotonic clock."""
 
     @property
     def place(self) -> str:

@@ -49,12 +49,12 @@ _UNTIL, _ABOUT, _DOOR = (f"{PREFIX}:{{workers}}:{name}" for name in ("until", "a
 # KEYS: until, about, door. ARGV: name, ttl in ms, about, 1 if it would hold the front door, 1 if it
 # may take it from a holder whose lease has run out, by when this was meant to arrive (ms, 0: no
 # matter), 1 if it may take it where nothing is known of it (one that was left is anybody's). Gives:
-# 1 if our own lease was there, the door's holder, its token, the time in ms, then for each worker:
-# name, ms that are left of its lease, about.
+# by when our own lease was to end so far (ms; 0: there was none), the door's holder, its token, the
+# time in ms, then for each worker: name, ms that are left of its lease, about.
 _BEAT = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local known = redis.call('ZSCORE', KEYS[1], ARGV[1]) and 1 or 0
+local known = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or '0')
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 local door = redis.call('HMGET', KEYS[3], 'holder', 'until', 'fence')
@@ -129,16 +129,21 @@ class RedisLeases:
         """Told after each beat that Redis answered."""
         self.on_unsure: Callable[[], Awaitable[None]] = _nothing
         """Has to find out which calls are still ours."""
+        self.on_forgotten: Callable[[], None] = lambda: None
+        """Told when Redis has lost what we had written: it is empty, or older than it was."""
+        self.up = True
+        """Redis has answered our last beat."""
         self._server, self._about = server, about
         self._beat = server.register_script(_BEAT)
         self._bury = server.register_script(_BURY)
         self._claim = server.register_script(_CLAIM)
         self._healthy_since = time.monotonic()
+        self._until_ms = 0
+        """By when our lease ends, as Redis said last."""
         self._ahead_ms = 0.0
         """Redis' clock, less ours; 0 until it is known."""
         self._last_tick = time.monotonic()
-        self.woke = -math.inf
-        """When we last went on after having been held up, on the monotonic clock."""
+        self._woke = -math.inf
         self._unsure = False
         self._nudged = asyncio.Event()
         self._settled = asyncio.Event()
@@ -178,14 +183,22 @@ class RedisLeases:
             )
         except (redis.exceptions.RedisError, OSError) as error:
             self._healthy_since = time.monotonic()
+            if self.up:
+                log.warning("Redis does not answer: every worker keeps its calls until it does")
+            self.up = False
             raise StoreUnreachable(f"no lease could be renewed: {error}") from error
+        if not self.up:
+            log.info("Redis answers again")
+        self.up = True
         known, self.door_holder, _, now_ms = answer[:4]
         if time.monotonic() - began > SLOW_S or 0 < due_ms < now_ms:
             self._healthy_since, trusted_s = time.monotonic(), 0.0
         self._ahead_ms = now_ms - time.monotonic() * 1000
         self.holds_door = self.door_holder == self.name
-        if not known and self.members:  # buried alive, or Redis has lost everything
+        if known < self._until_ms:  # buried alive, or Redis has come back empty or older
             self._doubt()
+            self.on_forgotten()
+        self._until_ms = now_ms + int(TTL_S * 1000)
         self.members = {
             name: member(name, int(left), about)
             for name, left, about in zip(*(iter(answer[4:]),) * 3, strict=True)
@@ -214,6 +227,12 @@ class RedisLeases:
         await self._settled.wait()
 
     # The port -------------------------------------------------------------------------------------
+
+    @property
+    def woke(self) -> float:
+        """See `Leases.woke`."""
+        self._look()  # whoever asks may be the first to run since then
+        return self._woke
 
     async def live(self) -> Mapping[str, str]:
         """See `Leases.live`."""
@@ -264,7 +283,7 @@ class RedisLeases:
             if self._unsure:
                 await self.on_unsure()
         except StoreUnreachable as error:
-            log.debug("%s", error)  # the session writer has said that Redis is away
+            log.debug("%s", error)
         self._unsure = False
         self._settled.set()
 
@@ -280,7 +299,7 @@ class RedisLeases:
         if slept > SLEPT_S:
             log.warning("this process was held up for %.1f s: are its calls still its own?", slept)
             self._healthy_since = now
-            self.woke = now
+            self._woke = now
             self._doubt()
 
     def _doubt(self) -> None:

@@ -17,6 +17,7 @@ import asyncio
 import itertools
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,18 +39,26 @@ from bridge.sessions.model import (
     rejoin_key,
     transcript_key,
 )
+from bridge.sessions.settings import RedisSettings
 
 log = logging.getLogger(__name__)
 
 # One call's batch, atomically. A line whose id is not above the stream's last one was stored by an
-# earlier try. KEYS: hash, stream. ARGV: ttl in s, fence (0: the call is new to us, whoever had it),
-# 1 if the record may be missing, number of fields, name, value, ..., then for each line: id, number
-# of its fields, name, value, ... Gives what came of it (0 refused: another owner's; 1 written;
-# 2 nothing written: the record is missing, send all of it) and the fence.
+# earlier try. KEYS: hash, stream. ARGV: ttl in s, fence (0: the call is new to us; refused if it
+# goes on with another owner), 1 if the record may be missing, our name, number of fields, name,
+# value, ..., then for each line: id, number of its fields, name, value, ... Gives what came of it
+# (0 refused: another owner's; 1 written; 2 nothing written: the record is missing, send all of it)
+# and the fence.
 _WRITE = """
 local fence = tonumber(ARGV[2])
 local stored = tonumber(redis.call('HGET', KEYS[1], 'fence') or '0')
 if fence == 0 then
+  if stored > 0 then
+    local now = redis.call('HMGET', KEYS[1], 'worker', 'state')
+    if now[1] ~= ARGV[4] and now[2] ~= 'ended' then
+      return {0, stored}
+    end
+  end
   fence = stored + 1
 elseif stored > fence then
   return {0, stored}
@@ -57,8 +66,8 @@ elseif stored == 0 and ARGV[3] == '0' then
   return {2, fence}
 end
 redis.call('HSET', KEYS[1], 'fence', fence)
-local at = 5
-local n = tonumber(ARGV[4])
+local at = 6
+local n = tonumber(ARGV[5])
 if n > 0 then
   redis.call('HSET', KEYS[1], unpack(ARGV, at, at + 2 * n - 1))
   at = at + 2 * n
@@ -86,34 +95,8 @@ return {1, fence}
 _REFUSED, _WRITTEN, _MISSING = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class RedisSettings:
-    """Where sessions are kept."""
-
-    url: str = "redis://127.0.0.1:6379/0"
-    timeout_s: float = 2.0
-    """Longest wait for an answer."""
-    keep_ended_s: int = 7 * 24 * 3600
-    """How long a call that ended stays."""
-    keep_silent_s: int = 24 * 3600
-    """How long a call stays that nobody writes to any more (its worker is gone for good)."""
-    max_pending_lines: int = 10_000
-    """Transcript lines kept in memory while Redis is away."""
-    max_pending_calls: int = 20_000
-    """Calls whose records are kept in memory while Redis is away; of more, those go that ended."""
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without asking."""
-        try:
-            server.parse(self.url)
-        except ValueError as error:
-            raise ValueError(
-                f"'url' can't be used ({error}); it takes something like redis://HOST:6379/0"
-            ) from error
-        if self.timeout_s <= 0:
-            raise ValueError(f"'timeout_s' is {self.timeout_s}; it takes a number above 0")
-
-
+SOON_S = 0.05
+"""Nobody waits for longer on the phone."""
 MOST_CALLS = 500
 """In one pipeline."""
 _KEEP_LINES = 500
@@ -141,8 +124,9 @@ class _Owned:
 class RedisStore:
     """`Store` on a Redis server."""
 
-    def __init__(self, settings: RedisSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: RedisSettings, worker: str = "") -> None:
+        """Nothing is connected before the first command; `worker` is our name."""
+        self.settings, self._worker = settings, worker
         self.version = ""
         self._redis = server.connect(settings.url, settings.timeout_s)
         self._write = self._redis.register_script(_WRITE)
@@ -157,6 +141,9 @@ class RedisStore:
         self._idle = asyncio.Event()
         self._idle.set()
         self._round = asyncio.Event()
+        self._round_s = 0.0
+        """What the last batch took."""
+        self._telling: set[asyncio.Task[None]] = set()
         self.up = True
         """Redis has answered our last write."""
 
@@ -176,13 +163,16 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close the connections; what is pending is not waited for (see `flush`)."""
+        for task in self._telling:
+            task.cancel()
         await server.close(self._redis)
 
     # Writing --------------------------------------------------------------------------------------
 
     def begin(self, call_id: str) -> None:
         """See `Store.begin`."""
-        self._owned[call_id] = _Owned()
+        own = self._owned.get(call_id)
+        self._owned[call_id] = _Owned(fence=own.fence if own is not None else 0)
 
     def put(self, call_id: str, **fields: str | float) -> None:
         """See `Store.put`."""
@@ -239,6 +229,7 @@ class RedisStore:
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             self._news.clear()
             batch = self._sending = self._next_batch()
+            began = time.monotonic()
             try:
                 await self._send(batch)
             except (redis.exceptions.RedisError, OSError) as error:
@@ -254,7 +245,7 @@ class RedisStore:
             if not self.up:
                 log.info("Redis is back: writing all that is remembered of living calls")
                 self.refresh()  # it may have come back empty, or older than it was
-            self.up, wait_s = True, 0.0
+            self.up, wait_s, self._round_s = True, 0.0, time.monotonic() - began
             if not self._pending:
                 self._idle.set()
             self._next_round()
@@ -306,6 +297,20 @@ class RedisStore:
                 return False
         return self.up
 
+    def when_written(self, call_id: str, then: Callable[[], None]) -> None:
+        """See `Store.when_written`."""
+        if self._round_s >= SOON_S or not self.up:
+            then()
+            return
+        task = asyncio.create_task(self._tell(call_id, then))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, call_id: str, then: Callable[[], None]) -> None:
+        if not await self.written(call_id, SOON_S):
+            self._round_s = SOON_S  # until a batch is quick again
+        then()
+
     async def flush(self, timeout_s: float) -> bool:
         """Wait until all is written (needs `run`); False if that took longer than `timeout_s`."""
         try:
@@ -331,7 +336,7 @@ class RedisStore:
                 ttl = self.settings.keep_ended_s if ended else self.settings.keep_silent_s
                 if fields:
                     fields = {"v": FORM, "call_id": call_id, **fields}
-                args = [str(ttl), str(own.fence), str(int(not own.stored))]
+                args = [str(ttl), str(own.fence), str(int(not own.stored)), self._worker]
                 args += [str(len(fields)), *_flat(fields)]
                 for stream_id, line in pending.lines:
                     entry = line.fields()

@@ -33,7 +33,7 @@ from tests.demo import latency
 from tests.demo.caller import Caller
 from tests.demo.follow import follow, read_back
 from tests.demo.hear import Listener
-from tests.demo.judge import judge
+from tests.demo.judge import Verdict, judge
 from tests.demo.picture import Scene, draw
 from tests.demo.report import (
     Line,
@@ -160,8 +160,12 @@ def run(script: Script, path: Path, out: Path, network: dict[str, float]) -> int
     out.mkdir(parents=True)
     with step("synthesising the caller's voice"):
         clips = {turn.say: clip(turn.say) for turn in script.turns if turn.say}
-    with Stack(say=_progress, **network) as stack:
+    # Who dies needs an heir.
+    options = ("--workers", "2") if script.kills else ()
+    with Stack(say=_progress, options=options, **network) as stack:
         try:
+            if script.kills:
+                stack.wait_for_workers(2)
             held = asyncio.run(hold(stack, script, clips, out))
             versions = {"asterisk_version": stack.pbx.version, "redis_version": stack.redis.version}
         finally:
@@ -190,6 +194,7 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
                     ear,
                     script,
                     clips,
+                    kill=stack.kill_worker,
                     reached=lambda extension: (stack.place(phone) or ("", ""))[1] == extension,
                     say=lambda what, text: say(f"{clock(time.time() - zero):>7}  [{what}] {text}"),
                 )
@@ -224,7 +229,10 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     pressed = digits(held.packets)
     with step("transcribing what the caller received"):
         listener = Listener()
-        verdict = judge(script, held.caller.marks, sent, received, pressed, listener.texts)
+        verdict = judge(
+            *(script, held.caller.marks, sent, received, pressed, listener.texts),
+            killed_at=held.caller.killed_at,
+        )
         listener.close()
     lacks = missing_lines(script, held.lines)
     heard_human = any(turn.transferred is not None for turn in verdict.turns)
@@ -235,6 +243,7 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
         "barge_in_stop_ms": None if stop is None else round(stop, 1),
         "reversed_barge_ins": verdict.reversed,
         "voice_to_voice_ms": verdict.voice_to_voice(),
+        **(_takeover(verdict) if script.kills else {}),
         "transfer_reached": heard_human and held.caller.reached_at is not None,
         "transcript_in_redis": not lacks and held.record.get("state") == "ended",
         "leftover_channels": len(held.leftover),
@@ -279,6 +288,24 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     return 1 if missed else 0
 
 
+def _takeover(verdict: Verdict) -> dict[str, Any]:
+    """What is told of the worker's death."""
+    seen = verdict.takeover
+    return {
+        "takeover_packet_gap_ms": _rounded(seen and seen.packet_gap_ms),
+        "takeover_answer_gap_ms": _rounded(seen and seen.answer_gap_ms),
+        "takeover_reaction_ms": _rounded(seen and seen.reaction_ms),
+        "takeover_in_mid_sentence": seen is not None and seen.in_mid_sentence,
+        "takeover_went_on_s": _rounded(seen and seen.went_on_s),
+        "takeover_said_twice": seen.said_twice if seen else "",
+        "greetings": verdict.greetings,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
 def _longest_gap_ms(times: Sequence[float]) -> float | None:
     gaps = [b - a for a, b in itertools.pairwise(times)]
     return round(max(gaps) * 1000, 1) if gaps else None
@@ -286,13 +313,15 @@ def _longest_gap_ms(times: Sequence[float]) -> float | None:
 
 def _in_short(summary: dict[str, Any]) -> str:
     delay, stop = summary["voice_to_voice_ms"], summary["barge_in_stop_ms"]
-    parts = [f"{summary['agent_understood']} of {summary['turns']} turns answered right"]
+    parts = [f"{summary['agent_understood']} of {summary['turns']} turns right"]
     if delay:
         parts.append(f"voice to voice p50 {delay['p50']:.0f} ms, p95 {delay['p95']:.0f} ms")
     if stop is not None:
         parts.append(f"silent {stop:.0f} ms after an interruption")
     if summary["reversed_barge_ins"]:
-        parts.append("went on after a mere “okay”")
+        parts.append("went on after “okay”")
+    if (gap := summary.get("takeover_packet_gap_ms")) is not None:
+        parts.append(f"worker killed: packet gap {gap:.0f} ms")
     parts.append(f"longest packet gap {summary['packet_gap_ms']:.0f} ms")
     parts.append(f"Asterisk {summary['asterisk_version'].split('+')[0]}")
     return "   ·   ".join(parts)

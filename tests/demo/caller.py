@@ -26,32 +26,49 @@ LAST_WORDS_S = 3.0  # what the human who takes the call says and tones
 
 @dataclass
 class Caller:
-    """Holds one conversation. `say` is told what it does, for people who watch."""
+    """Holds one conversation.
+
+    `say` is told what it does, for people who watch; `kill` kills the worker that serves the call
+    and tells when (epoch seconds).
+    """
 
     phone: Baresip
     ear: Ear
     script: Script
     clips: dict[str, Clip]
     reached: Callable[[str], bool] = lambda extension: False
+    kill: Callable[[], float] = time.time
     say: Callable[[str, str], None] = print
     marks: list[Mark] = field(default_factory=list)
     reached_at: float | None = None
+    killed_at: float | None = None
+    _striking: asyncio.Task[None] | None = None
 
     async def talk(self) -> None:
         """From the answered call to the last answer; the call stays up."""
+        try:
+            await self._talk()
+        finally:
+            if self._striking is not None:
+                await self._striking
+
+    async def _talk(self) -> None:
         since = time.time()
         within = self.script.turns[0].answer_within_s
         for turn in self.script.turns:
             if turn.interrupt_after_ms:
                 await self._in_mid_sentence(since, within, turn.interrupt_after_ms / 1000)
             else:
-                await self._answered(since, within)
+                await self._answered(since, within, turn.pause_ms)
             if self.phone.closed.is_set():
                 self.say("hears", "the call has ended before the script")
                 return
             self.marks.append(Mark(turn, time.time()))
             since = await self._take(turn)
             within = turn.answer_within_s
+            if turn.kill_worker_after_ms:
+                after = turn.kill_worker_after_ms / 1000
+                self._striking = asyncio.create_task(self._strike(since, within, after))
             if turn.expect_extension:
                 await self._transferred(turn)
                 if self.reached_at is not None:  # from here on somebody else talks
@@ -70,9 +87,16 @@ class Caller:
             await self._pause(await self.phone.speak(clip.pcm, RATE))
         return time.time()
 
-    async def _answered(self, since: float, within: float) -> None:
+    async def _strike(self, since: float, within: float, after: float) -> None:
+        """Kill the worker in the middle of what the agent says."""
+        await self._in_mid_sentence(since, within, after)
+        if not self.phone.closed.is_set():
+            self.killed_at = await asyncio.to_thread(self.kill)
+            self.say("kill -9", "the worker that serves the call, in the middle of this sentence")
+
+    async def _answered(self, since: float, within: float, pause_ms: int = 0) -> None:
         """Until the agent has spoken since then and is silent; without an answer, `within`."""
-        pause = self.script.pause_ms / 1000
+        pause = (pause_ms or self.script.pause_ms) / 1000
         while not self.phone.closed.is_set():
             now = time.time()
             if self.ear.spoke_since(since):

@@ -15,6 +15,10 @@ Words used here, all on the capture's clock (`tests.lab.capture`):
 - **goes on**: the caller said something that is no interruption ("uh-huh") in the middle of the
   agent's speech. Reversed is what the caller can hear as such: the agent fell silent for `HELD_S`
   or more soon after he began, and spoke on soon after he had finished.
+- **takeover**: the worker that serves the call was killed, in the middle of what the agent said: it
+  speaks both within `DEATH_S` before the death and after it. The *packet gap* is the longest time
+  without a packet from the last one before the death to the next answer; the *answer gap* lasts
+  from the death until the agent answers something that the caller did since.
 - **transfer**: the two seconds of a tone pair with which the lab's human answers. It is no speech,
   and neither is the ringing tone before it.
 """
@@ -29,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.demo.script import Script, Turn
-from tests.demo.words import missing
+from tests.demo.words import missing, said_twice
 from tests.lab.capture import RATE, Digit, Pcm, Track
 from tests.lab.speech import FRAME, Region, regions
 
@@ -42,6 +46,7 @@ HELD_S = 0.25
 BREATH_S = 0.4  # so long after the caller began, the agent's breath is held because of him
 GOES_ON_S = 1.5  # so long after he has finished, the agent goes on
 WORD_PAUSE_S = 0.5  # an agent silent for less is still in its sentence
+DEATH_S = 0.3
 
 Hear = Callable[[Pcm], Iterable[str]]
 
@@ -81,6 +86,24 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Takeover:
+    """What the caller noticed of the worker's death at `at` (epoch seconds)."""
+
+    at: float
+    in_mid_sentence: bool
+    went_on_s: float
+    """How much longer that sentence was heard."""
+    packet_gap_ms: float
+    answer_gap_ms: float | None
+    reaction_ms: float | None
+    """Of it, from the end of what the caller did."""
+    answered: float | None
+    """When the answer began, epoch seconds."""
+    said_twice: str
+    """Words of that sentence that were said again."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The whole call."""
 
@@ -93,6 +116,9 @@ class Verdict:
     tones: tuple[Region, ...]
     ringing: tuple[Region, ...]
     packet_gap_ms: float
+    takeover: Takeover | None = None
+    greetings: int = 0
+    """How often what the script expects of the greeting was heard."""
 
     @property
     def reversed(self) -> int:
@@ -140,11 +166,12 @@ def judge(
     received: Track,
     digits: Sequence[Digit],
     hear: Hear,
+    killed_at: float | None = None,
 ) -> Verdict:
     """Judge a call from both directions of its capture.
 
     `hear` turns samples into text, and may offer several transcriptions of the same samples: what
-    one of them has was said.
+    one of them has was said. `killed_at`: when the worker was killed, if it was.
     """
     tones = find_tones(received.pcm)
     ringing = find_tones(received.pcm, RING_HZ, RING_FRAMES)
@@ -169,6 +196,7 @@ def judge(
     sound, span = scene.answer(-float("inf"), first)
     greeting, greeting_missing = scene.listen(sound, script.greeting)
     began = float(received.at.min()) if len(received.at) else None
+    said = [greeting, *(one.heard for one in judged)]
     return Verdict(
         greeting,
         greeting_missing,
@@ -179,6 +207,8 @@ def judge(
         tuple(tones),
         tuple(ringing),
         received.packet_gap() * 1000,
+        takeover=None if killed_at is None else scene.takeover(killed_at, judged),
+        greetings=sum(not missing(script.greeting, text) for text in said if script.greeting),
     )
 
 
@@ -269,6 +299,32 @@ class _Scene:
         sound = self.voice[index(begin) : index(last)]
         text, wrong = self.listen(sound, turn.expect)
         return Judged(turn, (begin, end), None, text, wrong, None, None, held_ms=held)
+
+    def takeover(self, at: float, turns: Sequence[Judged]) -> Takeover:
+        """What was heard of the worker's death."""
+        times = self.agent_times()
+        before = any(begin < at and end > at - DEATH_S for begin, end in times)
+        behind = [(b, e) for b, e in times if b < at + DEATH_S and e > at]
+        later = [
+            (t.caller[1], t.agent[0])
+            for t in turns
+            if t.caller and t.agent and t.caller[0] > at and not t.turn.goes_on
+        ]
+        asked, answered = later[0] if later else (None, None)
+        arrivals = np.sort(self.received.at)
+        first = max(int(np.searchsorted(arrivals, at)) - 1, 0)
+        last = len(arrivals) if answered is None else int(np.searchsorted(arrivals, answered)) + 1
+        gaps = np.diff(arrivals[first:last])
+        return Takeover(
+            at,
+            before and bool(behind),
+            max((end for _, end in behind), default=at) - at,
+            float(gaps.max()) * 1000 if len(gaps) else float("inf"),
+            None if answered is None else (answered - at) * 1000,
+            None if answered is None or asked is None else (answered - asked) * 1000,
+            answered,
+            next((said_twice(t.heard) for t in turns if t.turn.kill_worker_after_ms), ""),
+        )
 
     def _stop(self, begin: float, end: float) -> float | None:
         """From the caller's first sample to the end of what the agent said meanwhile, in ms.

@@ -2,9 +2,10 @@
 
 One row holds a few turns: the caller's sound above the line, the agent's below, with what each
 said, the time from one to the other, and marks where the caller interrupted, pressed keys or was
-transferred, or said something for which the agent held its breath and went on. All rows have the
-same scale; a row ends where a turn of the caller's begins. Below them, a bar a turn shows where the
-time went between the caller's last sample and the answer's first packet.
+transferred, or said something for which the agent held its breath and went on, and where the worker
+was killed. All rows have the same scale; a row ends where a turn of the caller's begins. Below
+them, a bar a turn shows where the time went between the caller's last sample and the answer's first
+packet.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.lab.capture import RATE, Digit, Track
 CALLER, AGENT, DELAY, CUT, HELD, KEYS, HUMAN, RINGING = (
     *("#2166ac", "#1a7f4b", "#555555", "#c0392b", "#b8860b", "#7b3f9e", "#d98200", "#aaaaaa"),
 )
+DEATH = "#111111"
 STAGE_COLORS = ("#9ecae1", "#d9d9d9", "#6a51a3", "#e6550d", "#31a354", "#3182bd")
 BAR_IN, BARS_HEAD_IN = 0.26, 0.75
 ROW_S = 22.0  # at most so much in a row, unless one turn is longer
@@ -98,7 +100,7 @@ def draw(scene: Scene, path: Path) -> None:
     top = 1 - 0.33 / height
     figure.text(SIDE_IN / WIDTH_IN, top, scene.title, fontsize=15, weight="bold", va="center")
     below = 1 - 0.68 / height
-    figure.text(SIDE_IN / WIDTH_IN, below, scene.subtitle, fontsize=10.5, va="center", color=DELAY)
+    figure.text(SIDE_IN / WIDTH_IN, below, scene.subtitle, fontsize=9.5, va="center", color=DELAY)
     _legend(figure, height)
     figure.savefig(path, dpi=110)
 
@@ -156,9 +158,10 @@ def _legend(figure: Figure, height: float) -> None:
         (CALLER, "caller"),
         (AGENT, "agent, as the phone received it"),
         (DELAY, "↔ last caller to first agent sample"),
-        (CUT, "caller interrupts, until the agent is silent"),
-        (HELD, "agent holds its breath, and goes on"),
+        (CUT, "caller interrupts, until silence"),
+        (HELD, "agent pauses, and goes on"),
         (KEYS, "keys pressed"),
+        (DEATH, "worker killed"),
         (HUMAN, "a human answers"),
     ):
         figure.text(x, y, "■ ", color=color, fontsize=11, va="center")
@@ -208,6 +211,7 @@ class _Row:
         self._greeting()
         self._tones()
         self._keys()
+        self._death()
 
     def _has(self, when: float | None) -> bool:
         return when is not None and self.begin <= when - self.scene.zero < self.end
@@ -375,6 +379,29 @@ class _Row:
                     color="white",
                     bbox={"boxstyle": "round,pad=0.22", "fc": KEYS, "ec": "none"},
                 )
+
+    def _death(self) -> None:
+        """Where the worker was killed, and how long until the agent answered something new."""
+        seen = self.scene.verdict.takeover
+        if seen is None or not self._has(seen.at):
+            return
+        begin = self._x(seen.at)
+        self.axes.plot([begin, begin], [-REACH, LANE], color=DEATH, lw=2.2)
+        said = f"kill -9: the worker dies. Longest packet gap {seen.packet_gap_ms:.0f} ms"
+        if seen.answered is not None and seen.answer_gap_ms is not None:
+            until = min(self._x(seen.answered), self.end)
+            arrow = {"arrowstyle": "->", "color": DEATH, "lw": 1.2}
+            self.axes.annotate(*("", (until, LANE), (begin, LANE)), arrowprops=arrow)
+            said += f", next answer after {seen.answer_gap_ms:.0f} ms"
+        late = begin - self.begin > 0.6 * (self.end - self.begin)
+        self.axes.text(
+            *(begin + (-0.1 if late else 0.1), -REACH + 0.08, said),
+            ha="right" if late else "left",
+            va="bottom",
+            fontsize=9,
+            weight="bold",
+            color=DEATH,
+        )
 
 
 def _wrap(text: str, inches: float, lines: int) -> str:

@@ -45,6 +45,16 @@ def goals(summary: dict[str, Any], script: Script, *, shipped: bool) -> list[Goa
         wanted.append(Goal("barge_in_stop_ms", "<= 250", stop is not None and stop <= 250))
     if any(turn.goes_on for turn in script.turns):
         wanted.append(Goal("reversed_barge_ins", ">= 1", summary["reversed_barge_ins"] >= 1))
+    if script.kills:
+        packet, answer = summary["takeover_packet_gap_ms"], summary["takeover_answer_gap_ms"]
+        wanted += [
+            Goal("takeover_packet_gap_ms", "<= 60", packet is not None and packet <= 60),
+            Goal("takeover_answer_gap_ms", "<= 3000", answer is not None and answer <= 3000),
+            Goal("takeover_in_mid_sentence", "true", summary["takeover_in_mid_sentence"]),
+            Goal("takeover_said_twice", "nothing", not summary["takeover_said_twice"]),
+        ]
+    if script.kills and script.greeting:
+        wanted.append(Goal("greetings", "= 1", summary["greetings"] == 1))
     if any(turn.expect_extension for turn in script.turns):
         wanted.append(Goal("transfer_reached", "true", summary["transfer_reached"]))
     return wanted
@@ -64,6 +74,9 @@ def missing_lines(script: Script, lines: Sequence[Line]) -> list[str]:
         lacks.append(f"{count['agent']} lines of the agent's for {len(turns)} turns")
     if pressed not in stored:
         lacks.append(f"keys {stored or 'none'} where {pressed} was pressed")
+    taken = sum(line["role"] == "event" and line["text"] == "taken over" for line in lines)
+    if script.kills and taken != 1:
+        lacks.append(f"{taken} takeovers where the worker was killed once")
     if unknown := [line for line in lines if line.get("v") != "1"]:
         lacks.append(f"{len(unknown)} lines of an unknown form")
     return lacks
@@ -91,7 +104,7 @@ def table(verdict: Verdict, summary: dict[str, Any], wanted: Sequence[Goal]) -> 
         shown = json.dumps(value) if isinstance(value, (dict, bool)) else str(value)
         goal = of.get(key)
         verdict_text = "" if goal is None else f"{goal.text:<12}{'ok' if goal.met else 'MISSED'}"
-        out.append(f"{key:<22}{shown:<34}{verdict_text}".rstrip())
+        out.append(f"{key:<26}{shown:<34}{verdict_text}".rstrip())
     return "\n".join(out)
 
 

@@ -25,6 +25,8 @@ class Turn:
     expect: tuple[str, ...] = ()
     expect_extension: str = ""
     answer_within_s: float = 8.0
+    pause_ms: int = 0
+    kill_worker_after_ms: int = 0
 
     @property
     def text(self) -> str:
@@ -40,6 +42,11 @@ class Script:
     turns: tuple[Turn, ...]
     greeting: tuple[str, ...] = ()
     pause_ms: int = 1000
+
+    @property
+    def kills(self) -> bool:
+        """Whether the worker that serves the call is killed."""
+        return any(turn.kill_worker_after_ms for turn in self.turns)
 
 
 def load(path: Path) -> Script:
@@ -59,6 +66,8 @@ def load(path: Path) -> Script:
             raise ScriptError(f"{path}: turn {n}: no phone has the key {min(bad)!r}")
         if turn.goes_on and not (turn.say and turn.interrupt_after_ms):
             raise ScriptError(f"{path}: turn {n}: 'goes_on' needs 'say' and 'interrupt_after_ms'")
+        if turn.kill_worker_after_ms and sum(t.kill_worker_after_ms > 0 for t in read) > 1:
+            raise ScriptError(f"{path}: turn {n}: 'kill_worker_after_ms' may be in one turn only")
         if not turn.expect and not turn.expect_extension:
             raise ScriptError(f"{path}: turn {n}: without 'expect' nothing can be judged")
     if "dial" not in table:

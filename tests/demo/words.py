@@ -103,3 +103,13 @@ def missing(expected: Iterable[str], text: str) -> list[str]:
         for phrase in expected
         if not any(_close(choice, words) for choice in phrase.split("|"))
     ]
+
+
+TWICE = 4  # words in a row that nobody says twice in one answer by chance
+
+
+def said_twice(text: str) -> str:
+    """The first words of a text that come again in it; empty where none do."""
+    words = normal(text)
+    runs = [tuple(words[n : n + TWICE]) for n in range(len(words) - TWICE + 1)]
+    return next((" ".join(run) for n, run in enumerate(runs) if run in runs[:n]), "")

@@ -14,7 +14,8 @@ from bridge.sessions import members
 from bridge.sessions.lease import RedisLeases
 from bridge.sessions.model import LIVE, Line
 from bridge.sessions.progress import Item, Progress, Tool
-from bridge.sessions.redis import RedisSettings, RedisStore
+from bridge.sessions.redis import RedisStore
+from bridge.sessions.settings import RedisSettings
 from tests.lab.redis import Redis
 
 
@@ -27,7 +28,7 @@ def server():
 @contextlib.asynccontextmanager
 async def worker(url, name, **settings):
     """A store that writes, and leases on the same server."""
-    store = RedisStore(RedisSettings(url=url, **{"timeout_s": 0.5, **settings}))
+    store = RedisStore(RedisSettings(url=url, **{"timeout_s": 0.5, **settings}), name)
     leases = RedisLeases(store.server, name, lambda: {"started": 1.0, "takes": True})
     writer = asyncio.create_task(store.run())
     try:
@@ -99,8 +100,10 @@ async def test_a_claim_succeeds_once_and_fences_the_former_owner(server):
         assert (await store_b.load("c1")).state == "talking"
 
 
-async def test_who_begins_a_call_anew_owns_it(server):
+async def test_who_is_given_a_call_owns_it_and_who_gave_it_can_only_end_it_before(server):
     async with worker(server.url, "a") as (a, _), worker(server.url, "b") as (b, _):
+        lost = []
+        a.on_lost = lost.append
         a.begin("c1")
         a.put("c1", worker="b", state="setup")
         assert await a.flush(5)
@@ -108,6 +111,38 @@ async def test_who_begins_a_call_anew_owns_it(server):
         b.put("c1", worker="b", state="setup")
         assert await b.flush(5)
         assert (await b.load("c1")).fence == 2
+        a.put("c1", state="ended")
+        assert await a.flush(5)
+        assert lost == ["c1"]
+        assert (await b.load("c1")).state == "setup"
+
+
+async def test_a_frozen_workers_first_word_takes_no_call_back(server):
+    async with worker(server.url, "a") as (a, _), worker(server.url, "b") as (b, leases):
+        a.begin("c1")
+        a.put("c1", worker="a", state="setup")
+        assert await a.flush(5)
+        a.forget("c1")  # what it writes next is its first word of the call
+        b.adopt(await leases.claim("c1", "a"), [])
+        b.begin("c1")  # he wasn't talking yet: begun anew, and ours
+        b.put("c1", worker="b", state="setup")
+        assert await b.flush(5)
+        lost = []
+        a.on_lost, b.on_lost = lost.append, lost.append
+        a.begin("c1")
+        a.put("c1", worker="a", state="setup")
+        assert await a.flush(5)
+        assert lost == ["c1"]
+        assert (await b.load("c1")).worker == "b"
+        b.put("c1", state="talking")
+        assert await b.flush(5)
+        assert (await b.load("c1")).state == "talking"
+        b.put("c1", state="ended")
+        assert await b.flush(5)
+        a.begin("c1")  # the PBX has begun to count anew
+        a.put("c1", worker="a", state="setup")
+        assert await a.flush(5)
+        assert (await a.load("c1")).state == "setup"
 
 
 async def test_only_who_has_seen_a_healthy_redis_judges_others(server, monkeypatch):
@@ -151,6 +186,33 @@ async def test_after_a_redis_came_back_empty_the_door_stays_where_it_was(server)
         await a.beat()
         assert a.holds_door
         assert not b.holds_door
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_a_redis_that_came_back_empty_or_older_is_told_all_again(server, empty):
+    async with worker(server.url, "a") as (store, a):
+        a.on_forgotten = store.refresh
+        store.begin("c1")
+        store.put("c1", worker="a", state="setup")
+        assert await store.flush(5)
+        await a.beat()
+        until = await store.server.zscore("ari-bridge:{workers}:until", "a")
+        kept = await store.server.dump("ari-bridge:{c1}:call")
+        store.put("c1", state="talking")
+        store.say("c1", Line(1.0, "agent", "hello", 500, False))
+        assert await store.flush(5)
+        await a.beat()
+        assert not a._unsure
+        await store.server.flushall()
+        if not empty:  # as a replica that takes over too early
+            await store.server.restore("ari-bridge:{c1}:call", 0, kept)
+            await store.server.zadd("ari-bridge:{workers}:until", {"a": until - 100})
+        await a.beat()
+        assert a._unsure
+        assert await store.flush(5)
+        assert (await store.load("c1")).state == "talking"
+        assert await store.transcript("c1") == [Line(1.0, "agent", "hello", 500, False)]
+        assert await a.live() == {"c1": "a"}
 
 
 async def test_who_was_held_up_makes_sure_first(server):

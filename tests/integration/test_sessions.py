@@ -9,7 +9,8 @@ import pytest
 
 from bridge.errors import StoreUnreachable
 from bridge.sessions.model import INDEX, LIVE, Line
-from bridge.sessions.redis import RedisSettings, RedisStore
+from bridge.sessions.redis import RedisStore
+from bridge.sessions.settings import RedisSettings
 from tests.lab.redis import Redis
 
 
@@ -151,6 +152,26 @@ async def test_what_is_durable_is_known(server):
         os.kill(server.pid, signal.SIGSTOP)
         store.say("a", Line(200.0, "agent", "more"))
         assert not await store.written("a", 0.05)
+        os.kill(server.pid, signal.SIGCONT)
+        assert await store.flush(10)
+
+
+async def test_who_has_no_time_to_wait_does_not_wait_for_a_slow_redis(server):
+    async with storing(server.url, timeout_s=5) as store:
+        store.begin("a")
+        store.say("a", lines(1)[0])
+        told = asyncio.Event()
+        store.when_written("a", told.set)
+        assert not told.is_set()
+        await asyncio.wait_for(told.wait(), 5)
+        os.kill(server.pid, signal.SIGSTOP)
+        store.say("a", Line(200.0, "agent", "more"))
+        told.clear()
+        store.when_written("a", told.set)
+        await asyncio.wait_for(told.wait(), 2)  # long before Redis has it
+        told.clear()
+        store.when_written("a", told.set)
+        assert told.is_set(), "it is known to be slow"
         os.kill(server.pid, signal.SIGCONT)
         assert await store.flush(10)
 

@@ -10,18 +10,25 @@ Starts them in turn and stops them in turn, whatever happens meanwhile.
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import redis
+
+from bridge.sessions.model import INDEX, call_key
 from tests.lab.asterisk import Asterisk
 from tests.lab.baresip import Baresip
 from tests.lab.bridge import Bridge, Settings
 from tests.lab.capture import Capture, RtpPacket
 from tests.lab.redis import Redis
 from tests.lab.relay import Relay
-from tests.lab.root import program
+from tests.lab.root import LabError, program
 
 AGENT_EXTENSION = "700"
 ECHO_EXTENSION = "701"
@@ -101,6 +108,38 @@ class Stack:
             ca=self.pbx.certificate,
             **options,
         )
+
+    def takers(self) -> list[str]:
+        """The names of the workers that live and take calls, as they tell one another."""
+        with redis.Redis.from_url(self.redis.url, decode_responses=True) as server:
+            about = server.hgetall("ari-bridge:{workers}:about")
+        return [name for name, text in about.items() if json.loads(text)["takes"]]
+
+    def wait_for_workers(self, count: int, within_s: float = 60.0) -> None:
+        """Return when so many workers take calls. Raises `LabError`."""
+        until = time.monotonic() + within_s
+        while len(there := self.takers()) < count:
+            if time.monotonic() > until:
+                raise LabError(f"{len(there)} of {count} workers are up; see bridge.log")
+            time.sleep(0.1)
+
+    def owner(self, call_id: str | None = None) -> int:
+        """The process id of the worker that owns that call, or the last one that began."""
+        with redis.Redis.from_url(self.redis.url, decode_responses=True) as server:
+            call_id = call_id or next(iter(server.zrange(INDEX, -1, -1)), "")
+            # A worker is named HOST-PID-TOKEN.
+            worker = server.hget(call_key(call_id), "worker") or ""
+        pid = int(worker.rsplit("-", 2)[1]) if worker else 0
+        if pid not in self.bridge.children("worker"):
+            raise LabError(f"no worker of the lab's owns the call {call_id or '(none)'}")
+        return pid
+
+    def kill_worker(self) -> float:
+        """`kill -9` the worker that owns the last call; returns when (epoch seconds)."""
+        pid = self.owner()
+        at = time.time()
+        os.kill(pid, signal.SIGKILL)
+        return at
 
     def place(self, phone: Baresip) -> tuple[str, str] | None:
         """Context and extension where that phone's call is in the dialplan now."""

@@ -68,6 +68,19 @@ async def test_a_bridge_that_comes_back_within_seconds_gets_the_call(pbx: Asteri
     assert pbx.wait_idle() == []
 
 
+async def test_a_caller_whom_a_stopping_bridge_gives_back_is_tried_again(pbx: Asterisk) -> None:
+    pbx.cli("dialplan set global ARI_BRIDGE_FALLBACK internal,200,1")
+    async with listen(pbx) as ari:
+        caller = dial(pbx, hang_up_after_s=2.0)
+        start = await ari.event("StasisStart")
+        await ari.leave(start["channel"]["id"], "again")
+        channel = await answered(ari)
+        assert await ari.variable(channel, "ARI_BRIDGE_RESULT") == ""
+        call = await caller
+    assert call.ended_as_expected, call.said
+    assert not reached_human(call)
+
+
 @pytest.mark.parametrize("result", ["failed", "unknown-agent", ""])
 async def test_a_call_that_was_not_served_goes_on_to_the_operators_place(
     pbx: Asterisk, result: str

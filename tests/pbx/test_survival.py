@@ -1,4 +1,5 @@
-"""What a caller notices of an engine that hangs, and of his own line dropping: real calls."""
+"""What a caller notices of an engine that hangs, of his own line dropping, and of Redis being away:
+real calls."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     demo = (SAMPLES / "demo.toml").read_text()
     (folder / "demo.toml").write_text(SETTINGS + demo)
     (folder / "echo.toml").write_text((SAMPLES / "echo.toml").read_text())
-    with Stack(settings={"agents": {"folder": str(folder)}}) as stack:
+    settings = {"agents": {"folder": str(folder)}, "sessions": {"required": True}}
+    with Stack(settings=settings) as stack:
         yield stack
         assert stack.pbx.wait_idle() == []
 
@@ -103,3 +105,23 @@ async def test_an_engine_that_hangs_without_a_word_is_stood_in_for(stack: Stack)
     events = [line.text for line in memory.lines() if line.role == "event"]
     assert any(text.startswith("engine lost: said nothing for 1 s") for text in events), events
     assert "Traceback" not in stack.bridge.log()
+
+
+async def test_without_redis_new_callers_go_on_in_the_dialplan_where_it_is_required(
+    stack: Stack,
+) -> None:
+    stack.pbx.cli("dialplan set global ARI_BRIDGE_FALLBACK internal,200,1")
+    stack.redis.kill()
+    await until(lambda: "Redis does not answer" in stack.bridge.log(), "the bridge knows")
+    async with stack.phone() as phone:
+        await phone.dial("701")
+        await until(lambda: stack.place(phone) == ("internal", "200"), "the human has him")
+        await phone.hangup()
+    assert "the session store is away" in stack.bridge.log()
+    stack.redis.restart()
+    await until(lambda: "Redis answers again" in stack.bridge.log(), "the bridge knows")
+    memory = Memory(stack)
+    async with stack.phone() as phone:
+        await phone.dial("701")
+        await until(lambda: memory.record().get("state") == "talking", "the agent has him")
+        await phone.hangup()

@@ -185,6 +185,7 @@ class Engine:
 class Store:
     def __init__(self):
         self.record, self.lines = {}, []
+        self.quick, self.waiting = True, []
 
     def begin(self, call_id):
         self.record.clear()
@@ -197,6 +198,12 @@ class Store:
 
     async def written(self, call_id, timeout_s):
         return True
+
+    def when_written(self, call_id, then):
+        if self.quick:
+            then()
+        else:
+            self.waiting.append(then)
 
 
 class Talk:
@@ -320,6 +327,27 @@ async def test_more_audio_than_the_ring_takes_is_fed_as_it_plays():
         talk.slot.deliver(False, 150)
         assert talk.slot.counts == {item: 3 * RATE}
         assert talk.engine.told[-1] == engines.Heard(item, 3000, "x", cut=False)
+
+
+async def test_nothing_is_played_of_which_nobody_knows_what_it_says():
+    async with Talk() as talk:
+        talk.store.quick = False
+        item = talk.engine.say("one", 40)
+        assert "one" in talk.store.record["progress"]
+        talk.slot.deliver(False, 3)
+        assert talk.slot.counts == {}
+        talk.engine.say("two", 40)
+        for then in talk.store.waiting:
+            then()
+        talk.slot.deliver(False, 5)
+        assert talk.slot.counts == {item: 320, item + 1: 320}
+        talk.store.waiting.clear()
+        talk.engine.say("three", 40)
+        talk.engine.context.emit(engines.Interrupt())
+        talk.slot.deliver(False)
+        talk.store.waiting.pop()()
+        talk.slot.deliver(False, 5)
+        assert set(talk.slot.counts) == {item, item + 1}
 
 
 async def test_an_engine_that_asks_for_room_is_held_back():

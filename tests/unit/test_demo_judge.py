@@ -1,12 +1,13 @@
 """The judge, on calls made of tones whose every edge is known."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.demo.judge import Mark, Verdict, find_tones, judge
+from tests.demo.judge import Mark, Takeover, Verdict, find_tones, judge
 from tests.demo.script import Script, Turn
 from tests.lab.capture import PCMU, RATE, TABLES, Digit, Pcm, RtpPacket, lay_out
 
@@ -56,7 +57,12 @@ class Call:
         begin = round(at * 8)
         self.tracks[sent][begin : begin + len(sound)] = sound
 
-    def judge(self, script: Script | None = None, late: dict[int, float] | None = None) -> Verdict:
+    def judge(
+        self,
+        script: Script | None = None,
+        late: dict[int, float] | None = None,
+        killed_ms: float | None = None,
+    ) -> Verdict:
         """late: received packet number -> how many seconds late it comes"""
         turns = tuple(mark.turn for mark in self.marks)
         tracks = []
@@ -71,7 +77,10 @@ class Call:
                     )
                 )
             tracks.append(lay_out(packets, sent=sent, start=START, end=START + self.seconds))
-        return judge(script or Script("1", turns), self.marks, *tracks, self.digits, hear)
+        return judge(
+            *(script or Script("1", turns), self.marks, *tracks, self.digits, hear),
+            killed_at=None if killed_ms is None else START + killed_ms / 1000,
+        )
 
 
 def encode(frame: Pcm) -> bytes:
@@ -231,6 +240,57 @@ def test_an_agent_that_holds_its_breath_and_goes_on() -> None:
 )
 def test_what_is_not_reversed(agent: list[tuple[float, float, float]]) -> None:
     assert murmured(*agent).judge().reversed == 0
+
+
+def killed(at_ms: float, answer_ms: float = 5000, **how: Any) -> Takeover:
+    """The agent speaks from 1600 to 3600, the caller from 4000 to 4400."""
+    call = Call()
+    call.caller(500, 500, replace(HOURS, kill_worker_after_ms=900))
+    call.agent(1600, 2000)
+    call.caller(4000, 400, HOURS)
+    if answer_ms:
+        call.agent(answer_ms, 800)
+    seen = call.judge(killed_ms=at_ms, **how).takeover
+    assert seen is not None
+    return seen
+
+
+def test_a_takeover_nobody_notices() -> None:
+    seen = killed(2500)
+    assert seen.in_mid_sentence
+    assert seen.went_on_s == pytest.approx(1.1, abs=0.01)
+    assert seen.packet_gap_ms == pytest.approx(20, abs=0.1)
+    assert seen.answer_gap_ms == pytest.approx(2500, abs=EXACT_MS)
+    assert seen.reaction_ms == pytest.approx(600, abs=EXACT_MS)
+    assert seen.said_twice == ""
+
+
+def test_gaps_count_from_the_last_packet_before_a_death_to_the_answer() -> None:
+    assert killed(2501, late={125: 0.1, 126: 0.08, 127: 0.06, 128: 0.04}).packet_gap_ms > 100
+    assert killed(2501, late={252: 0.3}).packet_gap_ms < 40  # when all is well again
+
+
+@pytest.mark.parametrize("at_ms", [1500, 3700])
+def test_a_death_in_silence_is_in_no_sentence(at_ms: float) -> None:
+    assert not killed(at_ms).in_mid_sentence
+
+
+def test_an_answer_that_never_comes() -> None:
+    seen = killed(2500, answer_ms=0)
+    assert seen.answer_gap_ms is None
+    assert seen.packet_gap_ms == pytest.approx(20, abs=0.1)
+
+
+def test_nobody_was_killed() -> None:
+    assert murmured().judge().takeover is None
+
+
+def test_a_second_greeting_is_counted() -> None:
+    call = Call()
+    call.agent(100, 300, hz=400)
+    call.caller(1000, 500, HOURS)
+    call.agent(2000, 500, hz=400)
+    assert call.judge(Script("1", (HOURS,), greeting=("gift cards",))).greetings == 2
 
 
 def test_ringing_is_no_speech() -> None:

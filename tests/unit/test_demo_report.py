@@ -17,15 +17,22 @@ SCRIPT = Script(
         Turn(say="b", expect=("x",), interrupt_after_ms=900),
         Turn(say="uh-huh", expect=("x",), interrupt_after_ms=900, goes_on=True),
         Turn(dtmf="47#", expect=("x",)),
+        Turn(say="d", expect=("x",), kill_worker_after_ms=500),
         Turn(say="c", expect_extension="200"),
     ),
+    greeting=("hello",),
 )
 GOOD: dict[str, Any] = {
-    "turns": 6,
-    "agent_understood": 6,
+    "turns": 7,
+    "agent_understood": 7,
     "barge_in_stop_ms": 250.0,
     "voice_to_voice_ms": {"p50": 500.0, "p95": 2000.0},
     "reversed_barge_ins": 1,
+    "takeover_packet_gap_ms": 60.0,
+    "takeover_answer_gap_ms": 3000.0,
+    "takeover_in_mid_sentence": True,
+    "takeover_said_twice": "",
+    "greetings": 1,
     "transfer_reached": True,
     "transcript_in_redis": True,
     "leftover_channels": 0,
@@ -51,6 +58,13 @@ def test_at_the_limits_every_goal_is_met() -> None:
         ("voice_to_voice_ms", {"p50": -200.0, "p95": 500.0}),  # it talks over the caller
         ("voice_to_voice_ms", None),
         ("reversed_barge_ins", 0),
+        ("takeover_packet_gap_ms", 60.1),
+        ("takeover_packet_gap_ms", None),
+        ("takeover_answer_gap_ms", 3000.1),
+        ("takeover_answer_gap_ms", None),
+        ("takeover_in_mid_sentence", False),
+        ("takeover_said_twice", "please enter your order"),
+        ("greetings", 2),
         ("transfer_reached", False),
         ("transcript_in_redis", False),
         ("leftover_channels", 1),
@@ -74,8 +88,9 @@ def line(role: str, text: str, **more: str) -> dict[str, str]:
 
 
 WHOLE = [
-    *[line("caller", "a")] * 3,
-    *[line("agent", "b")] * 4,
+    *[line("caller", "a")] * 4,
+    *[line("agent", "b")] * 5,
+    line("event", "taken over"),
     line("dtmf", "4"),
     line("dtmf", "7"),
 ]
@@ -88,7 +103,12 @@ def test_a_whole_transcript_lacks_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("left_out", "says"),
-    [(0, "2 lines of the caller's"), (3, "3 lines of the agent's"), (7, "keys 7")],
+    [
+        (0, "3 lines of the caller's"),
+        (4, "4 lines of the agent's"),
+        (9, "0 takeovers"),
+        (10, "keys 7"),
+    ],
 )
 def test_what_a_transcript_lacks_is_said(left_out: int, says: str) -> None:
     [lack] = missing_lines(SCRIPT, [entry for n, entry in enumerate(WHOLE) if n != left_out])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo.script import SHIPPED, ScriptError, Turn, load
-from tests.demo.words import missing, normal
+from tests.demo.words import missing, normal, said_twice
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,12 @@ def test_other_words_are_wrong(expected: str, text: str) -> None:
     assert missing([expected], text) == [expected]
 
 
+def test_what_is_said_twice() -> None:
+    once = "Please enter your order number, and then press the hash key."
+    assert said_twice(once) == ""
+    assert said_twice(f"{once} {once}") == "please enter your order"
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "script.toml"
     path.write_text(text)
@@ -93,6 +99,7 @@ def test_shipped_script_has_what_the_demo_promises() -> None:
     assert len(script.turns) >= 6
     assert any(turn.interrupt_after_ms for turn in script.turns)
     assert any(turn.dtmf for turn in script.turns)
+    assert script.kills
     assert script.turns[-1].expect_extension == "200"
 
 
@@ -116,6 +123,10 @@ def test_a_turn(tmp_path: Path) -> None:
         ('dial = "1"\n[[turn]]\nsay = "x"\nexpects = ["a"]', "unknown key 'expects'; there are"),
         ('dial = "1"\n[[turn]]\nsay = "x"\nexpect = "a"', "'expect' takes a list of texts"),
         ('dial = 1\n[[turn]]\nsay = "x"\nexpect = ["a"]', "'dial' takes a text"),
+        (
+            'dial = "1"\n' + '[[turn]]\nsay = "x"\nexpect = ["a"]\nkill_worker_after_ms = 9\n' * 2,
+            "in one turn only",
+        ),
         ("dial = ", "script.toml"),
     ],
 )

@@ -24,7 +24,14 @@ class Leases:
 class Leg:
     def __init__(self):
         self.incoming = SimpleNamespace(call_id="c1", resumed=False)
-        self.forgotten = False
+        self.forgotten = self.released = False
+        self.left = None
+
+    async def leave(self, variables):
+        self.left = variables
+
+    async def release(self):
+        self.released = True
 
     def forget(self):
         self.forgotten = True
@@ -48,3 +55,20 @@ async def test_who_was_held_up_takes_nobody_whom_another_has_taken(held_up, owne
     await asyncio.gather(*tasks)
     assert (begun == [leg]) is ours
     assert leg.forgotten is not ours
+
+
+async def test_without_what_must_be_there_a_caller_goes_on_in_the_dialplan():
+    begun, tasks = [], []
+    leg = Leg()
+    door = Door(
+        Leases(False, {}),
+        *(None, {}, SimpleNamespace(begin=lambda leg, memory: begun.append(leg)), None),
+        spawn=lambda work: tasks.append(asyncio.ensure_future(work)),
+        takeover=True,
+        ready=lambda: False,
+    )
+    door.take(leg)
+    await asyncio.gather(*tasks)
+    assert leg.left["ARI_BRIDGE_RESULT"] == "failed"
+    assert leg.released
+    assert begun == []

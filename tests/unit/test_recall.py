@@ -39,9 +39,18 @@ def test_keys_that_nobody_has_answered_are_pressed_again():
 def test_a_key_whose_answer_plays_is_answered():
     progress = Progress(items=(Item(1, "one", RATE, 100, done=True),), last_item=1)
     resume = restore(memory(progress, ("dtmf", "1")), slot((1, RATE, True)), Playout(RATE))
-    assert resume == Resume()
+    assert resume == Resume(owed=False)
     resume = restore(memory(Progress(), ("dtmf", "1")), slot(), Playout(RATE))
     assert resume == Resume(digits="1")
+
+
+def test_a_line_whose_answer_plays_is_answered():
+    progress = Progress(items=(Item(1, "one", RATE, 100, done=True),), last_item=1)
+    asked = ("caller", "which one?")
+    assert not restore(memory(progress, asked), slot((1, RATE, True)), Playout(RATE)).owed
+    assert restore(memory(Progress(), asked), slot(), Playout(RATE)).owed
+    heard = Progress(items=(Item(1, "one", RATE, RATE, done=True),), last_item=1)
+    assert not restore_lost(memory(heard, asked), Playout(RATE)).owed
 
 
 def test_what_is_queued_whole_plays_on_and_nothing_is_missing():

@@ -5,8 +5,10 @@ import dataclasses
 
 import pytest
 
+from bridge.call import about
 from bridge.errors import PbxGone, PbxUnreachable
-from bridge.reconcile import Reconciler, heirs, share_out, takers
+from bridge.pbx.base import Incoming
+from bridge.reconcile import Reconciler, heirs, incoming_of, share_out, takers
 from bridge.sessions.base import Member
 from bridge.sessions.model import Record
 
@@ -70,7 +72,7 @@ def test_calls_are_shared_out_so_that_loads_become_even():
 
 
 class Leases:
-    name, place = "me", "here"
+    name, place, state = "me", "here", "talking"
 
     def __init__(self, live, members, place="here"):
         self.owners_of, self.members, self.buried = dict(live), members, []
@@ -89,7 +91,7 @@ class Leases:
         return Record(
             call_id,
             worker=self.name,
-            state="talking",
+            state=self.state,
             agent="demo",
             bridge_id="b",
             place=self.where,
@@ -159,7 +161,7 @@ async def test_our_part_is_taken_at_once_and_the_rest_if_nobody_does(monkeypatch
     reconciler.dead("me")
     await settle(reconciler)
     assert [leg[0].call_id for leg, _ in begun] == ["c1"]
-    assert begun[0][0][1] == {"bridge_id": "b"}
+    assert begun[0][0][1] == {"bridge_id": "b", "joined": "1"}
     assert begun[0][1].record.agent == "demo"
     assert store.put_fields["c2"]["state"] == "ended"
     assert leases.buried == ["dead"]
@@ -213,3 +215,23 @@ async def test_calls_that_we_hold_are_no_strays():
     await reconciler.unknown()
     await reconciler.unknown()
     assert not begun
+
+
+def test_what_the_dialplan_passed_is_kept():
+    args = ("demo", "account=12", "mood=a = b")
+    came = Incoming("c1", args, "100", "Ann", "700", "en", "PCMU", pbx="one")
+    fields = {name: str(value) for name, value in about(came, "w").items()}
+    heirs_view = incoming_of(Record.from_fields({"call_id": "c1", **fields}))
+    assert heirs_view.args == args
+    assert heirs_view.variables == {"account": "12", "mood": "a = b"}
+    assert incoming_of(Record("c1", agent="demo")).args == ("demo",), "of the last version"
+
+
+async def test_who_was_not_talking_yet_is_set_up_anew_and_what_was_made_goes():
+    leases, pbx = Leases({"c1": "dead"}, others()), Pbx()
+    leases.state = "setup"
+    reconciler, begun = reconciler_of(leases, pbx=pbx)
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert begun == [((incoming_of(Record("c1", agent="demo")), {"bridge_id": "b"}), None)]
+    assert pbx.near == {"c1": False}

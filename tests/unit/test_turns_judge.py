@@ -87,6 +87,14 @@ def test_something_lost_without_a_pause_is_seen() -> None:
     assert found[1][1] > measure.CLEAN_MS
 
 
+@pytest.mark.parametrize("ms", [80, 120, 250])
+def test_an_agent_stopped_again_at_once_went_on(ms: int) -> None:
+    on = PAUSE + ms * 8
+    found = stretches(TALK[:PAUSE], silence(400), TALK[PAUSE:on], silence(400), TALK[on:])
+    assert [how for how, *_ in found] == ["start", "on", "on"]
+    assert max(max(some[1:]) for some in found) <= 20
+
+
 def test_a_talk_that_begins_anew_does_not_go_on() -> None:
     assert [how for how, *_ in stretches(TALK[: 6 * RATE], silence(600), TALK)] == [
         "start",
@@ -179,6 +187,17 @@ def test_an_account_that_is_wrong_is_seen(told: int, wrong: int) -> None:
     [judged] = measure.interruptions(call(agent, clip("interruption"), heard_ms=told), TEXT)
     assert judged.heard_error_ms is not None
     assert judged.heard_error_ms == pytest.approx(wrong, abs=60 if wrong else 15)
+
+
+def test_the_account_of_the_reply_before_is_not_of_this_one() -> None:
+    agent = np.concatenate([TALK[: at(1500)], silence(800), TALK[: at(3000)], silence(5000)])
+    held = call(agent, clip("interruption"), at_ms=5250, heard_ms=3000)
+    held.lines[0]["at"] = str(ZERO + 5.5)
+    before = {"role": "agent", "heard_ms": "1500", "at": str(ZERO + 2.2)}
+    held.lines.insert(0, before)
+    [judged] = measure.interruptions(held, TEXT)
+    assert judged.heard_error_ms is not None
+    assert judged.heard_error_ms <= 20
 
 
 def false_one(*agent: Pcm) -> measure.Judged:

@@ -200,12 +200,13 @@ def _heard(track: _Track, n: int) -> float | None:
     while first and track.stretches[first].how == "on":
         first -= 1
     began, ended = track.times[first][0], track.times[n][1]
+    # An item is told once it is over: before the next reply begins, after this one did.
+    later = zip(track.stretches[n + 1 :], track.times[n + 1 :], strict=True)
+    until = min([ended + 2.0, *(begin for s, (begin, _) in later if s.how == "start")])
     items = [
         float(line["heard_ms"])
         for line in track.held.lines
-        if line["role"] == "agent"
-        and line.get("heard_ms")
-        and began - 0.5 < float(line["at"]) < ended + 2.0
+        if line["role"] == "agent" and line.get("heard_ms") and began < float(line["at"]) < until
     ]
     # A pause between two sentences belongs to neither.
     told = sum(items) + CascadeSettings.sentence_gap_ms * max(len(items) - 1, 0)

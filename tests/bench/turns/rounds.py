@@ -19,8 +19,8 @@ from tests.bench.turns.measure import Judged
 from tests.bench.turns.phones import Phone
 from tests.bench.verify import NotVerifiedError
 
-AT_ONCE = 3
-INTERRUPTIONS, FALSE_ONES, SENTENCES, QUESTIONS = 60, 60, 56, 60
+AT_ONCE = 4
+INTERRUPTIONS, FALSE_ONES, SENTENCES, QUESTIONS = 56, 56, 54, 54
 """Clips of each kind over real calls."""
 LATE_MS = 5.0
 """Phones that send later than this (99 of 100 frames) are no phones."""

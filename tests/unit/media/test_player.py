@@ -293,6 +293,46 @@ def test_what_was_queued_outlives_an_heir_who_said_nothing(line):
     assert (out[1] == ramp(160, 5000)).all()
 
 
+def test_what_two_owners_had_queued_is_all_played(line):
+    line.player.play(1, ramp(480))
+    line.tick()
+    line.down.hand_over(1)
+    second = Player(line.slots, 1, line.down.newest_ring(1), 8000)
+    second.forget_items()
+    second.play(2, ramp(160, 5000))
+    second.done(2)
+    second.play(3, ramp(160, 7000))
+    line.player.play(9, ramp(320, 9000))  # the first is a zombie
+    line.down.hand_over(1)
+    assert line.down.newest_ring(1) == second.ring
+    left = Inherited(line.slots, 1, 1 - second.ring)
+    assert [(one.item, one.samples, one.done) for one in left.items] == [
+        (1, 480, True),
+        (2, 160, True),
+        (3, 160, False),
+    ]
+    third = Player(line.slots, 1, second.ring, 8000)
+    third.forget_items()
+    third.play(4, ramp(160, 9000))
+    out = line.tick(5)
+    assert (out[:2].ravel() == ramp(480)[160:]).all()
+    assert (out[2] == ramp(160, 5000)).all()
+    assert (out[3] == ramp(160, 7000)).all()
+    assert (out[4] == ramp(160, 9000)).all()
+    assert left.heard_items() == {1: 480, 2: 160, 3: 160}
+    assert third.heard(4) == 160
+
+
+def test_what_an_owner_had_dropped_no_heir_plays(line):
+    line.player.play(1, ramp(480))
+    line.tick()
+    line.down.hand_over(1)
+    second = Player(line.slots, 1, line.down.newest_ring(1), 8000)
+    second.clear()
+    line.down.hand_over(1)
+    assert not line.tick(3)[:, 80:].any()
+
+
 def test_an_owner_who_said_nothing_leaves_nothing(line):
     line.down.hand_over(1)
     line.tick()

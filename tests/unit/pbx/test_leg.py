@@ -168,6 +168,87 @@ async def test_a_start_that_is_told_twice_is_one_call():
     assert told == [first]
 
 
+class Listings(Ari):
+    """An Asterisk with one caller, in the front door's application, and what the heir made."""
+
+    bridge = "ari-bridge-1.1-aaaaaa"
+    is_open = True
+
+    async def call(self, name, /, **parameters):
+        await super().call(name, **parameters)
+        caller = {
+            "id": "1.1",
+            "dialplan": {"app_name": "Stasis", "app_data": "ari-bridge,demo", "exten": "700"},
+        }
+        return {
+            "applications.get": {"channel_ids": ["1.1"], "bridge_ids": []},
+            "channels.list": [caller],
+            "bridges.list": [{"id": self.bridge}],
+            "channels.getChannelVar": {"value": "ulaw"},
+        }.get(name)
+
+    async def close(self):
+        pass
+
+    def taken_away(self):
+        return [p for n, p in self.asked if n in ("channels.hangup", "bridges.destroy")]
+
+
+class Waking:
+    """An owner that was held up: `lost` is what it finds out then."""
+
+    def __init__(self):
+        self.lost = lambda: None
+
+    async def sure(self):
+        self.lost()
+
+    async def mine(self, call_id):
+        return False
+
+
+def one_of_several(owner=None):
+    pbx = AsteriskPbx(AsteriskSettings(), worker="w1", owner=owner)
+    pbx._ari = ari = Listings()
+    pbx.told = asyncio.Queue()
+    pbx._on_call = pbx.told.put_nowait
+    return pbx, ari
+
+
+async def test_a_call_that_is_anothers_is_a_stranger_from_then_on():
+    pbx, ari = one_of_several()
+    pbx._sort(Started(channel("1.1"), ("demo",), "ari-bridge"))
+    leg = await asyncio.wait_for(pbx.told.get(), 5)
+    leg.forget()  # it was old news: another worker has taken him meanwhile
+    await pbx._reconcile("ari-bridge")
+    assert ari.taken_away() == []
+    again = await asyncio.wait_for(pbx.told.get(), 5)
+    assert again.incoming.resumed, "the door finds out whose he is"
+    await pbx.close()
+
+
+async def test_who_is_new_to_us_may_be_anothers():
+    pbx, ari = one_of_several()
+    pbx._sort(Started(channel("1.1"), ("demo",), "ari-bridge"))
+    await pbx._reconcile("ari-bridge")
+    assert ari.taken_away() == []
+    pbx._legs["1.1"].foundling = False  # now we have made something
+    await pbx._reconcile("ari-bridge")
+    assert ari.taken_away() == [{"bridgeId": ari.bridge, "ok": (404,)}]
+    await pbx.close()
+
+
+async def test_who_was_held_up_takes_nothing_away_that_is_anothers_now():
+    owner = Waking()
+    pbx, ari = one_of_several(owner)
+    leg = pbx._legs["1.1"] = leg_of(ari)
+    leg._on_forget = pbx._forget
+    owner.lost = leg.forget
+    await pbx._reconcile(pbx.app)
+    assert ari.taken_away() == []
+    await pbx.close()
+
+
 async def test_what_is_no_event_is_survived(caplog):
     class Socket:
         def __init__(self, *texts):

@@ -3,8 +3,8 @@
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.sessions.redis import RedisSettings
 from bridge.sessions.server import Address, connect, is_cluster, parse, where
+from bridge.sessions.settings import RedisSettings
 from bridge.settings import build
 
 
