@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -51,8 +52,9 @@ class TurnSettings:
     after_no_input: Literal["goodbye", "dialplan"] = "goodbye"
     """How: the engine says goodbye and the call ends, or the dialplan goes on (ARI_BRIDGE_RESULT is
     then `no-input`)."""
-    filler_after_ms: int = 2500
-    """An answer that isn't there after so long is bridged by the agent's `filler`; 0: never."""
+    filler_after_ms: int = 800
+    """Silence after the caller's words in which an answer should have come: it is bridged by a soft
+    sound, and a longer one by the agent's `filler`; 0: never."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sensitivity <= 1:
@@ -92,7 +94,8 @@ class Agent:
     language: str = "en"
     greeting: str = ""
     filler: str = ""
-    """What bridges a long wait, such as "One moment, please."; without it, a soft sound does."""
+    """What bridges a wait of several seconds, such as "One moment, please."; without it, a soft
+    sound does, as it does before."""
     max_call_s: int = 1800
     fallback: str = ""
     """The agent (by its file's name) that goes on with the conversation if this one's engine can't
@@ -138,18 +141,22 @@ def load(folder: Path, name: str) -> Agent:
     return parse(_read(path), name, str(path))
 
 
-def chain(folder: Path, name: str) -> list[Agent]:
+def chain(load: Callable[[str], Agent], name: str) -> list[Agent]:
     """That agent, and those that stand in for its engine and for each other's, in turn.
 
     One that can't be read ends the chain, with a line in the log.
 
+    Args:
+        load: gives the agent of a name; raises `ConfigError`.
+        name: of the first.
+
     Raises:
-        ConfigError: as `load`, of the first.
+        ConfigError: of the first.
     """
-    agents = [load(folder, name)]
+    agents = [load(name)]
     while (name := agents[-1].fallback) and name not in [agent.name for agent in agents]:
         try:
-            agents.append(load(folder, name))
+            agents.append(load(name))
         except ConfigError as error:
             log.error("%s: 'fallback': %s", agents[-1].file, error)
             break

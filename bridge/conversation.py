@@ -225,6 +225,7 @@ class Conversation:
         """He pressed a key."""
         self._transcript.say("dtmf", digit)
         self._leaving = False
+        self._filler.silent_since(self._now_ms)
         self._carry_out(self._turns.digit(self._now_ms))
         self._engine.notify(engines.Digit(digit))
 
@@ -299,6 +300,7 @@ class Conversation:
                 self._speech_ms = at_ms
             case TurnCommitted():
                 self._leaving, self._turn_ms = False, action.start_ms
+                self._filler.silent_since(action.end_ms)
                 self._reply(True)
             case NoInput(last=True):
                 self._no_input()
@@ -438,9 +440,13 @@ class Conversation:
 
     def _fill(self) -> None:
         """Bridge a long wait."""
-        owes = self._turns.state is State.THINKING or any(t.begun for t in self._tools.open())
-        if self._filler.due(self._now_ms, owes and self._mouth.silent):
-            self._mouth.fill(self._filler.clip)
+        turns = self._turns
+        # The answer to keys is no turn's, so the floor stays the caller's until he hears it.
+        replies = self._replying and turns.state is State.LISTENING and not turns.caller_speaks
+        owes = replies or turns.state is State.THINKING or any(t.begun for t in self._tools.open())
+        clip = self._filler.due(self._now_ms, owes and self._mouth.silent)
+        if clip is not None:
+            self._mouth.fill(clip)
 
     def _marked(self, name: str, heard: bool) -> None:
         self._engine.notify(engines.Marked(name, heard))

@@ -1,8 +1,12 @@
-"""What bridges a long wait: a clip of the engine's ("One moment, please."), or a soft sound.
+"""What bridges a long wait: a soft sound, and then a clip of the engine's ("One moment, please.").
 
 It plays while the agent owes something and nothing of it is to be heard, whatever the reason: an
 engine that thinks, a tool that runs, an engine that is gone. It is no item of the conversation:
 never in the history, never counted as heard, and cut off by the first real audio.
+
+What is counted is the silence that the caller hears: from the end of his words, or of the agent's.
+The soft sound comes first, because it is short and may be cut off anywhere: an answer is mostly
+near. A wait that goes on is worth words.
 """
 
 from __future__ import annotations
@@ -10,8 +14,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-AGAIN_MS = 4000
+AGAIN_MS = 2500
 """Between the end of one and the next."""
+LEAST_MS = 200
+"""Once the agent owes something: a long pause had already made sure that the caller is done, and
+the answer that was prepared in it is about to come."""
 
 _TONES_HZ = (440.0, 554.4)
 _TONE_S, _LEVEL = 0.18, 900.0
@@ -22,22 +29,36 @@ class Filler:
 
     def __init__(self, after_ms: int, rate: int) -> None:
         """The first after `after_ms` (0: never), at `rate` Hz."""
-        self.clip = soft_sound(rate)
-        """What is played, int16 (n,)."""
+        self.clip: NDArray[np.int16] | None = None
+        """The engine's own, int16 (n,)."""
+        self._soft = soft_sound(rate)
         self._after_ms, self._rate = after_ms, rate
+        self._since_ms: int | None = None
         self._due_ms: int | None = None
+        self._played = False
 
-    def due(self, now_ms: int, wanted: bool) -> bool:
-        """Whether it is to be played now; `wanted`: the agent owes something and is silent."""
+    def silent_since(self, at_ms: int) -> None:
+        """The caller's turn ended there, or he pressed a key, although it may be a while before it
+        is known that the agent owes an answer."""
+        self._since_ms = at_ms
+
+    def due(self, now_ms: int, wanted: bool) -> NDArray[np.int16] | None:
+        """What is to be played, int16 (n,); `wanted`: the agent is silent, and owes something."""
         if not wanted or not self._after_ms:
             self._due_ms = None
-            return False
+            self._played = False
+            if self._since_ms is not None and now_ms - self._since_ms > self._after_ms:
+                self._since_ms = None
+            return None
         if self._due_ms is None:
-            self._due_ms = now_ms + self._after_ms
+            since_ms = now_ms if self._since_ms is None else self._since_ms
+            self._due_ms = max(since_ms + self._after_ms, now_ms + min(LEAST_MS, self._after_ms))
         if now_ms < self._due_ms:
-            return False
-        self._due_ms = now_ms + len(self.clip) * 1000 // self._rate + AGAIN_MS
-        return True
+            return None
+        clip = self._soft if self.clip is None or not self._played else self.clip
+        self._played = True
+        self._due_ms = now_ms + len(clip) * 1000 // self._rate + AGAIN_MS
+        return clip
 
 
 def soft_sound(rate: int) -> NDArray[np.int16]:

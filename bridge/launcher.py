@@ -71,7 +71,7 @@ class _Child:
                 self.process.send_signal(number)
 
     async def stop(self, keeping: asyncio.Task[int]) -> None:
-        """SIGINT (everything stops: there is nobody to hand over to), then SIGKILL."""
+        """SIGINT (everything of this host stops), then SIGKILL."""
         self.stopped.set()
         for send in (signal.SIGINT, signal.SIGKILL):
             self.tell(send)

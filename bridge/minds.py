@@ -1,4 +1,9 @@
-"""The engines of this process: loaded before the first call, and made for each."""
+"""The engines of this process: loaded before the first call, and made for each.
+
+An agent's file is read for each call, so that a change counts at once. A file that can't be
+understood any more (it is being written, or somebody has mistyped) changes nothing: its agent stays
+as it was, and the log says why. One that is gone is gone.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from bridge.agent import Agent
 from bridge.engines import supervisor
 from bridge.engines.base import Engine
 from bridge.engines.registry import Engines
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigError, EngineMissing
 
 log = logging.getLogger(__name__)
 
@@ -24,22 +29,44 @@ class Minds:
         """`folder` tells where the agents' files are now."""
         self._folder = folder
         self._engines = Engines()
+        self._good: dict[str, Agent] = {}  # as they last had an engine
+        self._said: dict[str, str] = {}  # what is wrong with their files now
 
     async def prepare(self) -> None:
         """Load every agent's engine now: no caller waits. One that can't be loaded isn't fatal."""
-        folder = self._folder()
-        for path in sorted(folder.glob("*.toml")):
+        for path in sorted(self._folder().glob("*.toml")):
             try:
-                await self._engines.prepare(agent.chain(folder, path.stem)[0])
+                fresh = self._load(path.stem)
+                await self._engines.prepare(fresh)
+                self._good[fresh.name] = fresh
             except BridgeError as error:
                 log.error("%s", error)
 
     async def make(self, name: str) -> tuple[Agent, Engine]:
         """The agent of that name and an engine for it. Raises `ConfigError`, `EngineError`."""
-        agents = agent.chain(self._folder(), name)
+        agents = agent.chain(self._load, name)
         minds = [supervisor.Mind(a, partial(self._engines.create, a)) for a in agents]
-        return await supervisor.begin(minds)
+        found, engine = await supervisor.begin(minds)
+        self._good[found.name] = found
+        return found, engine
 
     async def close(self) -> None:
         """Let go of all that was loaded."""
         await self._engines.close()
+
+    def _load(self, name: str) -> Agent:
+        """As its file is now or, where that can't be understood, as it was."""
+        good = self._good.get(name)
+        try:
+            fresh = agent.load(self._folder(), name)
+            if good is not None:
+                self._engines.check(fresh)
+        except (ConfigError, EngineMissing) as error:
+            if good is None or not (self._folder() / f"{name}.toml").is_file():
+                raise
+            if self._said.get(name) != str(error):
+                self._said[name] = str(error)
+                log.error("%s; agent '%s' stays as it was", error, name)
+            return good
+        self._said.pop(name, None)
+        return fresh

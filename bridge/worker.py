@@ -6,9 +6,9 @@ serve   one task a call (`bridge.calls`), one for each PBX's events, one for the
         for our leases. Whoever holds the front door shares new calls out (`bridge.door`); when a
         worker dies, the others take its calls over (`bridge.reconcile`)
 reload  on SIGHUP: settings and agents are read anew (`bridge.config.reload` says which count)
-stop    on SIGTERM: no new calls; those that are left are handed over to other workers or, where
-        there are none (or all stop: SIGINT), go on for `drain_s`, then in the dialplan
-        (ARI_BRIDGE_RESULT=shutdown); the session writer finishes
+stop    on SIGTERM: no new calls; those that are left are handed over to other workers (on SIGINT,
+        when all of this host stop: to other hosts') or, where there are none, go on for `drain_s`,
+        then in the dialplan (ARI_BRIDGE_RESULT=shutdown); the session writer finishes
 
 A worker whose launcher was killed goes on, and is replaced by the next launcher's: as soon as
 enough of those take calls it stops as on SIGTERM.
@@ -63,6 +63,7 @@ _TELL_S = 0.15
 """So long workers that are to stop at the same time have to find that out of each other."""
 _DOOR_S = 1.5
 """So long we keep the front door open for the next who holds it."""
+_TAKEN_S, _TAKEN_LOOK_S = 2.0, 0.2
 _NOT_THERE_YET = (StoreUnreachable, MediaUnreachable, PbxUnreachable)
 _T = TypeVar("_T")
 
@@ -83,7 +84,7 @@ class Worker:
         self.name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
         self._started, self._active = time.time(), active
         self._takes = self._left = self._stopping = False
-        self._hands_over = True
+        self._neighbours_stay = True
         self._ears = Ears()
         self._minds = Minds(lambda: Path(self.config.agents.folder))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,7 +111,7 @@ class Worker:
             await serving
 
     def _all_stop(self) -> None:
-        self._hands_over = False
+        self._neighbours_stay = False
         self._asked.set()
 
     async def _serve(self) -> None:
@@ -296,7 +297,7 @@ class Worker:
         self._door.stopping = True
         await self._reconciler.close()
         others = await self._others()
-        if self._hands_over and others:
+        if others:
             await self._hand_over()
         else:
             for pbx in self._pbxs.values():
@@ -314,7 +315,9 @@ class Worker:
             await self._leases.beat()
         except StoreUnreachable:
             return []
-        return [m.name for m in takers(self._leases.members.values()) if m.name != self.name]
+        able = [m for m in takers(self._leases.members.values()) if m.name != self.name]
+        here = self._media.place
+        return [m.name for m in able if self._neighbours_stay or m.place != here]
 
     async def _hand_over(self) -> None:
         """Leave all calls as if we had died, at a moment when all is written."""
@@ -329,8 +332,19 @@ class Worker:
         self._left = True
         with contextlib.suppress(StoreUnreachable):
             await self._leases.beat()
-        # Nobody is refused: the next holder of the door takes it from us.
-        await asyncio.gather(*(pbx.door_taken(_DOOR_S) for pbx in self._pbxs.values()))
+        # Nobody is refused: the next holder of the door takes it from us. And our media process, if
+        # it is to stop as well, plays on until the calls' audio flows elsewhere.
+        taken = [] if self._neighbours_stay else [self._taken()]
+        await asyncio.gather(*(pbx.door_taken(_DOOR_S) for pbx in self._pbxs.values()), *taken)
+
+    async def _taken(self) -> None:
+        """Wait, but not for long, until our calls are others'."""
+        with contextlib.suppress(StoreUnreachable, TimeoutError):
+            async with asyncio.timeout(_TAKEN_S):
+                ours = True
+                while ours:
+                    ours = self.name in (await self._leases.live()).values()
+                    await asyncio.sleep(_TAKEN_LOOK_S)  # what is claimed isn't moved yet
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

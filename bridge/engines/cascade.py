@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ from bridge.engines.base import (
     Entry,
     Expect,
     Failed,
+    Filler,
     Heard,
     ItemDone,
     NoInput,
@@ -64,6 +66,8 @@ from bridge.engines.listening import POST_ROLL_MS, PRE_ROLL_MS, Glimpse, Listeni
 from bridge.engines.parts import Brain, Do, Remember, Said, Say, Step, Stt, Tts
 from bridge.engines.sentences import sentences
 from bridge.errors import EngineError
+
+log = logging.getLogger(__name__)
 
 MAX_TURN_MS = 30_000
 """Of a longer turn only the end is transcribed."""
@@ -171,6 +175,8 @@ class Cascade:
             self._stt, self._hearing, context.tasks, self._glimpsed, self._clock
         )
         self._history = list(context.history)
+        if context.agent.filler:
+            context.tasks.create_task(self._give_filler(context), name="filler")
         if context.rejoin:
             await self._recall()
             self._rejoining = True
@@ -181,6 +187,16 @@ class Cascade:
                 self._go_on(context.resume)
         elif context.agent.greeting:
             self._begin(Say(context.agent.greeting))
+
+    async def _give_filler(self, context: Context) -> None:
+        parts: list[Pcm] = []
+        try:
+            for sentence in sentences(context.agent.filler):
+                parts += [pcm async for pcm in self._tts.say(sentence, first=False)]
+        except EngineError as error:  # whoever needs the voice meets it again, and says so
+            log.warning("the agent's filler can't be said: %s", error)
+        if parts and self._context is not None:
+            context.emit(Filler(np.concatenate(parts)))
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Keep the caller's audio; it is the clock of the digits as well."""
@@ -311,7 +327,7 @@ class Cascade:
         """Say it; of a reply that another process began, what is missing of it."""
         spoken = 0
         if resume is not None and resume.rest:
-            await self._say(context, reply, resume.rest, 1)
+            await self._say(context, reply, resume.rest, 0)
         given = list(resume.given) if resume is not None else []
         async for step in self._steps(reply, what, resume):
             match step:

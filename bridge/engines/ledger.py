@@ -131,9 +131,10 @@ class Ledger:
         match event:
             case Text(item, text):
                 self._give(item, text)
-            case Audio(item, pcm):
+            case Audio(item, pcm, silence):
                 self._settle()
-                self._samples[item] = self._samples.get(item, 0) + len(pcm)
+                if not silence:
+                    self._samples[item] = self._samples.get(item, 0) + len(pcm)
                 start = max(self._audible_ms, self.now_ms)
                 self._audible_ms = start + len(pcm) * 1000 // self.rate
             case ItemDone(item):

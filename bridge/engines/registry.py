@@ -81,6 +81,12 @@ class Engines:
         """Load everything that the agent's calls need. Raises `EngineError`, `ConfigError`."""
         await self._provider(agent)
 
+    def check(self, agent: Agent) -> None:
+        """Whether the engine understands the agent's file. Raises `EngineError`, `ConfigError`."""
+        known = self._providers.get(agent.name)
+        if known is None or known[0] != agent:
+            self._made(agent)
+
     async def create(self, agent: Agent) -> Engine:
         """An engine for one call of that agent. Raises `EngineError`, `ConfigError`."""
         return (await self._provider(agent)).create()
@@ -99,8 +105,8 @@ class Engines:
             known = self._providers.get(agent.name)
             if known and known[0] == agent:
                 return known[1]
+            provider = self._made(agent)
             try:
-                provider = entrance(agent.engine)(agent, self._shared)
                 await provider.prepare()
             except ModuleNotFoundError as error:  # an engine's own late import
                 raise missing(agent.engine, error) from error
@@ -108,3 +114,9 @@ class Engines:
                 self._retired.append(known[1])
             self._providers[agent.name] = (agent, provider)
             return provider
+
+    def _made(self, agent: Agent) -> Provider:
+        try:
+            return entrance(agent.engine)(agent, self._shared)
+        except ModuleNotFoundError as error:  # an engine's own late import
+            raise missing(agent.engine, error) from error

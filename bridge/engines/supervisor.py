@@ -10,9 +10,10 @@ lost one gave goes on playing meanwhile.
                └─ no life for `engine_give_up_s` ─▶ the agent's `fallback`, in the same way
                                                        └─ there is none ─▶ `Failed`: the dialplan
 
-An outage lasts until an engine has given audio or a whole reply, so that one which starts and dies
-again and again is given up too. When a call begins nobody waits: an engine that can't be made or
-started is replaced by the fallback at once.
+An outage lasts until an engine has given audio or a whole reply, or has lived long with nothing to
+do, so that one which starts and dies again and again is given up too, however slowly it dies. When
+a call begins nobody waits: an engine that can't be made or started is replaced by the fallback at
+once.
 
 Fillers are the call's own: it knows that the agent is silent, whatever the reason.
 """
@@ -39,6 +40,7 @@ from bridge.engines.base import (
     Engine,
     EngineEvent,
     Failed,
+    Filler,
     ItemDone,
     Note,
     Pcm,
@@ -178,10 +180,12 @@ class Supervisor:
                 await self._try()
             life = self._life
             assert life is not None
-            born = self._clock()
+            assert self._ledger
+            born, owed = self._clock(), self._ledger.owes
             await asyncio.wait({life.lost})
             limit_s = life.agent.engine_give_up_s
-            if since is None or life.vital or self._clock() - born > limit_s:
+            idle = not owed and self._clock() - born > limit_s
+            if since is None or life.vital or idle:
                 since, wait_s = self._clock(), 0.0  # this outage begins now
             if life.started:
                 log.warning("lost the engine of agent '%s': %s", life.agent.name, life.reason)
@@ -372,14 +376,17 @@ class _Life:
             case Failed(reason):
                 self.lose(reason)
                 return
+            case Filler(pcm):  # no sign of life
+                self._context.emit(Filler(self._down.whole(pcm)) if self._down else event)
+                return
             case ToolCall(id=own):
                 event = replace(event, id=f"{self._name}:{own}")
             case State(values):
                 event = State({self.agent.name: dict(values)})
-            case Audio(item, pcm):
-                self.vital = True
+            case Audio(item, pcm, silence):
+                self.vital = self.vital or not silence
                 if self._down is not None:
-                    event = Audio(item, self._down.take(pcm))
+                    event = Audio(item, self._down.take(pcm), silence)
             case ItemDone(item) if self._down is not None:
                 self._pass_on(Audio(item, self._down.flush()))
             case ReplyDone():
@@ -408,6 +415,7 @@ class _Rate:
     """A stream from one rate to another, in pieces of any length."""
 
     def __init__(self, source: int, target: int) -> None:
+        self._rates = source, target
         self._bank = ResamplerBank(source, target, 1)
         self._left = np.zeros(0, np.int16)
 
@@ -418,6 +426,11 @@ class _Rate:
         self._left = pcm[whole:]
         out: Pcm = self._bank.process(np.zeros(1, np.intp), pcm[None, :whole])[0]
         return out
+
+    def whole(self, pcm: Pcm) -> Pcm:
+        """A clip that is no part of the stream."""
+        other = _Rate(*self._rates)
+        return np.concatenate((other.take(pcm), other.flush()))
 
     def flush(self) -> Pcm:
         """What is left, made whole with silence."""

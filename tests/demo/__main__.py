@@ -269,8 +269,10 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     save_stereo(out / "conversation.wav", sent, received)
     with step("drawing the timeline"):
         title = f"A call to {script.dial}, at the caller's end"
-        paths = latency.paths(held.record, verdict, held.clock)
-        scene = Scene(title, _in_short(summary), verdict, sent, received, pressed, held.zero, paths)
+        stages = latency.stages(held.record, verdict, held.clock)
+        scene = Scene(
+            *(title, _in_short(summary), verdict, sent, received, pressed, held.zero, stages)
+        )
         draw(scene, out / "timeline.png")
     say()
     say(table(verdict, summary, wanted))

@@ -20,7 +20,8 @@ Words used here, all on the capture's clock (`tests.lab.capture`):
   without a packet from the last one before the death to the next answer; the *answer gap* lasts
   from the death until the agent answers something that the caller did since.
 - **transfer**: the two seconds of a tone pair with which the lab's human answers. It is no speech,
-  and neither is the ringing tone before it.
+  and neither is the ringing tone before it, nor the soft sound with which the bridge bridges a long
+  wait.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ import numpy as np
 
 from tests.demo.script import Script, Turn
 from tests.demo.words import missing, said_twice
-from tests.lab.capture import RATE, Digit, Pcm, Track
+from tests.lab.capture import Digit, Pcm, Track
 from tests.lab.speech import FRAME, Region, regions
+from tests.lab.tones import (
+    HUMAN_FRAMES,
+    HUMAN_HZ,
+    RING_FRAMES,
+    RING_HZ,
+    find_tones,
+    find_waits,
+    without_waits,
+)
 
-HUMAN_HZ = (650.0, 1450.0)  # asterisk-config/demo/extensions.conf, extension 200
-TONE_SHARE = 0.8  # of a frame's power at the two frequencies
-TONE_FRAMES = 50  # of 20 ms each: one second
-RING_HZ = (440.0, 480.0)  # Asterisk's ringing tone (indications.conf, us)
-RING_FRAMES = 10
 HELD_S = 0.25
 BREATH_S = 0.4  # so long after the caller began, the agent's breath is held because of him
 GOES_ON_S = 1.5  # so long after he has finished, the agent goes on
@@ -115,6 +120,7 @@ class Verdict:
     received_speech: tuple[Region, ...]
     tones: tuple[Region, ...]
     ringing: tuple[Region, ...]
+    """Ringing tone, and the soft sound of a long wait: nobody speaks."""
     packet_gap_ms: float
     takeover: Takeover | None = None
     greetings: int = 0
@@ -143,22 +149,6 @@ class Verdict:
         return max(values, default=None)
 
 
-def find_tones(
-    pcm: Pcm, frequencies: Sequence[float] = HUMAN_HZ, least: int = TONE_FRAMES
-) -> list[Region]:
-    """Where a recording is nothing but the given tones for `least` frames of 20 ms or more."""
-    size = 2 * FRAME
-    frames = pcm[: len(pcm) // size * size].reshape(-1, size).astype(np.float64)
-    power = np.sum(frames**2, axis=1)
-    t = np.arange(size) / RATE
-    part = np.stack([wave(2 * np.pi * f * t) for f in frequencies for wave in (np.sin, np.cos)])
-    basis = np.linalg.qr(part.T)[0]  # orthonormal: a frame's power within their span
-    share = np.sum((frames @ basis) ** 2, axis=1) / np.maximum(power, 1.0)
-    pure = np.flatnonzero((share > TONE_SHARE) & (power > size * 100.0**2))
-    groups = np.split(pure, np.flatnonzero(np.diff(pure) > 2) + 1)
-    return [Region(int(g[0]) * size, (int(g[-1]) + 1) * size) for g in groups if len(g) >= least]
-
-
 def judge(
     script: Script,
     marks: Sequence[Mark],
@@ -173,9 +163,9 @@ def judge(
     `hear` turns samples into text, and may offer several transcriptions of the same samples: what
     one of them has was said. `killed_at`: when the worker was killed, if it was.
     """
-    tones = find_tones(received.pcm)
+    tones = find_tones(received.pcm, HUMAN_HZ, HUMAN_FRAMES)
     ringing = find_tones(received.pcm, RING_HZ, RING_FRAMES)
-    voice = received.pcm.copy()
+    voice = without_waits(received.pcm)
     for tone in (*tones, *ringing):  # and a little more: frames at their edges are half tone
         voice[max(tone.start - 4 * FRAME, 0) : tone.end + 4 * FRAME] = 0
     agent = regions(voice)
@@ -205,7 +195,7 @@ def judge(
         tuple(caller),
         tuple(agent),
         tuple(tones),
-        tuple(ringing),
+        (*ringing, *find_waits(received.pcm)),
         received.packet_gap() * 1000,
         takeover=None if killed_at is None else scene.takeover(killed_at, judged),
         greetings=sum(not missing(script.greeting, text) for text in said if script.greeting),

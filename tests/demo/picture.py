@@ -22,17 +22,15 @@ mpl.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tests.demo import bars
 from tests.demo.judge import Judged, Verdict
-from tests.demo.latency import STAGES
-from tests.demo.latency import Path as StagePath
+from tests.demo.latency import Stages
 from tests.lab.capture import RATE, Digit, Track
 
 CALLER, AGENT, DELAY, CUT, HELD, KEYS, HUMAN, RINGING = (
     *("#2166ac", "#1a7f4b", "#555555", "#c0392b", "#b8860b", "#7b3f9e", "#d98200", "#aaaaaa"),
 )
 DEATH = "#111111"
-STAGE_COLORS = ("#9ecae1", "#d9d9d9", "#6a51a3", "#e6550d", "#31a354", "#3182bd")
-BAR_IN, BARS_HEAD_IN = 0.26, 0.75
 ROW_S = 22.0  # at most so much in a row, unless one turn is longer
 WIDTH_IN, ROW_IN, HEAD_IN, FOOT_IN = 16.0, 2.9, 1.1, 0.55
 SIDE_IN = 0.85
@@ -54,8 +52,8 @@ class Scene:
     received: Track
     digits: Sequence[Digit]
     zero: float
-    paths: Mapping[int, StagePath] = field(default_factory=dict)
-    """By turn: ms that each stage added to what the caller waited (`tests.demo.latency`)."""
+    stages: Mapping[int, Stages] = field(default_factory=dict)
+    """By turn: where the time went, of those of which it is known."""
 
     @property
     def length(self) -> float:
@@ -80,8 +78,8 @@ def draw(scene: Scene, path: Path) -> None:
     starts = [t.caller[0] - scene.zero for t in scene.verdict.turns if t.caller]
     parts = rows(starts, scene.length)
     scale = max(end - begin for begin, end in parts)
-    bars = BARS_HEAD_IN + BAR_IN * len(scene.paths) + 0.35 if scene.paths else 0.0
-    height = HEAD_IN + ROW_IN * len(parts) + bars + FOOT_IN
+    below_rows = bars.height_in(len(scene.stages))
+    height = HEAD_IN + ROW_IN * len(parts) + below_rows + FOOT_IN
     figure = Figure(figsize=(WIDTH_IN, height), facecolor="white")
     for n, (begin, end) in enumerate(parts):
         bottom = height - HEAD_IN - ROW_IN * (n + 1)
@@ -95,61 +93,14 @@ def draw(scene: Scene, path: Path) -> None:
             )
         )
         _Row(scene, axes, begin, end, inside / scale).draw()
-    if scene.paths:
-        _bars(figure, scene, height, bars)
+    if scene.stages:
+        bars.draw(figure, scene.verdict, scene.stages, foot=FOOT_IN, side=SIDE_IN)
     top = 1 - 0.33 / height
     figure.text(SIDE_IN / WIDTH_IN, top, scene.title, fontsize=15, weight="bold", va="center")
     below = 1 - 0.68 / height
     figure.text(SIDE_IN / WIDTH_IN, below, scene.subtitle, fontsize=9.5, va="center", color=DELAY)
     _legend(figure, height)
     figure.savefig(path, dpi=110)
-
-
-def _bars(figure: Figure, scene: Scene, height: float, room: float) -> None:
-    """A bar a turn, split by stage."""
-    shown = sorted(scene.paths)
-    left, width = 2.6, WIDTH_IN - 2.6 - 0.5 * SIDE_IN
-    bottom = FOOT_IN + 0.35
-    axes = figure.add_axes(
-        (left / WIDTH_IN, bottom / height, width / WIDTH_IN, BAR_IN * len(shown) / height)
-    )
-    for row, n in enumerate(shown):
-        turn, at = scene.verdict.turns[n], 0.0
-        for (stage, _), color in zip(STAGES.items(), STAGE_COLORS, strict=True):
-            ms = scene.paths[n].get(stage, 0.0)
-            axes.barh(row, ms, left=at, height=0.66, color=color, lw=0)
-            if ms >= 25:
-                axes.text(at + ms / 2, row, f"{ms:.0f}", ha="center", va="center", fontsize=7.5)
-            at += ms
-        heard = turn.voice_to_voice_ms
-        if heard is not None:
-            axes.plot([heard, heard], [row - 0.42, row + 0.42], color="#111111", lw=1.6)
-        end = max(at, heard or 0.0)
-        axes.text(end + 6, row, f"{at:.0f} ms", ha="left", va="center", fontsize=8.5, color=DELAY)
-    axes.set_yticks(range(len(shown)))
-    labels = [scene.verdict.turns[n].turn.label or scene.verdict.turns[n].turn.text for n in shown]
-    named = [f"{n + 1} · {label[:24]}" for n, label in zip(shown, labels, strict=True)]
-    axes.set_yticklabels(named, fontsize=9)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.tick_params(axis="x", labelsize=8, colors="#666666")
-    axes.tick_params(axis="y", length=0)
-    for side in ("right", "top", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#bbbbbb")
-    y = (FOOT_IN + room - 0.25) / height
-    figure.text(
-        *(SIDE_IN / WIDTH_IN, y, "Where the caller's waiting went, ms"),
-        fontsize=11,
-        weight="bold",
-        va="center",
-    )
-    x = 4.3 / WIDTH_IN
-    for text, color in (*zip(STAGES.values(), STAGE_COLORS, strict=True), ("heard", "#111111")):
-        mark = "▏" if text == "heard" else "■ "
-        said = "voice to voice, at the caller's phone" if text == "heard" else text
-        figure.text(x, y, mark, color=color, fontsize=11, va="center")
-        figure.text(x + 0.2 / WIDTH_IN, y, said, fontsize=9, va="center", color="#333333")
-        x += (0.45 + len(said) / 15.5) / WIDTH_IN
 
 
 def _legend(figure: Figure, height: float) -> None:

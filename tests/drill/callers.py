@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.drill.judge import loudest, power
+from tests.drill.judge import loudest, power, samples
 from tests.lab.asterisk import Asterisk
 from tests.lab.root import free_port, free_range, program
 
@@ -258,7 +258,7 @@ class Callers:
                     payloads.append(data[12:])
             except BlockingIOError:
                 pass
-        for phone, hz in zip(who, loudest(power(payloads)).tolist(), strict=True):
+        for phone, hz in zip(who, loudest(power(samples(payloads))).tolist(), strict=True):
             if hz and hz != phone.hz:
                 phone.tones.append((hz, now))
             phone.hz = hz

@@ -9,6 +9,8 @@ much of it, and the rest of a sentence sounds like the sentence.
     keys 5 to 7   a long one
     key 8         the tool `count`, then a short answer
     speech        a short answer in a tone of its own: the way up works as well
+
+`[drill] mortal = true` in the agent's file has it speak with a voice that can be killed.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from bridge.dialog.playout import MS_PER_SYLLABLE
 from bridge.engines.base import Entry, Marks, Pcm, PerCall, Shared
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.parts import Do, Remember, Said, Say, Step
+from tests.drill.voice import RATE, Voice, tone
 
-RATE = 8000
 LONG_MS, SHORT_MS = 20 * int(MS_PER_SYLLABLE), 3 * int(MS_PER_SYLLABLE)
 GREETING_HZ = (300, 400)
 """Of the two greetings, the long one and the short one."""
@@ -42,7 +44,7 @@ _TONES = {  # by word, each of one syllable
 }
 _WORDS = {hz: word for word, hz in _TONES.items()}
 TASKS_FOLDER = "ARI_BRIDGE_DRILL_TASKS"
-"""Names the folder where a worker that gets SIGUSR1 writes what its event loop has to do."""
+"""Names the drill's folder; a worker that gets SIGUSR1 writes there what its loop has to do."""
 
 
 def hz_of_key(key: int) -> int:
@@ -66,15 +68,19 @@ def hz_of(text: str) -> int:
     return _TONES[text.split()[0].strip(".").lower()]
 
 
+def ms_of(text: str) -> int:
+    """The length of a sentence."""
+    return len(text.split()) * int(MS_PER_SYLLABLE)
+
+
 class Tones:
     """A voice: each sentence is a sine."""
 
     rate = RATE
 
     async def say(self, text: str, first: bool) -> AsyncIterator[Pcm]:
-        n = len(text.split()) * int(MS_PER_SYLLABLE) * RATE // 1000
-        wave = 8000 * np.sin(2 * np.pi * hz_of(text) * np.arange(n) / RATE)
-        for piece in np.array_split(wave.astype(np.int16), max(1, n // 1600)):
+        wave = tone(hz_of(text), ms_of(text))
+        for piece in np.array_split(wave, max(1, len(wave) // 1600)):
             yield piece
 
     async def prepare(self, texts: Sequence[str]) -> None:
@@ -82,6 +88,17 @@ class Tones:
 
     def words(self, text: str) -> Marks:
         return ()  # all of one length: what was heard is told by syllables
+
+
+class Mortal(Tones):
+    """The same out of a process, with whose death the engine is lost."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+
+    async def say(self, text: str, first: bool) -> AsyncIterator[Pcm]:
+        async for piece in self._voice.say(hz_of(text), ms_of(text)):
+            yield piece
 
 
 class Loudness:
@@ -117,17 +134,36 @@ class Keys:
         return None
 
 
+class WithVoice(PerCall):
+    """A provider whose voice is there before the first call."""
+
+    def __init__(self, make: Callable[[], Cascade], voice: Voice) -> None:
+        super().__init__(make)
+        self._voice = voice
+
+    async def prepare(self) -> None:
+        await self._voice.start()
+
+    async def close(self) -> None:
+        await self._voice.close()
+
+
 def provider(agent: Agent, shared: Shared) -> PerCall:
     """The entry point."""
-    _tell_tasks()
+    folder = Path(os.environ[TASKS_FOLDER])
+    _tell_tasks(folder)
     settings = CascadeSettings(inter_digit_ms=60, sentence_gap_ms=100)
+    if agent.options.get("mortal"):
+        voice = Voice(folder)
+        mortal = Mortal(voice)
+        return WithVoice(lambda: Cascade(Loudness(), Keys(), mortal, settings), voice)
     return PerCall(lambda: Cascade(Loudness(), Keys(), Tones(), settings))
 
 
-def _tell_tasks() -> None:
+def _tell_tasks(folder: Path) -> None:
     """On SIGUSR1 write down how many tasks of each kind this worker has."""
     loop = asyncio.get_running_loop()
-    path = Path(os.environ[TASKS_FOLDER]) / str(os.getpid())
+    path = folder / str(os.getpid())
 
     def tell() -> None:
         coroutines = [task.get_coro() for task in asyncio.all_tasks(loop)]

@@ -14,6 +14,8 @@ from tests.drill.engine import GREETING_HZ, hz_of_key, word_of
 from tests.lab.capture import PCMU, RATE, TABLES, RtpPacket
 
 _LEVEL = 1000.0
+_AUDIBLE = 100.0
+"""A peak: soft sounds are, the noise of a line and of a codec is not."""
 _PAUSE_S = 0.35
 TONES = np.array([*GREETING_HZ, *(hz_of_key(key) for key in range(10))])
 _FRAME = RATE // 50
@@ -35,14 +37,19 @@ class Tone:
         return self.packets * 20
 
 
-def power(payloads: Sequence[bytes]) -> Power:
-    """Of each tone in each packet, (packets, tones); nothing where it isn't 20 ms of PCMU."""
-    found = np.zeros((len(payloads), len(TONES)))
+def samples(payloads: Sequence[bytes]) -> Power:
+    """Of each packet, (packets, samples); silence where it isn't 20 ms of PCMU."""
+    found = np.zeros((len(payloads), _FRAME))
     whole = [n for n, payload in enumerate(payloads) if len(payload) == _FRAME]
     if whole:
         octets = np.frombuffer(b"".join(payloads[n] for n in whole), np.uint8)
-        pcm = TABLES[PCMU][octets].reshape(-1, _FRAME).astype(np.float64)
-        found[whole] = np.abs(pcm @ _BASIS.T) / 40
+        found[whole] = TABLES[PCMU][octets].reshape(-1, _FRAME)
+    return found
+
+
+def power(pcm: Power) -> Power:
+    """Of each tone in each packet, (packets, tones)."""
+    found: Power = np.abs(pcm @ _BASIS.T) / 40
     return found
 
 
@@ -59,8 +66,12 @@ class Call:
     def __init__(self, packets: Sequence[RtpPacket]) -> None:
         """`packets`: of this call and direction, in the order in which they came."""
         self.at = np.array([p.at for p in packets])
-        powers = power([p.payload for p in packets])
-        self.tones = _sentences(self.at, loudest(powers))
+        pcm = samples([p.payload for p in packets])
+        powers = power(pcm)
+        pitch = loudest(powers)
+        self.tones = _sentences(self.at, pitch)
+        self._peaks = np.abs(pcm).max(axis=1)
+        self._others = (pitch == 0) & (self._peaks > _LEVEL)
         self._two = int(_two_at_once(powers).sum())
 
     @property
@@ -88,6 +99,23 @@ class Call:
     def heard_ms(self, hz: int, since: float = 0.0, until: float = float("inf")) -> int:
         """How much of a tone came, of sentences that began between two moments."""
         return sum(t.heard_ms for t in self.tones if t.hz == hz and since <= t.start <= until)
+
+    def silences(self, since: float, until: float) -> list[tuple[float, float, bool]]:
+        """When nothing was to be heard between two moments, and whether a filler went before."""
+        inside = (self.at >= since) & (self.at <= until) & (self._peaks > _AUDIBLE)
+        found, end, filled = [], since, False
+        for moment, peak in zip(
+            self.at[inside].tolist(), self._peaks[inside].tolist(), strict=True
+        ):
+            if moment > end + 0.01:
+                found.append((end, moment, filled))
+            end, filled = moment + 0.02, peak < _LEVEL
+        return found
+
+    def others_at(self, since: float) -> float | None:
+        """When something else than the agent was heard; None: never."""
+        at = self.at[self._others & (self.at > since)]
+        return float(at[0]) if len(at) else None
 
     def two_voices(self) -> bool:
         """Whether two sentences sounded at once, for longer than where one follows another."""
@@ -128,12 +156,13 @@ def same_words(
 ) -> bool:
     """Whether a transcript tells what was heard, sentence by sentence, to `within` words.
 
-    A takeover may split a word, so what is no longer than that may be missing in either.
+    A takeover may split a word, so what is no longer than that may be missing in either; and of a
+    sentence that was heard in pieces each is written down in whole words.
     """
     ours, theirs = _joined(heard), _joined(written)
     while ours and theirs:
         (word, n), (other, m) = ours[0], theirs[0]
-        if word == other and abs(n - m) <= within:
+        if word == other and abs(n - m) <= within + 1:
             del ours[0], theirs[0]
         elif n <= within:
             ours = _joined(ours[1:])

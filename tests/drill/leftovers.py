@@ -12,6 +12,7 @@ from pathlib import Path
 import redis as redis_client
 
 from bridge.media.slots import FREE, SlotMap
+from tests.drill.engine import TASKS_FOLDER
 from tests.drill.tally import LEFTOVERS
 from tests.lab.bridge import Bridge
 from tests.lab.stack import Stack
@@ -26,6 +27,7 @@ class Leftovers:
     def __init__(self, stack: Stack, bridges: list[Bridge], tasks_folder: Path) -> None:
         self._stack, self._bridges, self._folder = stack, bridges, tasks_folder
         self._ports = self._udp_ports()
+        self._processes = self._all_processes()
         self._tasks: dict[str, int] = {}
         self.learn()
 
@@ -55,7 +57,7 @@ class Leftovers:
             "slots": sum(_slots(bridge) for bridge in self._bridges),
             "ports": max(0, self._udp_ports() - self._ports),
             "tasks": 0,
-            "processes": 0,
+            "processes": max(0, self._all_processes() - self._processes),
         }
         if not any(found.values()):
             found["tasks"] = sum(
@@ -73,6 +75,19 @@ class Leftovers:
             pids += [*bridge.children("media"), *bridge.children("worker")]
         return sum(len(_sockets(pid).intersection(_links(pid))) for pid in pids)
 
+    def _all_processes(self) -> int:
+        """All that the bridges have started, and what these have: they know the drill's folder."""
+        mark = f"{TASKS_FOLDER}={self._folder}".encode()
+        pids, parents = set(), {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    pids.add(int(entry.name))
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+        # One that has ended and that nobody waited for has no environment any more.
+        return len(pids) + sum(pid not in pids and up in pids for pid, up in parents.items())
+
     def _all_tasks(self) -> list[dict[str, int]]:
         """Each worker's tasks by kind."""
         told = []
@@ -80,6 +95,9 @@ class Leftovers:
             for pid in bridge.children("worker"):
                 path = self._folder / str(pid)
                 path.unlink(missing_ok=True)
+                if not _listens(pid):
+                    told.append({"silent": 1})
+                    continue
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
                 until = time.monotonic() + _TELL_S
@@ -87,6 +105,15 @@ class Leftovers:
                     time.sleep(0.01)
                 told.append(json.loads(path.read_text()) if path.exists() else {"silent": 1})
         return told
+
+
+def _listens(pid: int) -> bool:
+    """Whether it has a handler for SIGUSR1, which would end a worker that is still starting."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1)
+    return False
 
 
 def _slots(bridge: Bridge) -> int:

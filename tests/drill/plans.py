@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.drill import away, chaos, deaths, hosts, rolling
+from tests.drill import away, chaos, deaths, hosts, loss, rolling
 from tests.drill.stage import Options
 from tests.drill.tally import Tally
 
@@ -35,5 +35,6 @@ PLANS = {
     "redis_freeze": Plan(away.redis_freeze, {"owner_changes": 0}, rounds=2),
     "ari_cut": Plan(away.ari_cut, {"packet_gap_ms": 60}, rounds=1),
     "asterisk_restart": Plan(away.asterisk_restart, {"new_call_answered_ms": 3000}, rounds=3),
+    "engine_loss": Plan(loss.engine_loss, {"filler_ms": 1000}, rounds=8),
     "chaos": Plan(chaos.chaos, {"rss_growth_mib": 10}),
 }

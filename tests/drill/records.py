@@ -76,13 +76,13 @@ class Records:
             owners: dict[str, str] = server.hgetall("ari-bridge:live")
             return owners
 
-    def tools_used(self) -> Counter[str]:
-        """How often each use of the tool took effect since the last time."""
+    def tools_used(self) -> Counter[int]:
+        """How often the tool took effect for each caller since the last time."""
         if not self._tools_file.exists():
             return Counter()
         lines = self._tools_file.read_text().splitlines()
         self._tools_file.write_text("")
-        return Counter(lines)
+        return Counter(map(int, lines))
 
     def _server(self) -> redis_client.Redis:
         return redis_client.Redis.from_url(self._redis.url, decode_responses=True)

@@ -3,7 +3,8 @@
 In every round half of the callers have just asked for a long answer, of which at least 3 s wait
 when it happens; they must hear it whole and once. The others press a key from about that moment on,
 again and again until they are answered, as people do; then they say a word, which must be
-answered too. Two of them have started a tool that takes a second. Roles change with each round.
+answered too. Two of them have started a tool that takes a second, and ask when it is over. Roles
+change with each round.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,10 @@ LONG, SHORT = "700", "701"
 _PRESS_EVERY_S = 0.4
 _ANSWER_S = 12.0
 _AFTER_ANSWER_S = 1.0
+_LONG_AGAIN_S, _LONG_S = 1.5, 3.0
+"""When they press again who have not got their long answer yet, and how long that is waited for."""
+_TOOL_S = 1.2
+"""So long nobody presses another key who has started a tool."""
 
 
 @dataclass
@@ -88,11 +94,16 @@ class Block:
     """So long a caller presses keys; who isn't answered then never was."""
     word_ms: int = 220
     """Of a sentence, so much may be missing or come twice."""
-    tools: bool = False
+    tools: bool = True
     spoken: bool = True
+    extensions: tuple[str, str] = (LONG, SHORT)
+    """Of the callers of even and of odd places."""
     number: int = 100_000
     """The first caller's; each next one's is one higher."""
     rounds: list[Round] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clip = _clip()
 
     def hold(self, strikes: list[Strike], first: int = 0) -> None:
         """A round for each strike, then everybody hangs up, and all is judged.
@@ -101,9 +112,9 @@ class Block:
         """
         with tempfile.TemporaryDirectory() as folder:
             callers = Callers(
-                *(self.pbx, [LONG, SHORT], self.calls, 600.0),
+                *(self.pbx, list(self.extensions), self.calls, 600.0),
                 number=self.number,
-                clip=_clip(),
+                clip=self.clip,
             )
             capture = Capture(
                 Path(folder) / "block.pcap", callers.ports, program=str(program("tcpdump"))
@@ -144,7 +155,9 @@ class Block:
         if self.tools:
             this.tool_users = tuple(self.random.sample(sorted(asked), min(2, len(asked))))
             for n in this.tool_users:
-                callers.press(n, engine.TOOL_KEY, soon - self.random.uniform(0.0, 0.5))
+                at = soon - self.random.uniform(0.0, 0.5)
+                callers.press(n, engine.TOOL_KEY, at)
+                asked[n] = at + _TOOL_S
         callers.pump(max(0.0, soon - time.monotonic()))
         this.struck = time.time()
         striking = threading.Thread(target=strike, name="strike")
@@ -172,11 +185,16 @@ class Block:
         listeners = [n for n in range(self.calls) if this.listens(n)]
         for n in listeners:
             callers.press(n, this.long_key, time.monotonic() + self.random.uniform(0.0, 0.15))
-        hz, until = engine.hz_of_key(this.long_key), time.monotonic() + 2.0
-        while time.monotonic() < until:
+        hz, began, again = engine.hz_of_key(this.long_key), time.monotonic(), False
+        while time.monotonic() < began + _LONG_S:
             callers.pump(0.01)
-            if all(callers.heard(n, hz, this.began) for n in listeners):
+            deaf = [n for n in listeners if not callers.heard(n, hz, this.began)]
+            if not deaf:
                 break
+            if not again and time.monotonic() > began + _LONG_AGAIN_S:
+                again = True  # a call was just changing hands
+                for n in deaf:
+                    callers.press(n, this.long_key)
 
     def _ask(self, callers: Callers, this: Round, asked: dict[int, float]) -> None:
         """Each presses its key until it is answered, then says a word."""
@@ -212,6 +230,8 @@ class Block:
             if not call.answered_at:
                 tally.miss("lost", f"{name} was never answered")
                 continue
+            if self._left(n, call):
+                continue
             if call.ended_at < hung_up - 0.5:
                 since = call.ended_at - max(r.struck for r in self.rounds)
                 tally.miss("lost", f"{name} ended {since:.2f} s after the last strike")
@@ -232,29 +252,36 @@ class Block:
                     tally.note(f"{name}, round {this.number}: {gap:.0f} ms without a packet")
                 self._judge_round(call, n, this, f"{name}, round {this.number}")
             self._judge_transcript(call, name, told.get(self.number + n))
-        times_used = self.records.tools_used()
-        tally.tools += len(times_used)
-        for key, times in times_used.items():
-            if times > 1:
-                tally.miss("tools_twice", f"{key} took effect {times} times")
+        asked_for = Counter(self.number + n for this in self.rounds for n in this.tool_users)
+        for number, times in self.records.tools_used().items():
+            tally.tools += times
+            for _ in range(times - asked_for[number]):
+                tally.miss("tools_twice", f"call {number}: {times} times")
+
+    def _left(self, n: int, call: Call) -> bool:
+        """Whether that call was over early, and rightly so."""
+        return False
 
     def _judge_round(self, call: Call, n: int, this: Round, name: str) -> None:
         tally = self.tally
         if this.listens(n):
             hz = engine.GREETING_HZ[0] if this.greeting else engine.hz_of_key(this.long_key)
-            ms = call.heard_ms(hz, this.began, this.ended)
-            if ms < engine.LONG_MS - self.word_ms:
-                tally.miss("words_lost", f"{name} heard {ms} ms of {hz} Hz")
-            if ms > engine.LONG_MS + self.word_ms:
-                tally.miss("words_twice", f"{name} heard {ms} ms of {hz} Hz")
+            self._judge_long(call.heard_ms(hz, this.began, this.ended), hz, name)
             return
         answer = call.answered_ms(engine.hz_of_key(this.short_key), this.struck)
         if answer is None or answer > self.patience_s * 1000:
             tally.miss("unanswered", name)
-        tally.answer_gaps.append(self.patience_s * 1000 if answer is None else answer)
+        if n not in this.tool_users:
+            tally.answer_gaps.append(self.patience_s * 1000 if answer is None else answer)
         spoken = call.heard_ms(engine.SPOKEN_HZ, this.struck, this.ended)
         if self.spoken and answer is not None and not spoken:
             tally.miss("unheard", name)
+
+    def _judge_long(self, ms: int, hz: int, name: str) -> None:
+        if ms < engine.LONG_MS - self.word_ms:
+            self.tally.miss("words_lost", f"{name} heard {ms} ms of {hz} Hz")
+        if ms > engine.LONG_MS + self.word_ms:
+            self.tally.miss("words_twice", f"{name} heard {ms} ms of {hz} Hz")
 
     def _judge_transcript(self, call: Call, name: str, told: Transcript | None) -> None:
         if told is None:

@@ -28,6 +28,7 @@ from tests.lab.stack import Stack
 
 _AGENT = """engine = "drill"
 greeting = "{greeting}"
+tools = ["count"]
 {more}
 [turns]
 no_input_ms = 60000
@@ -70,6 +71,8 @@ class Stage:
     agent: str = ""
     address: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
+    blocks: type[Block] = Block
+    """What `block` holds."""
     stack: Stack = field(init=False)
 
     def __enter__(self) -> Self:
@@ -128,7 +131,7 @@ class Stage:
 
     def block(self, strikes: list[Strike], **how: object) -> Block:
         """Calls that stay up while these happen, one a round."""
-        block = Block(
+        block = self.blocks(
             *(self.stack.pbx, self.tally, self.records, self.random, self.options.calls),
             ready=self.ready,
             number=100_000 + self.tally.calls,
@@ -136,6 +139,7 @@ class Stage:
         )
         block.hold(strikes, self.tally.rounds)
         self.look()
+        self.options.say(f"{self.name}: {self.tally.rounds} rounds, {self.tally.calls} calls")
         return block
 
     def look(self) -> None:

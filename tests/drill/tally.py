@@ -25,7 +25,7 @@ class Tally:
     unanswered, unheard: keys, spoken words that the agent never reacted to
     words_lost, words_twice: sentences of which the caller heard too little, or too much
     transcript_lost: calls whose transcript is not what was heard, or lacks a key
-    tools_twice: calls of the tool `count` that took effect again, of `tools` that did at all
+    tools_twice: effects of the tool `count` that nobody had asked for (again); there were `tools`
     """
 
     rounds: int = 0
@@ -35,6 +35,8 @@ class Tally:
     """What only this drill tells."""
     packet_gaps: list[float] = field(default_factory=list)
     answer_gaps: list[float] = field(default_factory=list)
+    fillers: list[float] = field(default_factory=list)
+    """Silences before anything was heard, where that is measured."""
     tools: int = 0
     takeovers: int = 0
     """Of calls, by another worker."""
@@ -67,6 +69,7 @@ class Tally:
                 **_most(self.packet_gaps),
             },
             "answer_gap_ms": _percentiles(self.answer_gaps, (50, 99)),
+            **({"filler_ms": _percentiles(self.fillers, (50, 99))} if self.fillers else {}),
             "leftovers": self.leftovers,
         }
 

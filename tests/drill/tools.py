@@ -13,9 +13,9 @@ HALF_S = 0.5
 
 
 async def count(call: Any, **arguments: Any) -> str:
-    """The entry point; `call.key` names this use of the tool, in whatever process it runs."""
+    """The entry point. Written down is the caller who has asked for it, and knows how often."""
     await asyncio.sleep(HALF_S)
     with Path(os.environ[FILE]).open("a") as file:
-        file.write(f"{call.call_id} {call.key}\n")
+        file.write(f"{call.caller_number}\n")
     await asyncio.sleep(HALF_S)
     return "counted"

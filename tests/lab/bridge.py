@@ -23,7 +23,8 @@ from tests.lab.server import Server
 _START_S = 60.0  # speech models are loaded before the first call is taken
 STASIS_APP = "ari-bridge"
 
-Settings = Mapping[str, Mapping[str, object]]
+Table = Mapping[str, object]
+Settings = Mapping[str, Table | Sequence[Table]]
 
 
 class Bridge(Server):
@@ -82,16 +83,18 @@ class Bridge(Server):
 
         Known by their configuration, not by their parent: they may outlive the launcher.
         """
-        found = []
+        found: dict[int, tuple[int, int]] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 if name in words and str(self.directory / "bridge.toml") in words:
-                    began = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
-                    found.append((began, int(entry.name)))
-        return [pid for _, pid in sorted(found)]
+                    stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                    found[int(entry.name)] = int(stat[19]), int(stat[1])
+        # A child that one of them is about to start looks like its parent.
+        own = [(began, pid) for pid, (began, parent) in found.items() if parent not in found]
+        return [pid for _, pid in sorted(own)]
 
     def serving(self) -> int:
         """The process id of the media process that serves; the other one stands by."""
@@ -118,13 +121,9 @@ class Bridge(Server):
         """What it has said on the terminal so far."""
         return (self.directory / "console").read_text(errors="replace")
 
-    def _config(self) -> dict[str, dict[str, object]]:
-        tables: dict[str, dict[str, object]] = {
-            "asterisk": {
-                "url": self._pbx.ari_url,
-                "username": self._pbx.ari_username,
-                "password": self._pbx.ari_password,
-            },
+    def _config(self) -> Settings:
+        tables: dict[str, Table | Sequence[Table]] = {
+            "asterisk": asterisk(self._pbx),
             "media": {
                 "listen_address": "127.0.0.1",
                 "port": self.media_port,
@@ -134,7 +133,9 @@ class Bridge(Server):
             "agents": {"folder": str(REPOSITORY / "agents")},
         }
         for name, keys in self._settings.items():
-            tables.setdefault(name, {}).update(keys)
+            given = tables.get(name, {})
+            several = not (isinstance(keys, Mapping) and isinstance(given, Mapping))
+            tables[name] = keys if several else {**given, **keys}
         return tables
 
     def _takes_calls(self) -> bool:
@@ -151,9 +152,18 @@ class Bridge(Server):
             connection.close()
 
 
+def asterisk(pbx: Asterisk, **more: object) -> Table:
+    """The keys of `[asterisk]` for that one, and `more`."""
+    login = {"username": pbx.ari_username, "password": pbx.ari_password}
+    return {"url": pbx.ari_url, **login, **more}
+
+
 def to_toml(tables: Settings) -> str:
     """Tables of texts, numbers, booleans and lists of them; JSON writes those as TOML does."""
     lines: list[str] = []
-    for name, keys in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
+    for name, content in tables.items():
+        several = not isinstance(content, Mapping)
+        for keys in content if several else [content]:
+            lines.append(f"[[{name}]]" if several else f"[{name}]")
+            lines += [*(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.drill.plans import PLANS
 from tests.drill.stage import Options
-from tests.drill.tally import ZEROS
+from tests.drill.tally import ZEROS, missed
 
 
 @pytest.mark.parametrize("name", ["kill_worker", "kill_media"])
@@ -18,3 +18,11 @@ def test_a_call_survives(name, tmp_path):
     assert found["calls"] == 6
     assert not any(found[key] for key in ZEROS), said
     assert not any(found["leftovers"].values()), said
+
+
+def test_it_shows_where_nobody_takes_over(tmp_path):
+    options = Options(rounds=1, calls=4, takeover=False, out=tmp_path)
+    found = PLANS["kill_worker"].hold(options).summary()
+    assert found["takeovers"] == 0
+    assert found["lost"] or found["unanswered"], found
+    assert any("answer_gap_ms" in line for line in missed(found, PLANS["kill_worker"].goals))

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.demo.judge import find_tones
 from tests.lab.asterisk import Asterisk
 from tests.lab.baresip import Baresip, PhoneError
 from tests.lab.capture import RATE, Capture, Pcm, digits, entropy, lay_out
 from tests.lab.root import program
 from tests.lab.speech import Ear, regions
+from tests.lab.tones import HUMAN_FRAMES, HUMAN_HZ, find_tones
 
 ECHO, HUMAN = "600", "200"
 
@@ -97,7 +97,7 @@ async def test_the_human_is_found_by_his_tones(asterisk: Asterisk, tmp_path: Pat
             await phone.hangup()
     begin, end = packets.packets[0].at, packets.packets[-1].at
     received = lay_out(packets.packets, sent=False, start=begin, end=end)
-    [tones] = find_tones(received.pcm)
+    [tones] = find_tones(received.pcm, HUMAN_HZ, HUMAN_FRAMES)
     assert (tones.end - tones.start) / RATE == pytest.approx(2.0, abs=0.1)
 
 

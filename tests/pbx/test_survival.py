@@ -79,17 +79,17 @@ async def test_a_caller_whose_line_drops_is_offered_his_conversation(stack: Stac
 
 async def test_an_engine_that_hangs_without_a_word_is_stood_in_for(stack: Stack) -> None:
     memory = Memory(stack)
-    ours = [pid for pid in voices() if parent(pid) in stack.bridge.children("worker")]
-    assert ours
     async with stack.phone() as phone:
         await phone.dial("700")
-        await until(
-            lambda: "go on" in memory.agent_said() or "help you" in memory.agent_said(), "greeted"
-        )
+        await until(lambda: memory.record().get("state") == "talking", "he is answered")
+        ours = [pid for pid in voices() if parent(pid) in stack.bridge.children("worker")]
+        assert ours
         for pid in ours:
             os.kill(pid, signal.SIGSTOP)
         try:
-            await phone.speak(clip("What about order number nine zero eight one?").pcm, RATE)
+            # Keys, because the answer has to be one that no voice has rendered before: a misheard
+            # number would be asked for again, which needs none.
+            await phone.dtmf("9081#")
             await until(
                 lambda: any("agent echo stands in" in line.text for line in memory.lines()),
                 "the other agent stands in",

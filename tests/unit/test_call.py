@@ -316,7 +316,7 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
         # More of what was interrupted is not played, a new item is.
         talk.engine.context.emit(engines.Audio(item, np.ones(800, np.int16)))
         assert talk.slot.queue == []
-        talk.slot.deliver(False, 60)
+        talk.slot.deliver(False, 40)
         fresh = talk.engine.say("yes?", 100)
         assert set(talk.slot.queue) == {fresh}
 
@@ -692,10 +692,12 @@ async def test_a_long_wait_is_bridged_and_nobody_counts_that_as_said():
         talk.slot.deliver(False, 40)
         assert TurnCommitted in [type(event) for event in talk.engine.told]
         talk.slot.deliver(False, 40)
-        [filler] = talk.slot.counts
-        assert talk.slot.counts == {filler: len(clip)}
-        talk.slot.deliver(False, 4000 // 20 + 10)
-        assert len(talk.slot.counts) == 2, "and again, not at once"
+        [soft] = talk.slot.counts
+        talk.slot.deliver(False, 100)
+        assert len(talk.slot.counts) == 1, "not again at once"
+        talk.slot.deliver(False, 50)
+        _, filler = talk.slot.counts
+        assert talk.slot.counts == {soft: RATE * 36 // 100, filler: len(clip)}
         item = talk.engine.say("there it is", 200)
         talk.slot.deliver(False, 20)
         assert talk.slot.counts[item] == RATE // 5

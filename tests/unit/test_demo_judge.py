@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.demo.judge import Mark, Takeover, Verdict, find_tones, judge
+from bridge.filler import soft_sound
+from tests.demo.judge import Mark, Takeover, Verdict, judge
 from tests.demo.script import Script, Turn
 from tests.lab.capture import PCMU, RATE, TABLES, Digit, Pcm, RtpPacket, lay_out
+from tests.lab.tones import HUMAN_FRAMES, HUMAN_HZ, find_tones
 
 START = 5000.0
 WORDS = {300: "open nine to six", 400: "we sell gift cards", 500: "one moment please"}
@@ -360,11 +362,24 @@ def test_no_transfer_is_wrong() -> None:
 def test_tones_are_told_from_voices() -> None:
     both = (hum(650, 1500) + hum(1450, 1500)) // 2
     silence = np.zeros(RATE, np.int16)
-    [found] = find_tones(np.concatenate([silence, both, silence]))
-    assert found.start / RATE == pytest.approx(1.0, abs=0.021)
-    assert found.end / RATE == pytest.approx(2.5, abs=0.021)
-    assert find_tones(np.concatenate([silence, hum(300, 2000), silence])) == []
-    assert find_tones(np.concatenate([silence, both[: RATE // 2], silence])) == []
+
+    def found(sound: Pcm) -> list[tuple[float, float]]:
+        tones = find_tones(np.concatenate([silence, sound, silence]), HUMAN_HZ, HUMAN_FRAMES)
+        return [(tone.start / RATE, tone.end / RATE) for tone in tones]
+
+    assert found(both) == [pytest.approx((1.0, 2.5), abs=0.021)]
+    assert found(hum(300, 2000)) == []
+    assert found(both[: RATE // 2]) == []
+
+
+@pytest.mark.parametrize("cut_ms", [360, 200])
+def test_the_sound_that_bridges_a_wait_is_no_answer(cut_ms: int) -> None:
+    call = Call()
+    call.caller(1000, 800, HOURS)
+    call._put(False, 2700, soft_sound(RATE)[: cut_ms * 8])
+    call.agent(2700 + cut_ms, 1500)
+    [turn] = call.judge().turns
+    assert turn.voice_to_voice_ms == pytest.approx(900 + cut_ms, abs=EXACT_MS)
 
 
 def test_percentiles() -> None:

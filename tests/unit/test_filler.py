@@ -1,21 +1,57 @@
 import numpy as np
 
-from bridge.filler import AGAIN_MS, Filler, soft_sound
+from bridge.filler import AGAIN_MS, LEAST_MS, Filler, soft_sound
 
 
 def times(filler, wanted):
     """When it is due, of a list of what holds every 20 ms."""
-    return [20 * k for k, on in enumerate(wanted) if filler.due(20 * k, on)]
+    clips = [filler.due(20 * k, on) for k, on in enumerate(wanted)]
+    return [20 * k for k, clip in enumerate(clips) if clip is not None]
 
 
 def test_it_is_due_after_so_long_and_then_now_and_then():
     filler = Filler(500, 8000)
+    second = 500 + 360 + AGAIN_MS
+    assert times(filler, [True] * 400) == [500, second, second + 360 + AGAIN_MS]
+
+
+def test_the_engines_own_clip_is_for_a_wait_that_goes_on():
+    filler = Filler(500, 8000)
     filler.clip = np.ones(8000, np.int16)
-    assert times(filler, [True] * 400) == [500, 500 + 1000 + AGAIN_MS]
+    clips = [clip for k in range(500) if (clip := filler.due(20 * k, True)) is not None]
+    assert [len(clip) for clip in clips] == [2880, 8000, 8000]
+    assert filler.due(10_000, False) is None
+    assert filler.due(10_020, True) is None
+    soft = filler.due(10_520, True)
+    assert soft is not None
+    assert len(soft) == 2880, "and anew"
 
 
 def test_it_counts_anew_when_nothing_is_owed_any_more():
     assert times(Filler(500, 8000), [True] * 20 + [False] + [True] * 30) == [920]
+
+
+def test_what_counts_is_the_end_of_the_callers_words():
+    filler = Filler(900, 8000)
+    filler.silent_since(100)
+    for at in range(100, 400, 20):  # it isn't sure yet that his turn is over
+        assert filler.due(at, False) is None
+    assert [at for at in range(400, 2000, 20) if filler.due(at, True) is not None] == [1000]
+
+
+def test_words_of_long_ago_do_not_count():
+    filler = Filler(900, 8000)
+    filler.silent_since(100)
+    for at in range(100, 5000, 20):
+        assert filler.due(at, False) is None
+    assert [at for at in range(5000, 6000, 20) if filler.due(at, True) is not None] == [5900]
+
+
+def test_an_answer_that_was_prepared_in_a_long_pause_has_time_to_come():
+    filler = Filler(900, 8000)
+    filler.silent_since(100)
+    due = [at for at in range(1100, 2000, 20) if filler.due(at, True) is not None]
+    assert due == [1100 + LEAST_MS]
 
 
 def test_it_can_be_switched_off():

@@ -5,6 +5,7 @@ interruption  the caller interrupts the talker a few times
 false         the caller coughs, says "uh-huh", has music on behind him ...
 question      the caller asks the demo's agent, one call at a time on an idle machine
 paused        the caller pauses within his sentences
+keys          the caller presses a key while the talker speaks
 """
 
 from __future__ import annotations
@@ -178,6 +179,21 @@ def ask(chosen: Sequence[Clip]) -> Callable[[Phone], Script]:
             yield from call.answered(4.0)
             yield from call.silent(0.8, 20.0)
             yield from call.pause(0.3)
+
+    return play
+
+
+def press(times: int, seed: int) -> Callable[[Phone], Script]:
+    """Cut the agent short by a key, again and again."""
+    random = np.random.default_rng(seed)
+
+    def play(call: Phone) -> Script:
+        yield from call.answered(10.0)
+        for _ in range(times):
+            yield from _talking(call, random.uniform(0.8, 1.6))
+            yield from call.press("5")
+            yield from call.pause(1.0)
+            yield from call.answered(6.0)
 
     return play
 

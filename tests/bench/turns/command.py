@@ -70,6 +70,7 @@ def _bench(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         "goals": {
             key: {"goal": str(GOALS[key]), "met": GOALS[key].met(found[key])} for key in keys
         },
+        "more": {key: percentiles(values) for key, values in results.more.items()},
         "behind": _behind(results.judged),
         "machine": {
             "noise": noise,
@@ -86,6 +87,8 @@ def _bench(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     for key in keys:
         said = {True: "yes", False: "NO", None: "-"}[GOALS[key].met(found[key])]
         print(f"{key:28}{json.dumps(found[key]):>28}  {GOALS[key]!s:22}{said}")
+    for key, value in out["more"].items():
+        print(f"{key:28}{json.dumps(value):>28}")
     print(f"\ncounts {json.dumps(out['counts'])}")
     print(f"noise {noise}\n{options.out} in {out['machine']['seconds']} s")
     return 0

@@ -19,6 +19,7 @@ from tests.bench.turns.follow import Reference, Stretch, follow
 from tests.bench.turns.phones import Said
 from tests.lab.capture import RATE
 from tests.lab.speech import regions
+from tests.lab.tones import without_waits
 
 LATE_S = 1.5
 """An interruption that isn't taken this long after its end has been missed."""
@@ -57,7 +58,7 @@ class _Track:
     stretches: list[Stretch] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stretches = follow(self.held.received.pcm, self.reference)
+        self.stretches = follow(without_waits(self.held.received.pcm), self.reference)
         time = self.held.received.time
         self.times = [(time(s.heard[0]), time(s.heard[1] - 1)) for s in self.stretches]
 
@@ -142,10 +143,25 @@ def _false(track: _Track, said: Said) -> Judged:
     return Judged(said, resumed=clean, lost_ms=lost, repeated_ms=repeated)
 
 
+def keys(held: Held, text: Reference) -> list[float]:
+    """From the moment a key was let go, of which the PBX tells at once, until the agent is silent,
+    ms; of each key that met an agent who spoke."""
+    track = _Track(held, text)
+    found = [(key.at, track.at(key.at)) for key in held.phone.keys]
+    return [(track.times[n][1] - at) * 1000 for at, n in found if n is not None]
+
+
+def greeting(held: Held) -> float | None:
+    """From the first packet that the caller gets, silence though it be, to the agent's first
+    sample, ms."""
+    begins = _begins(held)
+    return (begins[0] - float(held.received.at.min())) * 1000 if begins else None
+
+
 def questions(held: Held) -> list[Judged]:
     """Judge a call of questions: voice to voice."""
     spoken = [s for s in held.phone.said if s.clip.kind == "question"]
-    agent = [held.received.time(r.start) for r in regions(held.received.pcm)]
+    agent = _begins(held)
     out = []
     for said, following in zip(spoken, [*spoken[1:], None], strict=True):
         end = held.spoken_at(said.at + round(said.clip.end_ms * RATE / 1000))
@@ -162,7 +178,7 @@ def questions(held: Held) -> list[Judged]:
 def sentences(held: Held) -> list[Judged]:
     """Judge a call of sentences with pauses: whether the agent spoke inside one."""
     spoken = [s for s in held.phone.said if s.clip.kind == "paused"]
-    agent = [held.received.time(r.start) for r in regions(held.received.pcm)]
+    agent = _begins(held)
     out = []
     for said, following in zip(spoken, [*spoken[1:], None], strict=True):
         places = [said.at + round(x * RATE / 1000) for span in said.clip.speech for x in span]
@@ -176,6 +192,11 @@ def sentences(held: Held) -> list[Judged]:
         else:
             out.append(Judged(said, voice_to_voice_ms=(first - end) * 1000))
     return out
+
+
+def _begins(held: Held) -> list[float]:
+    """When the agent began to speak; a sound that bridges a wait is no speech."""
+    return [held.received.time(r.start) for r in regions(without_waits(held.received.pcm))]
 
 
 def _counts(said: Said) -> bool:

@@ -29,12 +29,14 @@ from tests.bench.corpus import encode
 from tests.bench.turns.corpus import ECHO_DB, Clip
 from tests.bench.turns.voices import at_level
 from tests.lab.asterisk import Asterisk
-from tests.lab.capture import PCMU, RATE, Pcm, RtpPacket, decode
+from tests.lab.capture import DTMF_NAMES, PCMU, RATE, Pcm, RtpPacket, decode
 from tests.lab.root import LabError, free_port, free_range, program
 from tests.lab.sipp import scenario
 from tests.lab.speech import Ear
 
 FRAME = RATE // 50
+EVENTS, KEY_TICKS = 101, 6
+"""Payload type of keys, and how long one is held: 120 ms."""
 ANSWER_S = 20.0
 APART_S = 0.4
 """Between the beginnings of two calls."""
@@ -55,6 +57,14 @@ class Said:
     """How many packets had come by then: what is known of the agent at that moment."""
 
 
+@dataclass(frozen=True)
+class Key:
+    """A key that a caller pressed; it was let go at `at`, epoch seconds."""
+
+    digit: str
+    at: float
+
+
 @dataclass
 class Phone:
     """One call. Times are epoch seconds."""
@@ -66,6 +76,7 @@ class Phone:
     """Noise behind him for the whole call, in a loop."""
     packets: list[RtpPacket] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
     ear: Ear = field(default_factory=lambda: Ear(0.35))
     echo_ms: int = 0
     """So late the agent's own audio comes back; 0: a line without echo."""
@@ -86,6 +97,9 @@ class Phone:
         self._peer: tuple[str, int] | None = None
         self._script: Script | None = None
         self._ssrc = int.from_bytes(os.urandom(4))
+        self._seq = self._ts = 0
+        self._key = ""
+        self._key_ticks = 0
         self._line = np.zeros(0, np.int16)  # what came, laid out in time
         self._line_from = 0.0
         self._line_end = 0
@@ -102,6 +116,12 @@ class Phone:
             self._speech = at_level(clip.pcm, BED_VOICE_DBFS)
         else:
             self._speech = clip.pcm
+
+    def press(self, digit: str) -> Script:
+        """Press a key, and wait until it is let go."""
+        self._key, self._key_ticks = digit, 0
+        while self._key:
+            yield
 
     @property
     def speaks(self) -> bool:
@@ -188,20 +208,40 @@ class Phone:
         except StopIteration:
             self.over = True
             return
+        if self._key:
+            self._send_key()
+        else:
+            self._send_audio(now, due)
+        self._ts += FRAME
+
+    def _send_audio(self, now: float, due: float) -> None:
         payload = encode(self._frame(now)).tobytes()
-        header = struct.pack(
-            *("!BBHII", 0x80, PCMU, self.sent & 0xFFFF, self.sent * FRAME, self._ssrc)
-        )
-        at = time.time()
-        self.socket.sendto(header + payload, self._peer)
+        at, seq = time.time(), self._seq & 0xFFFF
+        self._send(PCMU, self._ts, payload)
         self.packets.append(
-            RtpPacket(
-                *(at, self.port, True, PCMU, False, self.sent & 0xFFFF),
-                *(self.sent * FRAME, self._ssrc, payload),
-            )
+            RtpPacket(at, self.port, True, PCMU, False, seq, self._ts, self._ssrc, payload)
         )
         self.late_ms.append((at - due) * 1000)
         self.sent += 1
+
+    def _send_key(self) -> None:
+        """The next packet of a key (RFC 4733 2.5: one time stamp, a growing duration; the end comes
+        three times)."""
+        self._key_ticks += 1
+        event, begin = DTMF_NAMES.index(self._key), self._ts - (self._key_ticks - 1) * FRAME
+        ends = self._key_ticks == KEY_TICKS
+        if ends:
+            self.keys.append(Key(self._key, time.time()))
+            self._key = ""
+        for _ in range(3 if ends else 1):
+            duration = self._key_ticks * FRAME
+            self._send(EVENTS, begin, struct.pack("!BBH", event, 0x80 * ends | 10, duration))
+
+    def _send(self, kind: int, ts: int, payload: bytes) -> None:
+        assert self._peer is not None
+        header = struct.pack("!BBHII", 0x80, kind, self._seq & 0xFFFF, ts, self._ssrc)
+        self.socket.sendto(header + payload, self._peer)
+        self._seq += 1
 
     def _frame(self, now: float) -> Pcm:
         frame = np.zeros(FRAME, np.int32)
@@ -271,7 +311,7 @@ def _ahead() -> Iterator[None]:
 def _sipp(pbx: Asterisk, phone: Phone) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryDirectory(prefix="ari-bridge-phone-") as folder:
         path = Path(folder) / "call.xml"
-        path.write_text(scenario(None, "PCMU"))
+        path.write_text(_with_keys(scenario(None, "PCMU")))
         process = subprocess.Popen(
             [
                 *(program("sipp"), f"{pbx.bind}:{pbx.sip_port}", "-sf", path),
@@ -291,3 +331,11 @@ def _sipp(pbx: Asterisk, phone: Phone) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.kill()
             process.wait()
+
+
+def _with_keys(scenario: str) -> str:
+    """Offer keys as well (RFC 4733)."""
+    return scenario.replace("RTP/AVP 0\n", f"RTP/AVP 0 {EVENTS}\n").replace(
+        "a=rtpmap:0 PCMU/8000\n",
+        f"a=rtpmap:0 PCMU/8000\n      a=rtpmap:{EVENTS} telephone-event/8000\n",
+    )

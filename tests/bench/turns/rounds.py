@@ -22,6 +22,7 @@ from tests.bench.verify import NotVerifiedError
 AT_ONCE = 4
 INTERRUPTIONS, FALSE_ONES, SENTENCES, QUESTIONS = 56, 56, 54, 54
 """Clips of each kind over real calls."""
+KEYS = 12
 LATE_MS = 5.0
 """Phones that send later than this (99 of 100 frames) are no phones."""
 RENDER_S = 15.0
@@ -35,12 +36,20 @@ class Results:
     judged: dict[str, list[Judged]] = field(default_factory=dict)
     calls: int = 0
     late_ms: list[float] = field(default_factory=list)
+    more: dict[str, list[float]] = field(default_factory=dict)
+    """What no key of the bench asks for, and the issue promises all the same."""
 
     def add(self, kind: str, judged: Iterable[Judged], held: Held) -> None:
         """What came of a call."""
         self.judged.setdefault(kind, []).extend(judged)
         self.calls += 1
+        self.greeted(held)
         self.late_ms += held.phone.late_ms[50:]  # the first second is the calls' beginning
+
+    def greeted(self, held: Held) -> None:
+        """How soon the greeting came."""
+        if (ms := measure.greeting(held)) is not None:
+            self.more.setdefault("greeting_ms", []).append(ms)
 
 
 def run(kinds: Collection[str], say: Callable[[str], None]) -> Results:
@@ -73,15 +82,17 @@ def _talker(
     if "false" in kinds:
         jobs += [("false", p) for p in _parts("false", FALSE_ONES, 8)]
     undisturbed = calls.phone(agents.TALKER, calls.listen(150.0))
+    pressing = calls.phone(agents.TALKER, calls.press(KEYS, 1))
     text: measure.Reference | None = None
     waiting: list[tuple[str, Held]] = []
     for n, some in enumerate(_rounds(jobs)):
         phones = [_talk_to(kind, chosen, n * AT_ONCE + k) for k, (kind, chosen) in enumerate(some)]
-        first = [undisturbed] if text is None else []
+        first = [undisturbed, pressing] if text is None else []
         say(f"calls {[kind for kind, _ in some]}")
         held = line.hold("talker", [*first, *phones])
         if text is None:
             text = measure.reference(held.pop(0))
+            results.more["key_to_silence_ms"] = measure.keys(held.pop(0), text)
             say(f"the talker talks for {len(text.pcm) / 8000:.0f} s")
         waiting += zip((kind for kind, _ in some), held, strict=True)
     assert text is not None

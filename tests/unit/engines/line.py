@@ -20,6 +20,7 @@ from bridge.engines.base import (
     Digit,
     Expect,
     Failed,
+    Filler,
     Interrupt,
     ItemDone,
     ReplyDone,
@@ -168,7 +169,7 @@ class Line:
         match event:
             case Audio():
                 before = self.playout.playing
-                if self.playout.queued(event.item, len(event.pcm)):
+                if self.playout.queued(event.item, len(event.pcm), silence=event.silence):
                     self._queue.append([event.item, event.pcm, 0])
                     if not before:
                         self.turns.agent_started()
@@ -194,7 +195,7 @@ class Line:
                 self._act(self.turns.words(event.text, event.until_ms, silence_ms))
             case Expect(kind):
                 self._expected = kind
-            case CallerText() | ToolCall() | Failed() | Timing():
+            case CallerText() | ToolCall() | Failed() | Filler() | Timing():
                 self.log.append((self.at_ms, event))
 
     # What to look at ----------------------------------------------------------------------------

@@ -66,7 +66,7 @@ async def test_a_turn_is_answered_sentence_by_sentence():
         await call.until(lambda: len(call.heard) == 2)
     assert call.lines == ["We are open.", "On Sunday we are not."]
     assert call.of(CallerText) == [CallerText("hours", True, 1)]
-    assert [h.heard_ms for h in call.heard] == [600, 1100]  # the second begins with the gap
+    assert [h.heard_ms for h in call.heard] == [600, 1000]  # without the gap
     assert tts.asked == [("We are open.", True), ("On Sunday we are not.", False)]
     assert len(call.of(ReplyDone)) == 1
 

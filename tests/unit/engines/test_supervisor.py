@@ -1,5 +1,6 @@
 """Engines that fail in every way, behind a supervisor, on a line with real turns and playout."""
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from bridge.engines.base import (
     CallerText,
     Entry,
     Failed,
+    Filler,
     ItemDone,
     ReplyDone,
     Resume,
@@ -42,10 +44,11 @@ class Parts:
     def __init__(self, *texts, agent=AGENT, **answers):
         self.stt, self.brain, self.tts = FakeStt(*texts), FakeBrain(**answers), FakeTts()
         self.agent = agent
+        self.gap_ms = 100
         self.made = []
 
     def engine(self):
-        settings = CascadeSettings(inter_digit_ms=1000, sentence_gap_ms=100)
+        settings = CascadeSettings(inter_digit_ms=1000, sentence_gap_ms=self.gap_ms)
         engine = Cascade(self.stt, self.brain, self.tts, settings)
         self.made.append(engine)
         return engine
@@ -410,3 +413,62 @@ async def test_a_conversation_that_is_taken_over_waits_for_its_engine():
     async with line:
         await line.until(lambda: line.heard)
     assert line.lines == ["Seven eight nine ten eleven twelve."]
+
+
+async def test_one_that_dies_slowly_whenever_it_is_asked_is_given_up():
+    parts = Parts("hours", agent=replace(AGENT, engine_silent_s=4.0, engine_give_up_s=3.0))
+    parts.tts.gate.clear()  # so each life is longer than the limit of the outage
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: line.of(Failed))
+    assert len(parts.made) == 2
+
+
+async def test_a_filler_comes_at_the_calls_rate_and_is_no_sign_of_life():
+    parts = Parts("hours", agent=replace(AGENT, filler="One moment."))
+    parts.stt.gate.clear()
+    whole = parts.tts.say
+
+    async def late(text, first):
+        await reached.wait()
+        async for pcm in whole(text, first):
+            yield pcm
+
+    parts.tts.say, reached = late, asyncio.Event()
+    line = call(parts)
+    line.rate, line.frame = 8000, 160
+    async with line:
+        await line.tone(400)
+        await line.until(lambda: line.at_ms > 2500)
+        reached.set()
+        await line.until(lambda: len(parts.made) > 1)
+        assert line.at_ms <= 400 + 720 + 2000 + 500
+    assert {len(filler.pcm) for filler in line.of(Filler)} == {2 * 1600}
+
+
+async def test_a_pause_between_sentences_is_no_sign_of_life_and_holds_no_words():
+    parts = Parts("hours", hours=[Say(LONG)])
+    whole = parts.tts.say
+    gone = True
+
+    async def say(text, first):
+        if gone and not text.startswith("One"):
+            until = line.at_ms + 400
+            while line.at_ms < until:
+                await asyncio.sleep(0)
+            raise EngineError("there is no voice")
+        async for pcm in whole(text, first):
+            yield pcm
+
+    parts.tts.say, parts.gap_ms = say, 900
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: len(parts.made) == 4)
+        gone = False
+        await line.until(line.quiet)
+    assert " ".join(line.lines).split() == LONG.split()
+    parts = Parts("hours", hours=[Say(LONG)])
+    parts.tts.say, gone = say, True
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: line.of(Failed))
