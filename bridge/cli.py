@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bridge import __version__, launcher
 from bridge.config import Config, load
-from bridge.errors import BridgeError, MediaUnreachable
+from bridge.errors import BridgeError, ConfigError, MediaUnreachable
 from bridge.logs import set_up
 
 
@@ -68,8 +68,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(config: Config, options: argparse.Namespace) -> int:
+    def drain_s() -> float:
+        try:
+            return load(options.config).worker.drain_s  # workers may have read it anew
+        except ConfigError:
+            return config.worker.drain_s
+
     folder = Path(config.media.runtime_dir)
-    return asyncio.run(launcher.run(options.config, folder, options.workers, options.spares))
+    return asyncio.run(
+        launcher.run(options.config, folder, options.workers, options.spares, drain_s)
+    )
 
 
 def _media(config: Config, options: argparse.Namespace) -> int:

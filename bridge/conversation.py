@@ -347,6 +347,7 @@ class Conversation:
                 self._transcript.say("event", "barge-in")
                 self._turns.interrupted()
                 self._drop()
+                self._reply(False)
             case engines.ToolCall():
                 self._tools.add(event, self._turns.turn)
                 self._next_tool()

@@ -138,6 +138,8 @@ class Door:
             self._store.put(call_id, state="ended", ended=time.time(), result="hung-up")
         except BridgeError as error:
             if self.stopping:
+                # Ended, so that whoever gets him when he comes again may write of him.
+                self._store.put(call_id, state="ended", ended=time.time(), result="again")
                 await self._turn_away(leg, _AGAIN)
                 return
             log.warning("%s; keeping it", error)

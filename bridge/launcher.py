@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ EXIT_CONFIG = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _HEIRS_FIRST_S = 1.0  # while others take its calls over, loading would take the processor from them
 _STEADY_S = 10.0  # a process that lived this long starts again at once
-_STOP_S = {"worker": 8.0, "media": 1.5}  # what each may need, whatever is away
+_STOP_S = {"worker": 8.0, "media": 1.5}  # what each may need, whatever is away, besides `drain_s`
 _MEDIA = 2  # one serves, one stands by
 
 
@@ -70,18 +71,24 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
-    async def stop(self, keeping: asyncio.Task[int]) -> None:
+    async def stop(self, keeping: asyncio.Task[int], within_s: float) -> None:
         """SIGINT (everything of this host stops), then SIGKILL."""
         self.stopped.set()
         for send in (signal.SIGINT, signal.SIGKILL):
             self.tell(send)
-            done, _ = await asyncio.wait({keeping}, timeout=_STOP_S[self.name])
+            done, _ = await asyncio.wait({keeping}, timeout=within_s)
             if done:
                 return
-            log.error("the %s process did not stop within %.1f s", self.name, _STOP_S[self.name])
+            log.error("the %s process did not stop within %.1f s", self.name, within_s)
 
 
-async def run(config: Path | None, runtime_dir: Path, workers: int = 1, spares: int = 0) -> int:
+async def run(
+    config: Path | None,
+    runtime_dir: Path,
+    workers: int = 1,
+    spares: int = 0,
+    drain_s: Callable[[], float] = lambda: 0.0,
+) -> int:
     """Run until SIGINT, SIGTERM or the terminal's end. Returns the exit status.
 
     Args:
@@ -89,6 +96,7 @@ async def run(config: Path | None, runtime_dir: Path, workers: int = 1, spares: 
         runtime_dir: what the processes share; one launcher serves it.
         workers: how many take calls.
         spares: how many more wait, loaded, for one of those to die.
+        drain_s: how long workers that are to stop may let their calls go on.
 
     Raises:
         ConfigError: another launcher serves the directory.
@@ -118,8 +126,8 @@ async def run(config: Path | None, runtime_dir: Path, workers: int = 1, spares: 
     waiting.cancel()
     kinds = {child.name for child in children}
     for kind in sorted(kinds, reverse=True):  # workers first, while audio still flows
-        await asyncio.gather(
-            *(c.stop(k) for c, k in zip(children, keepers, strict=True) if c.name == kind)
-        )
+        within_s = _STOP_S[kind] + (drain_s() if kind == "worker" else 0.0)
+        some = [(c, k) for c, k in zip(children, keepers, strict=True) if c.name == kind]
+        await asyncio.gather(*(child.stop(keeping, within_s) for child, keeping in some))
     os.close(lock)
     return max(EXIT_CONFIG * (k.result() == EXIT_CONFIG) for k in keepers)

@@ -232,7 +232,42 @@ async def test_a_word_that_counts_stops_the_agent_and_is_answered(
     greeting = next(line for line in memory.lines() if line.role == "agent")
     assert greeting.cut
     assert "help you" not in greeting.text
-    assert any("dropped" in turn["at_s"] for turn in json.loads(memory.record()["latency"]))
+    turns = json.loads(memory.record()["latency"])
+    assert any("dropped" in turn["at_s"] for turn in turns)
+    [answered] = [turn for turn in turns if "voice_to_voice_ms" in turn]
+    assert sum(answered["path_ms"].values()) == pytest.approx(answered["voice_to_voice_ms"], abs=1)
+    assert f"turn {answered['turn']}: voice to voice" in stack.bridge.log()
+
+
+async def test_a_key_silences_the_greeting(stack: Stack, tmp_path: Path) -> None:
+    memory = Memory(stack)
+    async with stack.phone() as phone:
+        with capture(phone, tmp_path / "key.pcap") as packets:
+            await phone.dial("700")
+            await asyncio.sleep(1.0)  # in the middle of the greeting
+            await phone.dtmf("5")
+            await until(lambda: memory.record().get("state") == "talking", "the call is up")
+            await until(lambda: [line for line in memory.lines() if line.cut], "it was cut")
+            await phone.hangup()
+    greeting = next(line for line in memory.lines() if line.role == "agent")
+    assert "help you" not in greeting.text
+    # What the session says was heard is what the phone got: nothing of it came later. (An answer to
+    # the key may, after three seconds.)
+    packets.packets[:] = [p for p in packets.packets if p.at < greeting.at + 1]
+    assert 0 < loud_ms(received(packets, phone)) <= greeting.heard_ms + 60
+
+
+async def test_a_call_may_not_last_for_ever(tmp_path: Path) -> None:
+    agents = Path(__file__).parents[2] / "agents"
+    text = (agents / "demo.toml").read_text()
+    (tmp_path / "demo.toml").write_text(text.replace("max_call_s = 1800", "max_call_s = 3"))
+    with Stack(settings={"agents": {"folder": str(tmp_path)}}) as stack:
+        memory = Memory(stack)
+        call = await asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=None)
+        assert call.ended_as_expected
+        record = memory.record()
+        assert (record["state"], record["result"]) == ("ended", "done")
+        assert "max_call_s (3)" in record["reason"]
 
 
 async def test_many_callers_at_once(stack: Stack) -> None:

@@ -22,6 +22,7 @@ from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
 from bridge.media.base import Up
 from bridge.mouth import ROOM_MS
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
+from bridge.sessions.progress import Progress
 
 RATE = 8000
 FRAME = RATE // 50
@@ -348,6 +349,14 @@ async def test_nothing_is_played_of_which_nobody_knows_what_it_says():
         talk.store.waiting.pop()()
         talk.slot.deliver(False, 5)
         assert set(talk.slot.counts) == {item, item + 1}
+
+
+async def test_an_engine_that_interrupts_itself_owes_nothing():
+    async with Talk() as talk:
+        talk.engine.context.emit(engines.Text(talk.engine.context.new_item(), "one"))
+        assert Progress.from_text(talk.store.record["progress"]).replying
+        talk.engine.context.emit(engines.Interrupt())
+        assert not Progress.from_text(talk.store.record["progress"]).replying
 
 
 async def test_an_engine_that_asks_for_room_is_held_back():

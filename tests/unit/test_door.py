@@ -7,6 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from bridge.door import Door
+from bridge.errors import PbxUnreachable
+from bridge.pbx.base import Incoming
+from bridge.sessions.base import Member
 
 
 class Leases:
@@ -72,3 +75,33 @@ async def test_without_what_must_be_there_a_caller_goes_on_in_the_dialplan():
     assert leg.left["ARI_BRIDGE_RESULT"] == "failed"
     assert leg.released
     assert begun == []
+
+
+async def test_whom_nobody_could_be_given_is_free_when_he_comes_again():
+    tasks, told = [], {}
+    store = SimpleNamespace(
+        begin=lambda call_id: None,
+        put=lambda call_id, **fields: told.update(fields),
+        flush=lambda timeout_s: asyncio.sleep(0),
+    )
+    other = Member("other", alive=True, started=0.0, load=0, takes=True)
+
+    async def nobody_there(worker):
+        raise PbxUnreachable("no answer")
+
+    leg = Leg()
+    leg.pass_on = nobody_there
+    leg.incoming = Incoming("c1", ("demo",), "100", "", "700", "en", "PCMU")
+    leases = Leases(False, {})
+    leases.members = {"other": other}
+    door = Door(
+        *(leases, store, {}, None, None),
+        spawn=lambda work: tasks.append(asyncio.ensure_future(work)),
+        takeover=True,
+    )
+    door.stopping = True
+    door.take(leg)
+    await asyncio.gather(*tasks)
+    assert told["worker"] == "other"
+    assert told["state"] == "ended", "else nobody but that worker could have him"
+    assert leg.left["ARI_BRIDGE_RESULT"] == "again"
