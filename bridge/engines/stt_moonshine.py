@@ -23,7 +23,7 @@ from bridge.engines.base import Pcm, Shared
 from bridge.engines.stt_queue import SttQueue
 from bridge.errors import EngineError, EngineMissing
 
-SHORT_MS, QUIET_MS = 1500, 200
+SHORT_MS, QUIET_MS = 1000, 200
 """Behind a short utterance the model wants to hear that nothing follows: with so much silence added
 it got 71 of 120 single words right, instead of 54 ("Hey" was "Okay")."""
 
