@@ -5,9 +5,15 @@ not to be always right: what it fires on is judged again above. The floor is the
 the last 2 to 2.6 s (Martin's minimum statistics, in four windows): a noisy line is known for one
 after the first 640 ms, and a voice, which has a closure or a breath in every two seconds, does not
 become its own floor. Frames of digital silence (nothing was sent, or lost) say nothing of it.
+
+`judge` compares each frame with a limit that stands ready; what it says of the floor is noted, and
+`learn`, every few frames, makes new limits of all that was noted: so a floor costs a fraction of an
+operation a batch, and is a few frames old.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +31,13 @@ LOWEST_DB = -70.0
 NOTHING_DB = -75.0
 """No line is so quiet: what is quieter was never on it."""
 WINDOWS, FRAMES = 4, 32
+_MOST_NOTED = 32
+"""Batches: a flood must not fill the memory."""
 
 SPEC = {
     "s_floor_db": Column("f4", START_DB),
     "s_speech": Column("?"),
-    "s_level_db": Column("f4", SILENT_DB),
+    "s_limit_db": Column("f4", LEAST_DB),
     "s_above_db": Column("f4", ABOVE_DB),
     "s_least_db": Column("f4", LEAST_DB),
     "s_frames": Column("i8"),
@@ -44,14 +52,24 @@ def thresholds(sensitivity: float) -> tuple[float, float]:
     return ABOVE_DB * 4 ** (0.5 - sensitivity), LEAST_DB + 12 * (0.5 - sensitivity)
 
 
+@functools.cache
+def _ones(n: int) -> NDArray[np.float32]:
+    return np.ones(n, np.float32)
+
+
 def level_db(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
     """Level of each frame (calls, samples) in dB of full scale, its DC taken off; at least -96."""
-    x = pcm.astype(np.float32)
     n = pcm.shape[1]
-    mean = x @ np.full(n, 1 / n, np.float32)
-    power = np.vecdot(x, x) / np.float32(n) - mean * mean
-    level: NDArray[np.float32] = 10 * np.log10(np.maximum(power, _LEAST)) - _FULL_SCALE_DB
-    return level
+    x = pcm.astype(np.float32)
+    total: NDArray[np.float32] = x @ _ones(n)
+    total *= total
+    total *= np.float32(-1 / n)
+    total += np.vecdot(x, x)
+    np.maximum(total, _LEAST * n, out=total)
+    np.log10(total, out=total)
+    total *= 10
+    total -= np.float32(_FULL_SCALE_DB + 10 * np.log10(n))
+    return total
 
 
 class SpeechBank:
@@ -60,37 +78,49 @@ class SpeechBank:
     def __init__(self, columns: Columns) -> None:
         """Keep noise floors in `columns` (see `SPEC`)."""
         self.floor_db, self.speech = columns["s_floor_db"], columns["s_speech"]
-        self.level_db = columns["s_level_db"]
-        """Of each call's last frame."""
         self._above_db, self._least_db = columns["s_above_db"], columns["s_least_db"]
+        self._limit_db = columns["s_limit_db"]
         self._frames, self._quiet_db = columns["s_frames"], columns["s_quiet_db"]
+        self._noted: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
 
     def judge(
         self, calls: NDArray[np.intp], pcm: NDArray[np.int16], *, real: bool = True
-    ) -> NDArray[np.bool_]:
-        """Whether each call's frame holds speech; calls (k,), each at most once, pcm (k, n).
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Whether each frame (k, n) of `calls` (k,) holds speech, and its level in dB.
 
-        `real`: they came from the line; what was made up says nothing of its noise.
+        Several frames of a call stand one after the other. `real`: they came from the line; what
+        was made up says nothing of its noise.
         """
         level = level_db(pcm)
-        floor = self._floor(calls, level) if real else self.floor_db[calls]
-        speech: NDArray[np.bool_] = level > np.maximum(
-            floor + self._above_db[calls], self._least_db[calls]
-        )
-        self.speech[calls], self.level_db[calls] = speech, level
-        return speech
+        speech: NDArray[np.bool_] = level > self._limit_db[calls]
+        self.speech[calls] = speech
+        if real:
+            self._noted.append((calls, level))
+            if len(self._noted) >= _MOST_NOTED:
+                self.learn()
+        return speech, level
 
-    def _floor(self, calls: NDArray[np.intp], level: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The noise floor of each call's line, this frame taken in."""
-        number, quiet = self._frames[calls], self._quiet_db
-        self._frames[calls] = number + 1
-        at = number // FRAMES % WINDOWS
-        level = np.where(level > NOTHING_DB, level, np.float32(np.inf))
-        quiet[calls, at] = np.where(
-            number % FRAMES == 0, level, np.minimum(quiet[calls, at], level)
-        )
-        floor = quiet[calls].min(axis=1)
-        floor = np.where(number < FRAMES, np.minimum(floor, START_DB), floor)
+    def learn(self) -> None:
+        """Set floors and limits by the frames judged since the last time."""
+        if not self._noted:
+            return
+        calls = np.concatenate([calls for calls, _ in self._noted])
+        level = np.concatenate([level for _, level in self._noted])
+        self._noted.clear()
+        real = level > NOTHING_DB
+        window = self._frames[calls] // FRAMES
+        at = calls * WINDOWS + window % WINDOWS
+        np.minimum.at(self._quiet_db.reshape(-1), at[real], level[real])
+        np.add.at(self._frames, calls, 1)
+        begins = self._frames[calls] // FRAMES > window
+        seen = np.zeros(len(self._frames), bool)
+        seen[calls] = True
+        rows = np.flatnonzero(seen)
+        floor = self._quiet_db[rows].min(axis=1)
+        floor = np.where(self._frames[rows] < FRAMES, np.minimum(floor, START_DB), floor)
         floor = np.where(np.isfinite(floor), np.maximum(floor, LOWEST_DB), LOWEST_DB)
-        self.floor_db[calls] = floor
-        return floor.astype(np.float32)
+        self.floor_db[rows] = floor
+        self._limit_db[rows] = np.maximum(floor + self._above_db[rows], self._least_db[rows])
+        if begins.any():
+            rows = calls[begins]
+            self._quiet_db[rows, self._frames[rows] // FRAMES % WINDOWS] = np.inf

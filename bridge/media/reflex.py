@@ -13,7 +13,8 @@ the last 640 ms, so the loudest frame heard in these, over the loudest played in
 coupling from above. (Speech of the caller only makes the bound looser.) Until 640 ms have been
 played a strong echo is supposed. A frame that isn't louder than that echo of what was played in
 the last 320 ms, and `MARGIN_DB`, is flagged and counts as no speech. `reflex_echo_db` is the
-coupling that a worker has measured, where it found that an echo did trip us.
+coupling that a worker has measured, where it found that an echo did trip us. What is played counts
+at once; that it is long ago, and what it teaches, is found out by `learn`, every few frames.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ SPEC = {
     "reflex_held": Column("u2"),
     "echo_bound_db": Column("f4", FIRST_DB),
     "echo_out_db": Column("f4", SILENT_DB),
-    "echo_left": Column("u1"),
+    "echo_recent_db": Column("f4", SILENT_DB),
     "echo_at": Column("i8"),
     "echo_played_db": Column("f4", SILENT_DB, (2 * WINDOW,)),
     "echo_heard_db": Column("f4", SILENT_DB, (2 * WINDOW,)),
@@ -87,7 +88,17 @@ class ReflexBank:
             Which of them may be no more than our own echo (k,).
         """
         c = self._c
-        echo = self._echo(calls, level) & speech
+        # What left since the frame before, and what has left lately.
+        out = c["echo_out_db"][calls]
+        c["echo_out_db"][calls] = SILENT_DB
+        recent = np.maximum(c["echo_recent_db"][calls], out)
+        c["echo_recent_db"][calls] = recent
+        at = c["echo_at"][calls]
+        c["echo_at"][calls] = at + 1
+        at %= 2 * WINDOW
+        c["echo_played_db"][calls, at], c["echo_heard_db"][calls, at] = out, level
+        coupling = np.maximum(c["echo_bound_db"][calls], c["reflex_echo_db"][calls])
+        echo: NDArray[np.bool_] = speech & (level < recent + coupling + np.float32(MARGIN_DB))
         before, armed = c["reflex_score"][calls], c["reflex"][calls]
         counts = speech & ~echo
         score = np.where(counts, np.minimum(before + 1, _MOST), np.maximum(before, 1) - 1)
@@ -100,29 +111,17 @@ class ReflexBank:
             c["reflex_count"][rows] += 1
         return echo
 
-    def _echo(self, calls: NDArray[np.intp], level: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which frames aren't louder than an echo of what was just played can be."""
+    def learn(self) -> None:
+        """Forget what was played too long ago to come back; see how loud an echo can be."""
         c = self._c
-        out = c["echo_out_db"][calls]
-        played = out > SILENT_DB
-        left = np.where(played, 2 * WINDOW, np.maximum(c["echo_left"][calls], 1) - 1)
-        c["echo_left"][calls] = left
-        near = left > 0
-        if not near.any():
-            return near
-        rows, out = calls[near], out[near]
-        c["echo_out_db"][rows] = SILENT_DB
-        at = c["echo_at"][rows]
-        c["echo_at"][rows] = at + 1
-        at = at % (2 * WINDOW)
-        played_db, heard_db = c["echo_played_db"], c["echo_heard_db"]
-        played_db[rows, at], heard_db[rows, at] = out, level[near]
-        of, recently = played_db[rows], _RECENTLY[at]
-        recent = np.where(recently, of, SILENT_DB).max(axis=1)
-        older = np.where(recently, SILENT_DB, of).max(axis=1)
-        bound = np.where(older > _LOUD_DB, heard_db[rows].max(axis=1) - older, np.inf)
-        bound = np.minimum(bound, c["echo_bound_db"][rows])
-        c["echo_bound_db"][rows] = bound
-        coupling = np.maximum(bound, c["reflex_echo_db"][rows])
-        near[near] = level[near] < recent + coupling + MARGIN_DB
-        return near
+        rows = np.flatnonzero(c["echo_recent_db"] > SILENT_DB)
+        if not len(rows):
+            return
+        played, recently = (
+            c["echo_played_db"][rows],
+            _RECENTLY[(c["echo_at"][rows] - 1) % _PLACES.size],
+        )
+        c["echo_recent_db"][rows] = np.where(recently, played, SILENT_DB).max(axis=1)
+        older = np.where(recently, SILENT_DB, played).max(axis=1)
+        bound = np.where(older > _LOUD_DB, c["echo_heard_db"][rows].max(axis=1) - older, np.inf)
+        c["echo_bound_db"][rows] = np.minimum(bound, c["echo_bound_db"][rows])

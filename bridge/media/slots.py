@@ -45,7 +45,7 @@ from bridge.errors import MediaError
 from bridge.media import reflex
 from bridge.rtp import jitter, packetizer, timeline
 
-VERSION = 3
+VERSION = 4
 _MAGIC = b"ARIBRIDG"
 _HEADER = 1 << 16
 FRAME_MS = 20

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.codecs import BY_NUMBER, Coder
+from bridge.audio.codecs import BY_NUMBER, Codec, Coder
 from bridge.audio.conceal import HISTORY_MS, RUN_MS, ComfortNoise, ConcealBank
 from bridge.audio.speech import SpeechBank
 from bridge.media.reflex import ReflexBank
@@ -34,7 +34,7 @@ from bridge.media.slots import (
 )
 from bridge.media.udp import ROOM, Link, Portable
 from bridge.rtp.header import HEADER_BYTES, Cause, parse
-from bridge.rtp.jitter import JitterBank, Packets, Release
+from bridge.rtp.jitter import JitterBank, Packets, Release, places
 from bridge.rtp.ordinary import Ordinary, fields
 from bridge.rtp.timeline import Timeline
 
@@ -47,6 +47,8 @@ so long, because a flood never ends."""
 _EXPIRE_MS, _EXPIRE_EARLY_MS = 17.5, 12.5
 """Gaps are given up every other tick, together, because what follows costs the same for one call
 as for ten (measured: half of the receiving at 1 % loss); those too whose deadline is near."""
+_LEARN_MS = 77.5
+"""`learn` comes every eighth tick, for the same reason."""
 _TABLE = max(BY_NUMBER) + 1
 
 
@@ -69,7 +71,7 @@ class Uplink:
         self._keys: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
         self._source = np.zeros(slots.calls, np.int64)
-        self._expire_ms = -np.inf
+        self._expire_ms = self._learn_ms = -np.inf
         self._unread_ms = np.inf  # since when there has been more to read than a tick reads
         self.fresh = np.zeros(slots.calls, bool)
         """Calls that have got new frames since somebody looked."""
@@ -86,8 +88,15 @@ class Uplink:
             self._bytes_per_ms[codec.number] = codec.bytes_per_ms
             self._rate[codec.number] = codec.sample_rate // 1000
 
+    def learn(self) -> None:
+        """What need not be known at once of the frames that went up: floors, echoes, lateness."""
+        self._speech.learn()
+        self._reflex.learn()
+        self._ordinary.forget(self.timeline.learn())
+
     def forget(self, call: int) -> None:
         """The call is over: what its decoder remembers goes."""
+        self.learn()  # what was noted of it is not the next one's
         self._missing[call] = 0
         self._ordinary.forget(call)
         for coder in self._coders.values():
@@ -110,6 +119,9 @@ class Uplink:
             self._unread_ms = min(self._unread_ms, now)
             if releases > _MANY_RELEASES:
                 break
+        if now >= self._learn_ms:
+            self._learn_ms = now + _LEARN_MS
+            self.learn()
         if len(self.jitter) and now >= self._expire_ms:
             self._expire_ms = now + _EXPIRE_MS
             for release in self.jitter.expire(now + _EXPIRE_EARLY_MS):
@@ -179,25 +191,26 @@ class Uplink:
         call: NDArray[np.intp],
         pcm: NDArray[np.int16],
         timestamp: NDArray[np.int64],
+        place: NDArray[np.int64] | None = None,
     ) -> None:
-        """A whole frame a call, to which nothing has happened."""
+        """Whole frames, one a call unless `place` counts each call's; nothing happened to them."""
         codec = BY_NUMBER[number]
         rate, clock = codec.sample_rate // 1000, codec.clock_rate // 1000
         head = self._c["t_head"][call]
-        self._write_frames(call, head // (FRAME_MS * rate), pcm, rate, 0)
+        if place is not None:
+            head += place * (FRAME_MS * rate)
+        self._write_frames(call, head // (FRAME_MS * rate), pcm, rate, 0, place)
         head += FRAME_MS * rate
         unsteady = self.timeline.go_on(now, call, timestamp, head, FRAME_MS, rate, clock)
         self._ordinary.forget(unsteady)
         self.fresh[call] = True
 
-    def _undisturbed(self, p: Packets, frame: int) -> bool:
-        """Packets of a frame each: whether they all simply go up, as what waited behind others."""
-        following = (p.timestamp == self.timeline.next[p.call]).all()
+    def _undisturbed(self, call: NDArray[np.intp], codec: Codec, frames: int) -> bool:
+        """Whether so many frames that are next in sequence and time simply go up, for all."""
         return bool(
-            following
-            and self.timeline.steady(p.call).all()
-            and not (self._c["t_head"][p.call] % frame).any()
-            and not self.conceal.run[p.call].any()
+            self.timeline.steady(call, frames).all()
+            and not (self._c["t_head"][call] % (FRAME_MS * codec.sample_rate // 1000)).any()
+            and not self.conceal.run[call].any()
         )
 
     def _expect(self, number: int, p: Packets) -> None:
@@ -264,7 +277,22 @@ class Uplink:
         return releases
 
     def _release(self, now: float, release: Release) -> None:
-        p, lost, restart = release.packets, release.lost, release.restart
+        self._one_each(now, release.packets, release.lost, release.restart)
+        if release.behind is None:
+            return
+        p = release.behind
+        place = places(p.call)
+        if self._follow(now, p, place):
+            return
+        for number in range(int(place.max()) + 1):
+            some = p.take(place == number)
+            none = np.zeros(len(some.call), np.int64)
+            self._one_each(now, some, none, none > 0)
+
+    def _one_each(
+        self, now: float, p: Packets, lost: NDArray[np.int64], restart: NDArray[np.bool_]
+    ) -> None:
+        """The next packets of some calls, one each."""
         audio = p.size > 0
         if not audio.all():
             # A stream that begins with something else begins for us with its first audio.
@@ -283,6 +311,23 @@ class Uplink:
             of, samples = int(value >> 32), int(value & 0xFFFFFFFF)
             self._group(now, of, samples, p.take(some), lost[some], restart[some])
 
+    def _follow(self, now: float, p: Packets, place: NDArray[np.int64]) -> bool:
+        """Hand up what waited behind others, if all of it is frames that simply follow."""
+        kind = self._c["codec"][p.call]
+        codec = BY_NUMBER[int(kind[0])]
+        size = FRAME_MS * codec.bytes_per_ms
+        if not size or (kind != kind[0]).any() or (p.size != size).any():
+            return False
+        step = FRAME_MS * codec.clock_rate // 1000
+        following = p.timestamp == self.timeline.next[p.call] + place * step
+        if not following.all() or not self._undisturbed(p.call, codec, int(place.max()) + 1):
+            return False
+        pcm = self._coder(codec.number).decode(p.call, _payload(p, size), p.size)
+        self._hand_up(now, codec.number, p.call, pcm, p.timestamp, place)
+        last = p.take(np.append(p.call[1:] != p.call[:-1], True))
+        self._expect(codec.number, last)
+        return True
+
     def _spans(self, kind: NDArray[np.uint8], p: Packets) -> NDArray[np.int64]:
         """Samples that each packet stands for."""
         per_ms = self._bytes_per_ms[kind]
@@ -297,6 +342,11 @@ class Uplink:
                 span[some] = spans(head, p.size[some])
         return span
 
+    def _coder(self, number: int) -> Coder:
+        if number not in self._coders:
+            self._coders[number] = BY_NUMBER[number].make()
+        return self._coders[number]
+
     def _group(
         self,
         now: float,
@@ -310,17 +360,17 @@ class Uplink:
         if not samples:
             return
         rate = int(self._rate[number])
-        coder = self._coders.get(number)
-        if coder is None:
-            coder = self._coders[number] = BY_NUMBER[number].make()
+        coder = self._coder(number)
         for call in p.call[restart].tolist():
             coder.reset(call)
         framed = samples == FRAME_MS * rate and bool(self._bytes_per_ms[number])
-        if framed and not (restart.any() or lost.any()) and self._undisturbed(p, samples):
-            pcm = coder.decode(p.call, _payload(p, int(p.size[0])), p.size)
-            self._hand_up(now, number, p.call, pcm, p.timestamp)
-            self._expect(number, p)
-            return
+        if framed and not (restart.any() or lost.any()):
+            following = (p.timestamp == self.timeline.next[p.call]).all()
+            if following and self._undisturbed(p.call, BY_NUMBER[number], 1):
+                pcm = coder.decode(p.call, _payload(p, int(p.size[0])), p.size)
+                self._hand_up(now, number, p.call, pcm, p.timestamp)
+                self._expect(number, p)
+                return
         place = self.timeline.place(
             now,
             p.call,
@@ -460,19 +510,30 @@ class Uplink:
         pcm: NDArray[np.int16],
         rate: int,
         flags: int,
+        place: NDArray[np.int64] | None = None,
     ) -> None:
         """Put whole frames, (k, samples), at their places, with what the detector says of them."""
         frames = self._frames[rate]
         at = number % frames.shape[1]
         frames[calls, at] = pcm
-        self._c["up_flags"][calls, at] = self._judge(calls, pcm, flags) | flags
+        self._c["up_flags"][calls, at] = self._judge(calls, pcm, flags, place) | flags
 
     def _judge(
-        self, calls: NDArray[np.intp], pcm: NDArray[np.int16], made_up: int
+        self,
+        calls: NDArray[np.intp],
+        pcm: NDArray[np.int16],
+        made_up: int,
+        place: NDArray[np.int64] | None = None,
     ) -> NDArray[np.uint8]:
-        """Flags of whole frames (k, samples)."""
-        speech = self._speech.judge(calls, pcm, real=not made_up)
-        echo = self._reflex.heard(calls, self._speech.level_db[calls], speech)
+        """Flags of whole frames (k, samples), one a call unless `place` counts each call's."""
+        speech, level = self._speech.judge(calls, pcm, real=not made_up)
+        if place is None:
+            echo = self._reflex.heard(calls, level, speech)
+        else:
+            echo = np.zeros(len(calls), bool)
+            for number in range(int(place.max()) + 1):
+                some = place == number
+                echo[some] = self._reflex.heard(calls[some], level[some], speech[some])
         flags: NDArray[np.uint8] = speech.view(np.uint8) * SPEECH | echo.view(np.uint8) * ECHO
         return flags
 

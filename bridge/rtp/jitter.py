@@ -5,9 +5,9 @@ jitter. Only where a number is missing do the packets after it wait, until it co
 gap's deadline; then the number is lost and the waiting ones go up. So a clean network costs no
 delay, and a jittery one no more than its own.
 
-Theory of operation. `arrive` takes a batch and yields `Release`s, each with at most one packet a
-call, in the order in which they go up. A batch that holds several packets of a call is split into
-rounds. Each packet is one of:
+Theory of operation. `arrive` takes a batch and yields `Release`s, in the order in which they go up:
+the next packet of some calls, and whatever waited right behind it. A batch that holds several
+packets of a call is split into rounds. Each packet is one of:
 
     in order    the next number           → released; what waits behind it follows
     early       beyond a gap              → copied into the pool; the gap's clock starts
@@ -95,13 +95,15 @@ class Packets:
 
 @dataclass(slots=True)
 class Release:
-    """Packets that go up now, at most one a call."""
+    """Packets that go up now, at most one a call, and those that follow them without a gap."""
 
     packets: Packets
     lost: NDArray[np.int64]
     """Numbers given up just before each."""
     restart: NDArray[np.bool_]
     """Nothing before it says anything of its timestamp."""
+    behind: Packets | None = None
+    """Of the same calls, each call's in order."""
 
 
 class JitterBank:
@@ -130,7 +132,7 @@ class JitterBank:
     def forget(self, call: int) -> None:
         """The call is over: let go of what waits for it."""
         if self.waiting[call]:
-            self._remove(self._pool.call == call)
+            self._remove(np.flatnonzero(self._pool.call == call))
 
     @property
     def holding(self) -> NDArray[np.intp]:
@@ -280,36 +282,53 @@ class JitterBank:
         self.waiting[packets.call] += 1
         self.gap_ms[packets.call] = np.minimum(self.gap_ms[packets.call], now)
 
-    def _remove(self, which: NDArray[np.bool_]) -> Packets:
+    def _remove(self, rows: NDArray[np.intp]) -> Packets:
         """Take packets out of the pool; what then waits first says when its gap began."""
-        out, kept = self._pool.take(which), self._pool.take(~which)
+        kept = np.ones(len(self._pool.call), bool)
+        kept[rows] = False
+        out, self._pool = self._pool.take(rows), self._pool.take(kept)
         self._free = np.concatenate((self._free, out.row))
         np.subtract.at(self.waiting, out.call, 1)
-        self._came_ms = self._came_ms[~which]
-        self._pool = kept
+        self._came_ms = self._came_ms[kept]
         self.gap_ms[out.call] = np.inf
-        np.minimum.at(self.gap_ms, kept.call, self._came_ms)
+        np.minimum.at(self.gap_ms, self._pool.call, self._came_ms)
         return out
 
     def _drain(self, now: float, given_up: NDArray[np.int64] | None = None) -> Iterator[Release]:
-        """Release what is next in order, as long as there is any.
+        """Release what is next in order, with all that follows it.
 
         The rows of a release are free again only for packets that come after it: whoever gets it
         has to be done with it before he asks for more.
         """
-        while len(self):
-            call = self._pool.call
-            ready = self._pool.seq == self.next[call]
-            if not ready.any():
-                return
-            if given_up is None:  # the number before them has come: what they waited for
-                self.deadlines.closed(now, call[ready], self.gap_ms[call[ready]])
-                self.count["reordered"][call[ready]] += 1
-                given_up = np.zeros(len(self.next), np.int64)
-            packets = self._remove(ready)
-            self._went_up(packets.call, packets.seq)
-            lost, given_up = given_up[packets.call], np.zeros_like(given_up)
-            yield Release(packets, lost, np.zeros(len(packets.call), bool))
+        call = self._pool.call
+        ahead = ahead16(self._pool.seq, self.next[call])
+        if ahead.all():
+            return
+        # Each call's in order; those whose place is their distance from the next number are ready.
+        order = np.argsort(call << 16 | ahead)
+        place = places(call[order])
+        ready = order[ahead[order] == place]
+        calls = call[ready]
+        place = places(calls)
+        first = place == 0
+        last = np.append(first[1:], True)
+        calls, n = calls[first], (place[last] + 1).astype(np.uint64)
+        if given_up is None:  # the number before them has come: what they waited for
+            self.deadlines.closed(now, calls, self.gap_ms[calls])
+            self.count["reordered"][calls] += 1
+        packets = self._remove(ready)
+        self.next[calls] = (packets.seq[last] + 1) & 0xFFFF
+        self.seen[calls] = self.seen[calls] << n | (np.uint64(1) << n) - np.uint64(1)
+        lost = np.zeros(len(calls), np.int64) if given_up is None else given_up[calls]
+        behind = None if first.all() else packets.take(~first)
+        yield Release(packets.take(first), lost, np.zeros(len(calls), bool), behind)
+
+
+def places(calls: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Of rows sorted by call: how many of the same call stand before each."""
+    rows = np.arange(len(calls))
+    first = np.append(True, calls[1:] != calls[:-1])
+    return rows - np.maximum.accumulate(np.where(first, rows, 0))
 
 
 def _nothing(buffer: NDArray[np.uint8]) -> Packets:

@@ -110,6 +110,8 @@ class Timeline:
         self.stale_ms = columns["t_stale_ms"]
         self.window, self.slip = columns["t_window"], columns["t_slip"]
         self.count = {name[2:]: columns[name] for name in SPEC if name.startswith("n_")}
+        self._buckets = self.late.reshape(-1)
+        self._noted: list[tuple[NDArray[np.intp], NDArray[np.float64]]] = []
 
     def begin(self, now: float, call: int, rate: int, clock: int) -> None:
         """Start a call's audio time; `rate` samples and `clock` units of the RTP clock a ms."""
@@ -196,7 +198,7 @@ class Timeline:
 
         Args:
             now: ms.
-            call: rows, each at most once.
+            call: rows; those of one call stand in order.
             timestamp: as received.
             head: samples that have gone up now, theirs included.
             ms: how long each of them is.
@@ -204,7 +206,8 @@ class Timeline:
             clock: units of the RTP clock a ms.
 
         Returns:
-            Calls whose next packet is none that simply goes up (see `steady`).
+            Calls whose next packet is none that simply goes up (see `steady`), as far as that shows
+            at once; `learn` says the rest.
         """
         self.next[call] = timestamp + ms * clock
         self.head[call] = head
@@ -213,14 +216,23 @@ class Timeline:
         self.due_ms[call] = np.minimum(due_ms, end_ms + BEHIND_MS)
         lag = now - end_ms
         self.ahead_ms[call] = -lag
-        unsteady = self._learn(call, lag)
-        unsteady |= lag < -AHEAD_MS
-        return call[unsteady] if unsteady.any() else call[:0]
+        self._noted.append((call, lag))
+        early = lag < -AHEAD_MS
+        return call[early] if early.any() else call[:0]
 
-    def steady(self, call: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Whether a packet that is next in sequence and time simply goes up."""
+    def learn(self) -> NDArray[np.intp]:
+        """Take in what `go_on` has noted; which calls need a correction now."""
+        if not self._noted:
+            return np.zeros(0, np.intp)
+        call = np.concatenate([call for call, _ in self._noted])
+        lag = np.concatenate([lag for _, lag in self._noted])
+        self._noted.clear()
+        return self._learn(call, lag)
+
+    def steady(self, call: NDArray[np.intp], frames: int = 1) -> NDArray[np.bool_]:
+        """Whether so many packets that are next in sequence and time simply go up."""
         steady: NDArray[np.bool_] = (self.supplied[call] == 0) & (self.slip[call] == 0)
-        return steady & (self.ahead_ms[call] <= AHEAD_MS)
+        return steady & (self.ahead_ms[call] + (frames - 1) * FRAME_MS <= AHEAD_MS)
 
     def _correct(
         self,
@@ -262,21 +274,24 @@ class Timeline:
         # What is stale doesn't keep the clock from going on.
         self.due_ms[call] = np.where(stale, self.due_ms[call], due)
 
-    def _learn(self, call: NDArray[np.intp], lag: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _learn(self, call: NDArray[np.intp], lag: NDArray[np.float64]) -> NDArray[np.intp]:
         """Note by how many ms packets came behind their audio; which calls need a correction."""
-        self.late[call, np.searchsorted(LATE_MS, lag - self.least_ms[call])] += 1
-        window = self.window[call] + (lag < HELD_UP_MS)
-        lag = np.minimum(self.lag_ms[call], lag)
-        self.lag_ms[call] = lag
-        self.window[call] = window
-        full: NDArray[np.bool_] = window >= WINDOW
-        if full.any():
-            over, least = call[full], lag[full]
-            slip = np.select([least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0)
-            self.slip[over] = slip
-            self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
-            full[full] = slip != 0
-        return full
+        bucket = np.searchsorted(LATE_MS, lag - self.least_ms[call])
+        places = call * self.late.shape[1] + bucket
+        self._buckets += np.bincount(places, minlength=self._buckets.size).astype(np.uint32)
+        np.minimum.at(self.lag_ms, call, lag)
+        in_time = np.bincount(call[lag < HELD_UP_MS], minlength=self.window.size)
+        self.window += in_time.astype(np.int32)
+        full = self.window[call] >= WINDOW
+        if not full.any():
+            return call[:0]
+        over = np.unique(call[full])
+        least = self.lag_ms[over]
+        slip = np.select([least > SLIP_MS, least < -FORCE_MS, least < -SLIP_MS], [1, -2, -1], 0)
+        self.slip[over] = slip
+        self.window[over], self.lag_ms[over], self.least_ms[over] = 0, np.inf, least
+        needed: NDArray[np.intp] = over[slip != 0]
+        return needed
 
     def advance(self, call: NDArray[np.intp], samples: NDArray[np.int64] | int) -> None:
         """Samples have gone up, at most one row a call."""

@@ -37,6 +37,7 @@ _ROUND_S = 9.5
 """Within this a long answer that was held up is over."""
 _PAUSE_MS = 150.0
 """Two sentences of one answer are no further apart."""
+_NOTED_MS = 1000.0
 _CLIP_END_S = 0.08
 """Silence at the end of what a caller says."""
 
@@ -80,23 +81,25 @@ class LossBlock(Block):
             self._judge_long(call.heard_ms(hz, this.began, this.ended), hz, name)
             heard = [tone for tone in call.tones if tone.hz == hz and tone.start > this.began]
             if heard:
-                self._judge_silence(call, this.struck, heard[-1].end)
+                self._judge_silence(call, this.struck, heard[-1].end, f"{name}, spoken to")
             return
         since = self.asked_at[this.number, n]
         for hz in (engine.SPOKEN_HZ, engine.hz_of_key(this.short_key)):
             answer = call.answered_ms(hz, since)
             if answer is not None and answer < self.patience_s * 1000:
                 tally.answer_gaps.append(answer)
-                self._judge_silence(call, since, since + answer / 1000)
+                self._judge_silence(call, since, since + answer / 1000, f"{name}, asking")
                 return
         tally.miss("unanswered", name)
 
-    def _judge_silence(self, call: Call, since: float, until: float) -> None:
+    def _judge_silence(self, call: Call, since: float, until: float, name: str) -> None:
         longest = 0.0
         for start, end, filled in call.silences(since, until):
             if not filled and (ms := (end - start) * 1000) > _PAUSE_MS:
                 longest = max(longest, ms)
         self.tally.fillers.append(longest)
+        if longest > _NOTED_MS:
+            self.tally.note(f"{name}: heard nothing for {longest:.0f} ms")
 
     def _left(self, n: int, call: Call) -> bool:
         if not self.last or self.extensions[n % 2] == LONG:
@@ -110,7 +113,7 @@ class LossBlock(Block):
             self.tally.miss("lost", f"call {self.number + n} heard nothing of the dialplan")
         else:
             self.tally.extra["given_back"] = int(str(self.tally.extra.get("given_back", 0))) + 1
-            self._judge_silence(call, since, engaged)
+            self._judge_silence(call, since, engaged, f"call {self.number + n}, given back")
         return True
 
 

@@ -133,8 +133,11 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
         rows = np.array([n for n, case in enumerate(cases) if k < len(case.frames)], np.intp)
         pcm = np.stack([_caller_frame(cases[n], k) for n in rows])
         heard = g711.decode_ulaw(g711.encode_ulaw(pcm))
-        flags = bank.judge(rows, heard)
-        flags &= ~reflexes.heard(rows, bank.level_db[rows], flags)
+        flags, level = bank.judge(rows, heard)
+        flags &= ~reflexes.heard(rows, level, flags)
+        if k % 4 == 0:  # as often as media does
+            bank.learn()
+            reflexes.learn()
         trips = columns["reflex_count"] != columns["reflex_done"]
         for n, frame, flag in zip(rows, heard, flags, strict=True):
             case, ear = cases[n], opened[n]

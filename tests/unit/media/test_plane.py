@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from bridge.media import plane
 from bridge.media.plane import AHEAD, PERIOD_MS, PHASES
 from bridge.media.slots import ORPHAN
 from tests.unit.media.simulated import IP, Simulation
@@ -31,16 +32,21 @@ def test_one_packet_each_20_ms_and_the_first_at_once(tmp_path):
         assert set(steps(ts, 32)) == {160}
 
 
-def test_calls_are_spread_over_the_phases(tmp_path):
-    sim = Simulation(tmp_path, calls=10)
+def per_tick(sim):
     sim.run_to(100)
-    per_tick = []
     for _ in range(PHASES):
         before = len(sim.link.sent)
         sim.run_to(sim.now + PERIOD_MS)
-        per_tick.append(len(sim.link.sent) - before)
-    assert sum(per_tick) == 10
-    assert max(per_tick) - min(per_tick) <= 1
+        yield len(sim.link.sent) - before
+
+
+def test_few_calls_send_together_and_many_spread_over_the_phases(tmp_path, monkeypatch):
+    assert sorted(per_tick(Simulation(tmp_path, calls=10))) == [0, 10]
+    monkeypatch.setattr(plane, "BURST", 3)
+    (tmp_path / "many").mkdir()
+    assert sorted(per_tick(Simulation(tmp_path / "many", calls=5))) == [2, 3]
+    (tmp_path / "more").mkdir()
+    assert sorted(per_tick(Simulation(tmp_path / "more", calls=11))) == [5, 6]
 
 
 def test_a_late_tick_sends_what_it_missed(tmp_path):

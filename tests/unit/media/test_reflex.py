@@ -44,8 +44,11 @@ class Line:
             heard = heard + caller
         heard = heard.clip(-32768, 32767).astype(np.int16)[None]
         before = int(self.c["reflex_count"][0])
-        speech = self.speech.judge(CALL, heard)
-        echo = self.reflex.heard(CALL, self.speech.level_db[CALL], speech)
+        speech, level = self.speech.judge(CALL, heard)
+        echo = self.reflex.heard(CALL, level, speech)
+        if self.n % 4 == 0:  # as often as media does
+            self.speech.learn()
+            self.reflex.learn()
         self.flags.append(bool(speech[0] and not echo[0]))
         if int(self.c["reflex_count"][0]) != before:
             self.tripped_at.append(self.n)

@@ -48,12 +48,17 @@ class Bench:
 
     def take(self, releases):
         for r in releases:
-            p = r.packets
-            assert len(set(p.call.tolist())) == len(p.call), "one packet a call and release"
-            stored = p.buffer[p.row, 0].astype(int) << 8 | p.buffer[p.row, 1]
-            assert (stored == p.seq).all(), "the payload is the packet's own"
-            for i in range(len(p.call)):
-                self.up.append((int(p.call[i]), int(p.seq[i]), int(r.lost[i])))
+            assert len(set(r.packets.call.tolist())) == len(r.packets.call), "one a call"
+            self.keep(r.packets, r.lost)
+            if r.behind is not None:
+                assert set(r.behind.call.tolist()) <= set(r.packets.call.tolist())
+                self.keep(r.behind, np.zeros(len(r.behind.call), int))
+
+    def keep(self, p, lost):
+        stored = p.buffer[p.row, 0].astype(int) << 8 | p.buffer[p.row, 1]
+        assert (stored == p.seq).all(), "the payload is the packet's own"
+        for i in range(len(p.call)):
+            self.up.append((int(p.call[i]), int(p.seq[i]), int(lost[i])))
 
     def seqs(self, call=0):
         return [seq for c, seq, _ in self.up if c == call]
