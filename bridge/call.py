@@ -28,7 +28,7 @@ from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
 from bridge.engines.base import Context, Engine
-from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone
+from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone, StoreUnreachable
 from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
@@ -48,6 +48,10 @@ GREETING_S = 1.0
 
 _NUMBERS_S = 5.0
 """Between two notes of where the packets stand; in between it can be told by the time."""
+
+
+_KEYS_S = (0.0, 0.3)
+"""When keys are looked for that the former owner passed on: his last may come a little later."""
 
 
 class _CallOver(Exception):
@@ -143,8 +147,22 @@ class Call:
         if self._memory:
             await engine.start(context)
         conversation.listen()
+        if self._memory:
+            self._tasks.create_task(self._passed_keys(conversation), name="passed keys")
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
+
+    async def _passed_keys(self, conversation: Conversation) -> None:
+        """What the caller pressed while the call came over to us."""
+        for wait_s in _KEYS_S:
+            await asyncio.sleep(wait_s)
+            try:
+                keys = await self._store.passed_keys(self.id)
+            except StoreUnreachable as error:
+                log.warning("keys that were pressed meanwhile are not known: %s", error)
+                return
+            for key in keys if not self._over.done() else "":
+                conversation.digit(key)
 
     async def _set_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack

@@ -325,6 +325,8 @@ class Worker:
         self._calls.note()
         if not await self._store.flush(_FLUSH_S):
             return
+        for pbx in self._pbxs.values():
+            pbx.hand_over(self._store.pass_key)
         self._calls.let_go()
         # Before a call's clean-up gives its slot back. Those of our own host are told by this, and
         # come for their calls; those of others see it at their next beat.
@@ -332,10 +334,15 @@ class Worker:
         self._left = True
         with contextlib.suppress(StoreUnreachable):
             await self._leases.beat()
-        # Nobody is refused: the next holder of the door takes it from us. And our media process, if
-        # it is to stop as well, plays on until the calls' audio flows elsewhere.
+        # Nobody is refused: the next holder of the door takes it from us. What callers press until
+        # they are fetched is passed on. And our media process, if it is to stop as well, plays on
+        # until the calls' audio flows elsewhere.
         taken = [] if self._neighbours_stay else [self._taken()]
-        await asyncio.gather(*(pbx.door_taken(_DOOR_S) for pbx in self._pbxs.values()), *taken)
+        await asyncio.gather(
+            *(pbx.door_taken(_DOOR_S) for pbx in self._pbxs.values()),
+            *(pbx.fetched(_DOOR_S) for pbx in self._pbxs.values()),
+            *taken,
+        )
 
     async def _taken(self) -> None:
         """Wait, but not for long, until our calls are others'."""

@@ -217,10 +217,17 @@ class MediaClient:
             return
         del self._open[slot.index]
         self._frames.close(slot.lane)
-        if self._away:
-            self._unclosed.append(slot)  # the successor is told
-        elif not self.lost.done() and not self._closed:
-            await self._ask({"op": "close", "index": slot.index, "generation": slot.generation})
+        if self.lost.done() or self._closed:
+            return
+        try:
+            if not self._away:
+                close = {"op": "close", "index": slot.index, "generation": slot.generation}
+                await self._ask(close)
+                return
+        except MediaUnreachable:
+            if not self._away:
+                raise
+        self._unclosed.append(slot)  # the successor is told
 
     def _player(self, lane: Lane, ring: int) -> Player:
         """A player whose audio is resampled together with that of all the others."""

@@ -17,6 +17,7 @@ before it goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -25,7 +26,7 @@ from typing import Any
 from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.ari import Ari
-from bridge.pbx.base import Incoming, Leg, Owner
+from bridge.pbx.base import Dtmf, Incoming, Leg, Owner
 from bridge.pbx.events import (
     AriEvent,
     Channel,
@@ -69,6 +70,9 @@ class AsteriskPbx:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_call: Callable[[Leg], None] = _nobody
         self._door: asyncio.Task[Any] | None = None
+        self._on_key: Callable[[str, str], None] | None = None
+        self._handed: dict[str, str] = {}  # call ids by channel
+        self._all_fetched = asyncio.Event()
 
     async def connect(self) -> None:
         """Reach Asterisk once and check rights and version."""
@@ -84,9 +88,12 @@ class AsteriskPbx:
         def up(is_up: bool) -> None:
             nonlocal janitor
             if is_up:
+                self._ari.listened.set()
                 janitor = self._spawn(self._sweep(listener))
-            elif janitor is not None:
-                janitor.cancel()
+            else:
+                self._ari.listened.clear()
+                if janitor is not None:
+                    janitor.cancel()
             on_up(is_up)
 
         try:
@@ -116,6 +123,21 @@ class AsteriskPbx:
         """Wait until another worker has the front door that we hold."""
         if self._door is not None:
             await asyncio.wait({self._door}, timeout=within_s)
+
+    def hand_over(self, on_key: Callable[[str, str], None]) -> None:
+        """From now on calls that are forgotten are about to be fetched by other workers.
+
+        `on_key`: told of each key that one of their callers presses until then, by call id.
+        """
+        self._on_key = on_key
+
+    async def fetched(self, within_s: float) -> None:
+        """Wait until other workers have all of these."""
+        if self._handed:
+            self._all_fetched.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._all_fetched.wait()
 
     @property
     def url(self) -> str:
@@ -149,12 +171,12 @@ class AsteriskPbx:
 
     async def send_home(self, call_id: str, worker: str) -> None:
         """Have a caller moved to his living owner's application."""
+        home, channel_id = app_of(self._settings.app, worker), self._settings.channel_of(call_id)
+        there = await self._ari.call("applications.get", applicationName=home, ok=(404,))
+        if there and channel_id in there["channel_ids"]:
+            return  # he has fetched him himself meanwhile
         await self._ari.call(
-            "channels.move",
-            channelId=self._settings.channel_of(call_id),
-            app=app_of(self._settings.app, worker),
-            appArgs="resume",
-            ok=(404,),
+            "channels.move", channelId=channel_id, app=home, appArgs="resume", ok=(404,)
         )
 
     def _leg(self, incoming: Incoming) -> AsteriskLeg:
@@ -180,9 +202,7 @@ class AsteriskPbx:
             case Started(channel, args, app):
                 self._started(channel, args, app)
             case Ended(channel_id, app):
-                leg = self._legs.get(channel_id)
-                if leg is None or app in ("", leg.app):  # else it was moved within our own
-                    self._ended(channel_id)
+                self._left(channel_id, app)
             case Destroyed(channel_id):
                 self._ended(channel_id)
             case MoveFailed(channel_id):
@@ -194,6 +214,8 @@ class AsteriskPbx:
             case Told(channel_id, what):
                 if leg := self._legs.get(channel_id):
                     leg.tell(what)
+                elif self._on_key and isinstance(what, Dtmf) and channel_id in self._handed:
+                    self._on_key(self._handed[channel_id], what.digit)
 
     def _started(self, channel: Channel, args: tuple[str, ...], app: str) -> None:
         name = parse_name(channel.id)
@@ -212,8 +234,27 @@ class AsteriskPbx:
         if name is None:
             if leg := self._legs.pop(channel_id, None):
                 leg.end()
+            if self._handed.pop(channel_id, None) and not self._handed:
+                self._all_fetched.set()
         elif (leg := self._maker(name)) and name.n is not None:
             leg.media_ended(name.n)
+
+    def _left(self, channel_id: str, app: str) -> None:
+        """A channel has left an application of ours; it may have been moved."""
+        leg = self._legs.get(channel_id)
+        if leg is None:
+            self._ended(channel_id)
+        elif app not in ("", leg.app):
+            pass  # from one of ours to the other
+        elif self.app != self._settings.app and leg.was_taken():
+            self._spawn(self._taken(leg))
+        else:
+            self._ended(channel_id)
+
+    async def _taken(self, leg: AsteriskLeg) -> None:
+        """Somebody has moved the caller: to another worker, or, not knowing better, to us."""
+        if not await leg.comes_back() and self._legs.get(leg.channel) is leg:
+            self._ended(leg.channel)
 
     def _maker(self, name: Name) -> AsteriskLeg | None:
         """The living leg that made a thing of this name."""
@@ -334,6 +375,8 @@ class AsteriskPbx:
         """The call is another worker's: it would be a stranger if we met it again."""
         if self._legs.get(leg.channel) is leg:
             del self._legs[leg.channel]
+            if self._on_key is not None:
+                self._handed[leg.channel] = leg.incoming.call_id
 
     def _end_all(self) -> None:
         for leg in self._legs.values():

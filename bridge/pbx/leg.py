@@ -39,6 +39,8 @@ _DIALPLAN_WORD: Final = re.compile(r"[A-Za-z0-9_*#+.\-]{1,79}")
 _MOST_EVENTS: Final = 256
 
 
+_BACK_S: Final = 0.25
+
 # Asterisk's name, ours, and by how much it is multiplied. Its `txjitter` is what it measured
 # itself, its `rxjitter` what the phone reported; with losses it is the other way round (22.10).
 _STATISTICS: Final = (
@@ -89,7 +91,7 @@ class AsteriskLeg:
         self._changed = asyncio.Event()
         self._move_failed = False
         self._hangup_requested = False
-        self._sent_away = False
+        self._sent_away = self._passed_on = False
         self._making: set[asyncio.Task[Any]] = set()
         self._releasing: asyncio.Task[None] | None = None
 
@@ -128,6 +130,21 @@ class AsteriskLeg:
             self._sent_away = False
             self._releasing = self._spawn(self._release())
 
+    def was_taken(self) -> bool:
+        """The caller left our application: whether neither he nor we have asked for that."""
+        self._arrived.clear()
+        ours = self._sent_away or self._passed_on or self._releasing is not None
+        return not (self._hangup_requested or ours)
+
+    async def comes_back(self) -> bool:
+        """Whether he enters it again at once: he was moved from us to us."""
+        try:
+            async with asyncio.timeout(_BACK_S):
+                await self._arrived.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def arrived(self, app: str) -> None:
         """The caller's channel entered an application of ours."""
         self.app = app
@@ -162,6 +179,7 @@ class AsteriskLeg:
 
     async def pass_on(self, worker: str) -> None:
         """Move the caller to another worker; a 204 is no success, his leaving us is."""
+        self._passed_on = True
         await self._do(
             "channels.move",
             app=app_of(self._settings.app, worker),
@@ -175,7 +193,7 @@ class AsteriskLeg:
         except TimeoutError:
             self._move_failed = True
         if self._move_failed and self.ended is None:
-            self._move_failed = False
+            self._move_failed = self._passed_on = False
             raise PbxRefused(f"Asterisk could not move the call to worker {worker}")
         self._commands.forgotten = True
 

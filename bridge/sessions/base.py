@@ -35,6 +35,12 @@ class Store(Protocol):
         """Call `then` once all so far of one of our calls is durable; for what a caller waits for:
         before he could notice, and at once where Redis has been slow or is away."""
 
+    def pass_key(self, call_id: str, digit: str) -> None:
+        """A caller has pressed a key whose call is on its way to its next owner."""
+
+    async def passed_keys(self, call_id: str) -> str:
+        """Such keys, once; for the next owner. Raises `StoreUnreachable`."""
+
     async def rejoin(self, agent: str, caller: str) -> tuple[Record, list[Line]] | None:
         """A conversation with that agent that was cut off not long ago, once; None: there is none.
 

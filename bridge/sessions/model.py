@@ -4,6 +4,7 @@ A call is one hash and one stream; their names share a hash tag, so a Cluster ke
 
     ari-bridge:{ID}:call         hash    the `Record`, one field each, as text
     ari-bridge:{ID}:transcript   stream  one `Line` an entry, in order, agent text as heard
+    ari-bridge:{ID}:keys         list    keys pressed while it went from owner to owner
     ari-bridge:calls             zset    every call that is still stored, by the time it began
     ari-bridge:live              hash    the owner of every call that hasn't ended
     ari-bridge:rejoin:AGENT:NUMBER       the last call of a caller whose line dropped, for a while
@@ -37,6 +38,11 @@ def call_key(call_id: str) -> str:
 def transcript_key(call_id: str) -> str:
     """Name of the call's transcript stream."""
     return f"{PREFIX}:{{{call_id}}}:transcript"
+
+
+def keys_key(call_id: str) -> str:
+    """Where keys wait that were pressed between two owners."""
+    return f"{PREFIX}:{{{call_id}}}:keys"
 
 
 def rejoin_key(agent: str, caller: str) -> str:

@@ -1,10 +1,8 @@
 """The session store in Redis: written behind, in batches, never in a call's way.
 
-`put` and `say` only note what is to be written; one task (`run`) sends all that has gathered in one
-pipeline at a time. If Redis is slow or away, what gathers is merged call by call (a field's last
-value counts) and kept in order, up to `max_pending_lines` transcript lines; beyond that the oldest
-lines of the call with the most are given up, with a line in the log. A batch whose answer got lost
-is sent again: transcript lines carry rising stream ids, and one that Redis has is passed over.
+`put` and `say` only note what is to be written (`bridge.sessions.outbox`); one task (`run`) sends
+all that has gathered in one pipeline at a time. A batch whose answer got lost is sent again:
+transcript lines carry rising stream ids, and one that Redis has is passed over.
 
 Every write carries the fencing token with which we own the call. Redis refuses one that is lower
 than the record's (another worker owns the call now: `on_lost` is told, and nothing more is written
@@ -14,13 +12,11 @@ of it). If Redis has come back empty, the record is written anew from the copy t
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import redis.asyncio
 import redis.exceptions
@@ -35,10 +31,12 @@ from bridge.sessions.model import (
     Line,
     Record,
     call_key,
+    keys_key,
     known_caller,
     rejoin_key,
     transcript_key,
 )
+from bridge.sessions.outbox import Outbox, Pending
 from bridge.sessions.settings import RedisSettings
 
 log = logging.getLogger(__name__)
@@ -95,30 +93,10 @@ return {1, fence}
 _REFUSED, _WRITTEN, _MISSING = 0, 1, 2
 
 
+_KEYS_S = 10
+"""A key that was passed on is of no use later."""
 SOON_S = 0.05
 """Nobody waits for longer on the phone."""
-MOST_CALLS = 500
-"""In one pipeline."""
-_KEEP_LINES = 500
-"""Of each living call, for a Redis that comes back empty."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    fields: dict[str, str] = field(default_factory=dict)
-    lines: deque[tuple[str, Line]] = field(default_factory=deque)
-
-
-@dataclass(slots=True)
-class _Owned:
-    """A call that we own, and a copy of its record."""
-
-    fence: int = 0
-    stored: bool = False
-    """Redis has confirmed a write of it."""
-    fields: dict[str, str] = field(default_factory=dict)
-    lines: deque[tuple[str, Line]] = field(default_factory=lambda: deque(maxlen=_KEEP_LINES))
-    last_id: tuple[int, int] = (0, 0)
 
 
 class RedisStore:
@@ -132,18 +110,15 @@ class RedisStore:
         self._write = self._redis.register_script(_WRITE)
         self.on_lost: Callable[[str], None] = lambda call_id: None
         """Told of a call that another worker owns now."""
-        self._pending: dict[str, _Pending] = {}
-        self._owned: dict[str, _Owned] = {}
-        self._sending: dict[str, _Pending] = {}
-        self._lines = 0
-        """Transcript lines that are not written."""
+        self._box = Outbox(settings.max_pending_lines, settings.max_pending_calls)
+        self._sending: dict[str, Pending] = {}
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._round = asyncio.Event()
         self._round_s = 0.0
         """What the last batch took."""
-        self._telling: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.up = True
         """Redis has answered our last write."""
 
@@ -163,7 +138,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close the connections; what is pending is not waited for (see `flush`)."""
-        for task in self._telling:
+        for task in self._tasks:
             task.cancel()
         await server.close(self._redis)
 
@@ -171,54 +146,36 @@ class RedisStore:
 
     def begin(self, call_id: str) -> None:
         """See `Store.begin`."""
-        own = self._owned.get(call_id)
-        self._owned[call_id] = _Owned(fence=own.fence if own is not None else 0)
+        self._box.begin(call_id)
+
+    def adopt(self, record: Record, lines: list[Line]) -> None:
+        """See `Store.adopt`."""
+        self._box.adopt(record, lines)
 
     def put(self, call_id: str, **fields: str | float) -> None:
         """See `Store.put`."""
-        if (own := self._owned.get(call_id)) is None:
-            return
-        texts = {name: _text(value) for name, value in fields.items()}
-        own.fields.update(texts)
-        self._of(call_id).fields.update(texts)
+        self._box.put(call_id, fields)
+        self._wake()
 
     def say(self, call_id: str, line: Line) -> None:
         """See `Store.say`."""
-        if (own := self._owned.get(call_id)) is None:
-            return
-        ms, seq = int(line.at * 1000), 0
-        if (ms, seq) <= own.last_id:  # ids must rise, even when the wall clock steps back
-            ms, seq = own.last_id[0], own.last_id[1] + 1
-        own.last_id = (ms, seq)
-        entry = (f"{ms}-{seq}", line)
-        own.lines.append(entry)
-        self._of(call_id).lines.append(entry)
-        self._lines += 1
-        if self._lines > self.settings.max_pending_lines:
-            longest = max(self._pending.values(), key=lambda p: len(p.lines))
-            if longest.lines:
-                longest.lines.popleft()
-                self._lines -= 1
-                log.error("Redis has been away too long: giving up the oldest transcript lines")
-
-    def adopt(self, record: Record, lines: list[Line]) -> None:
-        """A call that was claimed for us: its record goes on with `put` and `say`."""
-        own = self._owned[record.call_id] = _Owned(fence=record.fence, stored=True)
-        own.fields = {
-            name: _text(value)
-            for name in Record.__dataclass_fields__
-            if name not in ("fence", "other") and (value := getattr(record, name))
-        }
-        own.fields |= record.other
-        for line in lines:
-            ms = max(int(line.at * 1000), own.last_id[0])
-            own.last_id = (ms, own.last_id[1] + 1)
-            own.lines.append((f"{ms}-{own.last_id[1]}", line))
+        self._box.say(call_id, line)
+        self._wake()
 
     def forget(self, call_id: str) -> None:
-        """Write nothing more of a call that is another's."""
-        self._owned.pop(call_id, None)
-        self._pending.pop(call_id, None)
+        """See `Store.forget`."""
+        self._box.forget(call_id)
+
+    def refresh(self) -> None:
+        """Write all of our calls again: Redis may have lost some of it."""
+        for call_id in self._box.owned:
+            self._box.refresh(call_id)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._box.pending:
+            self._news.set()
+            self._idle.clear()
 
     async def run(self) -> None:
         """Write what gathers, until cancelled."""
@@ -228,12 +185,13 @@ class RedisStore:
             if wait_s:
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             self._news.clear()
-            batch = self._sending = self._next_batch()
+            batch = self._sending = self._box.next_batch()
             began = time.monotonic()
             try:
                 await self._send(batch)
             except (redis.exceptions.RedisError, OSError) as error:
-                self._take_back(batch)
+                self._box.take_back(batch)
+                self._wake()
                 wait_s = min(2.0, max(0.05, wait_s * 2))
                 if self.up:
                     why = str(error)  # the exception itself would keep its connection alive
@@ -241,45 +199,16 @@ class RedisStore:
                 self.up = False
                 self._next_round()
                 continue
-            self._lines -= sum(len(pending.lines) for pending in batch.values())
+            self._box.sent(batch)
             if not self.up:
                 log.info("Redis is back: writing all that is remembered of living calls")
                 self.refresh()  # it may have come back empty, or older than it was
             self.up, wait_s, self._round_s = True, 0.0, time.monotonic() - began
-            if not self._pending:
+            if self._box.pending:
+                self._news.set()
+            else:
                 self._idle.set()
             self._next_round()
-
-    def refresh(self) -> None:
-        """Write all of our calls again: Redis may have lost some of it."""
-        for call_id, own in self._owned.items():
-            pending = self._of(call_id)
-            pending.fields = {**own.fields}
-            kept = {stream_id for stream_id, _ in own.lines}
-            before = [entry for entry in pending.lines if entry[0] not in kept]
-            self._lines += len(before) + len(own.lines) - len(pending.lines)
-            pending.lines = deque([*before, *own.lines])
-
-    def _next_batch(self) -> dict[str, _Pending]:
-        """What is sent now; the calls that have waited longest."""
-        self._give_up_calls()
-        batch = dict(itertools.islice(self._pending.items(), MOST_CALLS))
-        for call_id in batch:
-            del self._pending[call_id]
-        if self._pending:
-            self._news.set()
-        return batch
-
-    def _give_up_calls(self) -> None:
-        """Calls that ended while Redis was away, where there are too many."""
-        over = len(self._pending) - self.settings.max_pending_calls
-        if over <= 0:
-            return
-        ended = [c for c, p in self._pending.items() if p.fields.get("state") == "ended"][:over]
-        for call_id in ended:
-            self._lines -= len(self._pending[call_id].lines)
-            self.forget(call_id)
-        log.error("Redis has been away too long: giving up the records of %d calls", len(ended))
 
     def _next_round(self) -> None:
         self._sending = {}
@@ -289,7 +218,7 @@ class RedisStore:
     async def written(self, call_id: str, timeout_s: float) -> bool:
         """See `Store.written`."""
         until = asyncio.get_running_loop().time() + timeout_s
-        while self.up and (call_id in self._pending or call_id in self._sending):
+        while self.up and (call_id in self._box.pending or call_id in self._sending):
             try:
                 async with asyncio.timeout_at(until):
                     await self._round.wait()
@@ -302,9 +231,12 @@ class RedisStore:
         if self._round_s >= SOON_S or not self.up:
             then()
             return
-        task = asyncio.create_task(self._tell(call_id, then))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._soon(self._tell(call_id, then))
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _tell(self, call_id: str, then: Callable[[], None]) -> None:
         if not await self.written(call_id, SOON_S):
@@ -319,18 +251,14 @@ class RedisStore:
             return False
         return True
 
-    def _of(self, call_id: str) -> _Pending:
-        self._news.set()
-        self._idle.clear()
-        return self._pending.setdefault(call_id, _Pending())
-
-    async def _send(self, batch: dict[str, _Pending]) -> None:
-        batch = {call_id: p for call_id, p in batch.items() if call_id in self._owned}
+    async def _send(self, batch: dict[str, Pending]) -> None:
+        owned = self._box.owned
+        batch = {call_id: p for call_id, p in batch.items() if call_id in owned}
         if not batch:
             return
         async with self._redis.pipeline(transaction=False) as pipe:
             for call_id, pending in batch.items():
-                own = self._owned[call_id]
+                own = owned[call_id]
                 fields = pending.fields
                 ended = fields.get("state") == "ended"
                 ttl = self.settings.keep_ended_s if ended else self.settings.keep_silent_s
@@ -347,28 +275,25 @@ class RedisStore:
                 else:
                     await self._write(keys=keys, args=args, client=pipe)
             answers: list[list[int]] = await pipe.execute()
-        written: dict[str, _Pending] = {}
+        written: dict[str, Pending] = {}
         for (call_id, pending), (answer, fence) in zip(batch.items(), answers, strict=True):
-            if call_id not in self._owned:
+            if call_id not in owned:
                 continue
-            own = self._owned[call_id]
+            own = owned[call_id]
             if answer == _WRITTEN:
                 own.fence, own.stored = fence, True
                 written[call_id] = pending
             elif answer == _MISSING:
                 log.warning("Redis has lost call %s: writing it again", call_id)
                 own.stored = False
-                again = self._of(call_id)
-                again.fields = {**own.fields}
-                self._lines += len(own.lines) - len(again.lines)
-                again.lines = deque(own.lines)
+                self._box.refresh(call_id)
             else:
                 log.warning("call %s is another worker's now", call_id)
                 self.forget(call_id)
                 self.on_lost(call_id)
         await self._index(written)
 
-    async def _index(self, written: dict[str, _Pending]) -> None:
+    async def _index(self, written: dict[str, Pending]) -> None:
         """Keep the lists of calls in line with what was written."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for call_id, pending in written.items():
@@ -379,7 +304,7 @@ class RedisStore:
                     pipe.zremrangebyscore(INDEX, "-inf", oldest)
                 if fields.get("state") == "ended":
                     pipe.hdel(LIVE, call_id)
-                    own = self._owned.pop(call_id, None)
+                    own = self._box.owned.pop(call_id, None)
                     self._index_rejoin(pipe, call_id, own.fields if own is not None else fields)
                 elif "worker" in fields:
                     pipe.hset(LIVE, call_id, fields["worker"])
@@ -394,14 +319,6 @@ class RedisStore:
         caller = fields.get("caller", "")
         if seconds > 0 and known_caller(caller) and fields.get("result") in CUT_OFF:
             pipe.set(rejoin_key(fields.get("agent", ""), caller), call_id, ex=seconds)
-
-    def _take_back(self, batch: dict[str, _Pending]) -> None:
-        for call_id, newer in self._pending.items():
-            older = batch.setdefault(call_id, _Pending())
-            older.fields |= newer.fields
-            older.lines.extend(newer.lines)
-        self._pending = batch
-        self._news.set()
 
     # Reading --------------------------------------------------------------------------------------
 
@@ -432,6 +349,32 @@ class RedisStore:
         record = await self.load(call_id) if call_id else None
         return (record, await self.transcript(record.call_id)) if record is not None else None
 
+    # Between two owners ---------------------------------------------------------------------------
+
+    def pass_key(self, call_id: str, digit: str) -> None:
+        """See `Store.pass_key`."""
+        self._soon(self._pass_key(call_id, digit))
+
+    async def _pass_key(self, call_id: str, digit: str) -> None:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.rpush(keys_key(call_id), digit)
+                pipe.expire(keys_key(call_id), _KEYS_S)
+                await pipe.execute()
+        except (redis.exceptions.RedisError, OSError) as error:
+            log.warning("call %s: a key is lost: %s", call_id, error)
+
+    async def passed_keys(self, call_id: str) -> str:
+        """See `Store.passed_keys`."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.lrange(keys_key(call_id), 0, -1)
+                pipe.delete(keys_key(call_id))
+                keys, _ = await pipe.execute()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise StoreUnreachable(f"Redis at {self._where}: {error}") from error
+        return "".join(keys)
+
     @property
     def server(self) -> redis.asyncio.Redis:
         """The connection, for the leases on the same server."""
@@ -440,10 +383,6 @@ class RedisStore:
     @property
     def _where(self) -> str:
         return server.where(self.settings.url)
-
-
-def _text(value: str | float) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _flat(fields: dict[str, str]) -> list[str]:

@@ -99,7 +99,9 @@ class Caller:
         pause = (pause_ms or self.script.pause_ms) / 1000
         while not self.phone.closed.is_set():
             now = time.time()
-            if self.ear.spoke_since(since):
+            if self._striking is not None and not self._striking.done():
+                pass  # not before that: else he would speak or press keys while nobody is there
+            elif self.ear.spoke_since(since):
                 if self.ear.silent_for(now) >= pause or now > since + LONGEST_ANSWER_S:
                     return
             elif now > since + within:

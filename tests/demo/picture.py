@@ -337,7 +337,8 @@ class _Row:
         if seen is None or not self._has(seen.at):
             return
         begin = self._x(seen.at)
-        self.axes.plot([begin, begin], [-REACH, LANE], color=DEATH, lw=2.2)
+        for low, high in ((-LANE, LANE), (-REACH, -REACH + 0.4)):  # the answer's words are between
+            self.axes.plot([begin, begin], [low, high], color=DEATH, lw=2.2)
         said = f"kill -9: the worker dies. Longest packet gap {seen.packet_gap_ms:.0f} ms"
         if seen.answered is not None and seen.answer_gap_ms is not None:
             until = min(self._x(seen.answered), self.end)

@@ -49,7 +49,7 @@ def goals(summary: dict[str, Any], script: Script, *, shipped: bool) -> list[Goa
         packet, answer = summary["takeover_packet_gap_ms"], summary["takeover_answer_gap_ms"]
         wanted += [
             Goal("takeover_packet_gap_ms", "<= 60", packet is not None and packet <= 60),
-            Goal("takeover_answer_gap_ms", "<= 3000", answer is not None and answer <= 3000),
+            Goal("takeover_answer_gap_ms", "<= 3500", answer is not None and answer <= 3500),
             Goal("takeover_in_mid_sentence", "true", summary["takeover_in_mid_sentence"]),
             Goal("takeover_said_twice", "nothing", not summary["takeover_said_twice"]),
         ]

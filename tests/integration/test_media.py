@@ -191,6 +191,31 @@ async def test_a_worker_dies_and_another_goes_on():
         phone.close()
 
 
+@pytest.mark.parametrize("dealt", [True, False])
+async def test_a_worker_dies_while_its_agent_is_paused_and_the_heir_goes_on(dealt):
+    with media_process() as (folder, _):
+        first = await MediaClient.connect(folder, "w1")
+        phone = Phone()
+        slot = await first.open("call-1", phone.address, "PCMU", 8000)
+        slot.play(1, np.full(8000, 5000, np.int16))
+        slot.done(1)
+        slot.arm(True)
+        await until(lambda: slot.heard(1))
+        first.slots.columns["reflex_count"][slot.index] += 1  # as media does when he speaks
+        assert slot.tripped
+        if dealt:
+            slot.deal()
+            slot.pause()
+        await first.close()
+        second = await MediaClient.connect(folder, "w2")
+        taken = await second.attach("call-1", 8000)
+        assert not taken.tripped, "it is the heir's to decide now"
+        heard = {}
+        await until(lambda: heard.update(taken.heard_items()) or heard.get(1) == 8000, 20)
+        await second.close()
+        phone.close()
+
+
 async def test_a_call_that_is_set_up_anew_leaves_no_slot_behind():
     with media_process(max_calls=2) as (folder, _):
         first = await MediaClient.connect(folder, "w1")

@@ -1,6 +1,8 @@
 """One media process goes, the next goes on with the same slots."""
 
 import asyncio
+import os
+import signal
 
 import numpy as np
 
@@ -74,6 +76,22 @@ async def test_a_call_that_ends_while_nobody_serves_gives_its_slot_back():
         await until(lambda: client._away)
         await slot.close()
         assert taken(folder) == 1
+        with successor(folder):
+            await until(lambda: taken(folder) == 0)
+        await client.close()
+    phone.close()
+
+
+async def test_a_call_that_ends_as_the_media_process_dies_gives_its_slot_back():
+    phone = Phone()
+    with media_process() as (folder, process):
+        client = await MediaClient.connect(folder, "w1", successor_s=20)
+        slot = await client.open("a", phone.address, "PCMU", RATE)
+        os.kill(process.pid, signal.SIGSTOP)
+        closing = asyncio.create_task(slot.close())
+        await asyncio.sleep(0)  # asked, and not answered
+        process.kill()
+        await closing
         with successor(folder):
             await until(lambda: taken(folder) == 0)
         await client.close()

@@ -83,7 +83,7 @@ async def test_a_batch_sent_twice_is_stored_once(server):
         store.put("a", started=1.0)
         for line in lines(4):
             store.say("a", line)
-        batch, store._pending = store._pending, {}
+        batch = store._box.next_batch()
         await store._send(batch)
         await store._send(batch)
         assert await store.transcript("a") == lines(4)
@@ -117,7 +117,7 @@ async def test_memory_is_bounded_while_redis_is_away(server, caplog):
         store.begin("a")
         for line in lines(30):
             store.say("a", line)
-        assert [line.text for _, line in store._pending["a"].lines] == [
+        assert [line.text for _, line in store._box.pending["a"].lines] == [
             f"line {i}" for i in range(20, 30)
         ]
     assert "giving up the oldest" in caplog.text
@@ -222,7 +222,7 @@ async def test_records_of_ended_calls_are_bounded_while_redis_is_away(server, ca
             store.put(str(n), state="ended" if n < 8 else "talking")
         await asyncio.sleep(0)
         await store.flush(0.1)
-        assert set(store._pending) | set(store._sending) == {"4", "5", "6", "7", "8"}
+        assert set(store._box.pending) | set(store._sending) == {"4", "5", "6", "7", "8"}
     assert "giving up the records of 4 calls" in caplog.text
 
 
@@ -244,3 +244,13 @@ async def test_a_caller_who_was_cut_off_finds_his_conversation_once(server):
         for caller in ("100", "101", "anonymous", "102", ""):
             assert await store.rejoin("demo", caller) is None
         assert await store.rejoin("other", "100") is None
+
+
+async def test_keys_between_two_owners_are_passed_on_once(server):
+    async with storing(server.url) as old, storing(server.url) as heir:
+        for key in "12#":
+            old.pass_key("a", key)
+        await asyncio.gather(*old._tasks)
+        assert 0 < await heir._redis.ttl("ari-bridge:{a}:keys") <= 10
+        assert await heir.passed_keys("a") == "12#"
+        assert await heir.passed_keys("a") == ""

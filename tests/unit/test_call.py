@@ -22,6 +22,8 @@ from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
 from bridge.media.base import Up
 from bridge.mouth import ROOM_MS
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
+from bridge.recall import Memory
+from bridge.sessions.model import Record
 from bridge.sessions.progress import Progress
 
 RATE = 8000
@@ -79,6 +81,7 @@ class Slot:
 
     rate = RATE
     numbers = (1, 2, 3)
+    left = ()
 
     def __init__(self):
         self.on_frames = None
@@ -148,6 +151,9 @@ class Media:
     def __init__(self):
         self.slot = Slot()
 
+    async def attach(self, call_id, rate, since_ms):
+        return self.slot
+
     async def open(self, call_id, remote, codec, rate, *, late):
         self.late = late
         assert (call_id, remote, codec, rate) == ("c1", ("127.0.0.1", 9000), "PCMU", RATE)
@@ -200,6 +206,12 @@ class Store:
     async def written(self, call_id, timeout_s):
         return True
 
+    keys = ""
+
+    async def passed_keys(self, call_id):
+        keys, self.keys = self.keys, ""
+        return keys
+
     def when_written(self, call_id, then):
         if self.quick:
             then()
@@ -210,8 +222,9 @@ class Store:
 class Talk:
     """A call with all its parts, in conversation."""
 
-    def __init__(self, fail=None, mind=None):
+    def __init__(self, fail=None, mind=None, memory=None, keys=""):
         self.leg, self.media, self.store, self.engine = Leg(fail), Media(), Store(), Engine()
+        self.store.keys = keys
         self.slot = self.media.slot
         self.agent = Agent(
             "demo",
@@ -225,7 +238,7 @@ class Talk:
             assert name == "demo"
             return self.agent, self.engine
 
-        self.call = Call(self.leg, self.media, self.store, ours, worker="w")
+        self.call = Call(self.leg, self.media, self.store, ours, worker="w", memory=memory)
         self.task = asyncio.create_task(self.call.run())
 
     async def __aenter__(self):
@@ -307,7 +320,7 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
     async with Talk() as talk:
         item = talk.engine.say("one two three four five six seven eight", 4000)
         talk.slot.deliver(False, 50)
-        talk.slot.deliver(True, 35)
+        talk.slot.deliver(True, 45)
         told = {type(event): event for event in talk.engine.told}
         assert BargeIn in told
         heard = told[engines.Heard]
@@ -386,7 +399,7 @@ async def test_a_barge_in_cancels_a_tool_that_waits():
     async with Talk() as talk:
         talk.engine.say("I connect you", 2000)
         talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
-        talk.slot.deliver(True, 30)
+        talk.slot.deliver(True, 45)
         await talk.settle()
         assert engines.ToolResult("t", ok=False, value="interrupted") in talk.engine.told
         assert "transfer" not in talk.leg.names()
@@ -451,6 +464,15 @@ async def test_a_digit_cuts_the_agent_and_reaches_the_engine():
         assert [type(e) for e in talk.engine.told] == [BargeIn, engines.Digit]
         assert talk.slot.queue == []
         assert ("dtmf", "4") in talk.store.lines
+
+
+async def test_keys_that_were_pressed_between_two_owners_reach_the_engine():
+    memory = Memory(Record("1.1", agent="demo", state="talking"), [])
+    async with Talk(memory=memory, keys="42") as talk:
+        await talk.settle()
+        digits = [e.digit for e in talk.engine.told if isinstance(e, engines.Digit)]
+        assert digits == ["4", "2"]
+        assert ("dtmf", "2") in talk.store.lines
 
 
 async def test_hold_pauses_the_agent():
@@ -574,6 +596,8 @@ async def test_what_is_no_interruption_makes_the_agent_wait_and_go_on():
         talk.slot.deliver(False, 5)
         partial = engines.CallerText("uh-huh", final=False, until_ms=talk.slot.at_ms)
         talk.engine.context.emit(partial)
+        assert talk.slot.paused, "he may go on"
+        talk.slot.deliver(False, 5)
         assert not talk.slot.paused
         talk.slot.deliver(False, 200)
         kinds = [type(event) for event in talk.engine.told]

@@ -168,10 +168,41 @@ async def test_a_start_that_is_told_twice_is_one_call():
     assert told == [first]
 
 
+async def test_who_is_moved_from_us_to_us_stays_and_who_is_taken_goes():
+    pbx = AsteriskPbx(AsteriskSettings(), worker="w1")
+    back, gone, hung_up = (leg_of() for _ in range(3))
+    for number, leg in enumerate((back, gone, hung_up), 1):
+        leg.channel, leg.app = f"{number}.1", pbx.app
+        pbx._legs[leg.channel] = leg
+    for event in (
+        Ended("1.1", pbx.app),
+        Started(channel("1.1"), ("resume",), pbx.app),
+        HangupRequested("3.1"),
+        Ended("3.1", pbx.app),
+        Ended("2.1", pbx.app),
+    ):
+        pbx._sort(event)
+    assert drained(hung_up) == [HungUp("hangup")], "that takes no time"
+    assert await asyncio.wait_for(gone.events.get(), 5) == HungUp("left")
+    assert drained(back) == []
+    assert list(pbx._legs) == ["1.1"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_who_is_home_already_is_not_moved(there):
+    pbx, ari = one_of_several()
+    ari.caller = "1.1" if there else "2.1"
+    await pbx.send_home("1.1", "w2")
+    assert [p["app"] for n, p in ari.asked if n == "channels.move"] == (
+        [] if there else ["ari-bridge-w2"]
+    )
+
+
 class Listings(Ari):
     """An Asterisk with one caller, in the front door's application, and what the heir made."""
 
     bridge = "ari-bridge-1.1-aaaaaa"
+    caller = "1.1"
     is_open = True
 
     async def call(self, name, /, **parameters):
@@ -181,7 +212,7 @@ class Listings(Ari):
             "dialplan": {"app_name": "Stasis", "app_data": "ari-bridge,demo", "exten": "700"},
         }
         return {
-            "applications.get": {"channel_ids": ["1.1"], "bridge_ids": []},
+            "applications.get": {"channel_ids": [self.caller], "bridge_ids": []},
             "channels.list": [caller],
             "bridges.list": [{"id": self.bridge}],
             "channels.getChannelVar": {"value": "ulaw"},
@@ -246,6 +277,29 @@ async def test_who_was_held_up_takes_nothing_away_that_is_anothers_now():
     owner.lost = leg.forget
     await pbx._reconcile(pbx.app)
     assert ari.taken_away() == []
+    await pbx.close()
+
+
+async def test_keys_are_passed_on_until_a_call_that_is_handed_over_is_fetched():
+    pbx, _ = one_of_several()
+    keys = []
+    for caller in ("1.1", "2.1"):
+        leg = pbx._legs[caller] = leg_of()
+        leg.channel, leg._on_forget = caller, pbx._forget
+    pbx.hand_over(lambda call_id, digit: keys.append(digit))
+    pbx._sort(Told("1.1", Dtmf("1", 100)))  # it is ours still
+    for leg in [*pbx._legs.values()]:
+        leg.forget()
+    waiting = asyncio.create_task(pbx.fetched(60))
+    pbx._sort(Told("1.1", Dtmf("2", 100)))
+    pbx._sort(Told("3.1", Dtmf("3", 100)))  # a stranger's
+    pbx._sort(Ended("1.1", pbx.app))
+    pbx._sort(Told("1.1", Dtmf("4", 100)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    pbx._sort(Ended("2.1", "ari-bridge"))
+    await asyncio.wait_for(waiting, 5)
+    assert keys == ["2"]
     await pbx.close()
 
 
