@@ -267,7 +267,10 @@ class Conversation:
         for loud in up.speech:
             voice = loud and (ear is None or ear.voice)
             near = ear is None or ear.near
+            spoke = self._turns.caller_speaks
             self._carry_out(self._turns.frame(self._now_ms, voice, near))
+            if ear is not None and spoke and self._turns.caller_was_heard:
+                ear.his_own()
             self._now_ms += FRAME_MS
         self._slot.arm(self._turns.armed)
         self._fill()
@@ -300,8 +303,6 @@ class Conversation:
             case SpeechStarted(at_ms):
                 self._speech_ms = at_ms
             case TurnCommitted():
-                if self._ear is not None:
-                    self._ear.his_own()
                 self._leaving, self._turn_ms = False, action.start_ms
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)

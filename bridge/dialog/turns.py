@@ -158,6 +158,11 @@ class Turns:
         return self.endpoint.phase is Phase.SPEECH
 
     @property
+    def caller_was_heard(self) -> bool:
+        """Whether he is silent, and what he said last was no mere noise against the agent."""
+        return not (self.caller_speaks or self._agent_speaks)
+
+    @property
     def armed(self) -> bool:
         """Whether media may pause the agent by itself when the caller makes himself heard."""
         return (

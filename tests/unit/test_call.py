@@ -222,7 +222,7 @@ class Store:
 class Talk:
     """A call with all its parts, in conversation."""
 
-    def __init__(self, fail=None, mind=None, memory=None, keys=""):
+    def __init__(self, fail=None, mind=None, memory=None, keys="", ears=None):
         self.leg, self.media, self.store, self.engine = Leg(fail), Media(), Store(), Engine()
         self.store.keys = keys
         self.slot = self.media.slot
@@ -238,7 +238,9 @@ class Talk:
             assert name == "demo"
             return self.agent, self.engine
 
-        self.call = Call(self.leg, self.media, self.store, ours, worker="w", memory=memory)
+        self.call = Call(
+            self.leg, self.media, self.store, ours, worker="w", memory=memory, ears=ears
+        )
         self.task = asyncio.create_task(self.call.run())
 
     async def __aenter__(self):
@@ -577,6 +579,50 @@ async def test_lost_packets_are_treated_as_the_agent_says_and_quality_is_kept():
         talk.leg.events.put_nowait(HungUp("hangup"))
         await talk.end()
         assert talk.store.record["audio"] == '{"mos": 4.2}'
+
+
+# Voices in the background ---
+
+
+class Ears:
+    """The worker's, with the one ear of the call."""
+
+    voice = near = True
+
+    def __init__(self):
+        self.turns = 0
+
+    def open(self, rate, sensitivity):
+        return self
+
+    def hear(self, pcm, fired):
+        pass
+
+    def his_own(self):
+        self.turns += 1
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("owner", ["bridge", "engine"])
+async def test_what_the_caller_says_alone_tells_how_loud_he_is(owner):
+    ears = Ears()
+    talk = Talk(ears=ears)
+    talk.engine.turns = owner
+    async with talk:
+        talk.slot.deliver(True, 20)
+        talk.slot.deliver(False, 100)
+        assert ears.turns == 1
+        talk.engine.say("one two three four five six seven eight", 4000)
+        ears.near = False
+        talk.slot.deliver(True, 30)
+        talk.slot.deliver(False, 100)
+        assert ears.turns == 1, "somebody in the background"
+        ears.near = True
+        talk.slot.deliver(True, 60)
+        talk.slot.deliver(False, 100)
+        assert ears.turns == 2, "an interruption is his"
 
 
 # A barge-in that is taken back -------------------------------------------------------------------
