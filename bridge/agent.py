@@ -28,7 +28,7 @@ class TurnSettings:
     """Of the speech detector, 0 (deaf) to 1 (nervous)."""
     min_speech_ms: int = 100
     """Speech shorter than this while the agent is silent is no turn."""
-    min_speech_while_speaking_ms: int = 600
+    min_speech_while_speaking_ms: int = 800
     """Speech that is longer while the agent speaks interrupts it, whatever is said. (The agent
     pauses at once; shorter speech interrupts if it holds a word that isn't a mere "uh-huh".)"""
     resume_ms: int = 400

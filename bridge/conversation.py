@@ -266,7 +266,8 @@ class Conversation:
             ear.hear(up.pcm.reshape(len(up.speech), -1), up.speech)
         for loud in up.speech:
             voice = loud and (ear is None or ear.voice)
-            self._carry_out(self._turns.frame(self._now_ms, voice))
+            near = ear is None or ear.near
+            self._carry_out(self._turns.frame(self._now_ms, voice, near))
             self._now_ms += FRAME_MS
         self._slot.arm(self._turns.armed)
         self._fill()
@@ -299,6 +300,8 @@ class Conversation:
             case SpeechStarted(at_ms):
                 self._speech_ms = at_ms
             case TurnCommitted():
+                if self._ear is not None:
+                    self._ear.his_own()
                 self._leaving, self._turn_ms = False, action.start_ms
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)

@@ -8,6 +8,12 @@ last `BEFORE_MS` go first. A line that is silent costs next to nothing.
 A verdict is at most 32 ms of audio and one delivery old. In the first `DOUBT_MS` of an onset the
 network hasn't heard enough, and what is loud counts as speech. Later a voice is there from `on` on,
 until the probability falls below `on - HYSTERESIS`.
+
+Voices in the background are voices to the network. What tells them from the caller is that they are
+farther away: their loudest syllables stay `FAR_DB` below his. How loud he is, is learnt from his
+turns; until then he is supposed to be as loud as people are on telephones (ITU-T P.56 measures
+-26 dB for them on the average, their loudest syllables are 6 to 11 dB above that). `NEAR_MS` of a
+voice have to be heard before it can be far.
 """
 
 from __future__ import annotations
@@ -22,12 +28,16 @@ from numpy.typing import NDArray
 
 from bridge.audio.neural import CHUNK, CHUNK_MS, RATE, Network, NeuralBank, load
 from bridge.audio.resample import ResamplerBank
+from bridge.audio.speech import level_db
 from bridge.media.base import FRAME_MS
 
 log = logging.getLogger(__name__)
 
 BEFORE_MS, AFTER_MS, DOUBT_MS = 100, 400, 60
 HYSTERESIS = 0.15
+FAR_DB, OWN_DB, NEAR_MS = 12.5, -14.5, 256
+"""dB of full scale, for the mean over `_LOUDEST` chunks of `CHUNK_MS`."""
+_LOUDEST, _RECENT = 3, 24
 _FRAME = RATE * FRAME_MS // 1000
 _STEP = 64
 """Lanes are made so many at a time."""
@@ -44,6 +54,9 @@ class Ear:
         self._left_ms = 0  # to listen on behind the last frame that fired
         self._heard_ms = 0  # of this stretch, by the network
         self._voice = False
+        self._own_db = OWN_DB
+        self._known = False  # that is his, not a supposition
+        self._level_db: deque[float] = deque(maxlen=_RECENT)  # of chunks with a voice
 
     def hear(self, pcm: NDArray[np.int16], fired: Sequence[bool]) -> None:
         """Frames (n, samples) at the ear's rate, and the first stage's decisions (n,)."""
@@ -63,10 +76,28 @@ class Ear:
         """Whether what the first stage takes for speech now is to count as speech."""
         return self._heard_ms < DOUBT_MS or self._voice
 
-    def judged(self, likely: float) -> None:
-        """What the network says of the next chunk."""
+    @property
+    def near(self) -> bool:
+        """Whether the voice may be the caller's own, and not somebody's in the background."""
+        known = len(self._level_db) >= NEAR_MS // CHUNK_MS
+        return not known or self._loudest_db() >= self._own_db - FAR_DB
+
+    def his_own(self) -> None:
+        """What was heard last was a turn of the caller's."""
+        if len(self._level_db) >= _LOUDEST:
+            loudest = self._loudest_db()
+            self._own_db = (self._own_db + loudest) / 2 if self._known else loudest
+            self._known = True
+
+    def judged(self, likely: float, level_db: float) -> None:
+        """What the network says of the next chunk, and its level in dB of full scale."""
         self._heard_ms += CHUNK_MS
         self._voice = likely >= (self._on - HYSTERESIS if self._voice else self._on)
+        if self._voice:
+            self._level_db.append(level_db)
+
+    def _loudest_db(self) -> float:
+        return sum(sorted(self._level_db)[-_LOUDEST:]) / _LOUDEST
 
     def close(self) -> None:
         """Give the lane back; idempotent."""
@@ -75,6 +106,7 @@ class Ear:
     def _begin(self) -> None:
         self._heard_ms = 0
         self._voice = False
+        self._level_db.clear()
         self._ears.reset(self)
         # What came before is heard too, but says nothing of the onset: the doubt begins behind it.
         self._heard_ms = -len(self._before) * FRAME_MS
@@ -170,9 +202,10 @@ class Ears:
         assert self._bank is not None
         lanes = np.array([ear.lane for ear in ears], np.intp)
         chunk = np.stack([self._rest[ear.lane][:CHUNK] for ear in ears])
-        for ear, likely in zip(ears, self._bank.judge(lanes, chunk).tolist(), strict=True):
+        judged = zip(ears, self._bank.judge(lanes, chunk).tolist(), level_db(chunk), strict=True)
+        for ear, likely, level in judged:
             self._rest[ear.lane] = self._rest[ear.lane][CHUNK:]
-            ear.judged(likely)
+            ear.judged(likely, float(level))
 
     def _to_line(
         self, lanes: NDArray[np.intp], pcm: NDArray[np.int16], rate: int

@@ -4,7 +4,9 @@ Cheap enough for every frame of every call (a few vector operations a batch); me
 not to be always right: what it fires on is judged again above. The floor is the quietest frame of
 the last 2 to 2.6 s (Martin's minimum statistics, in four windows): a noisy line is known for one
 after the first 640 ms, and a voice, which has a closure or a breath in every two seconds, does not
-become its own floor. Frames of digital silence (nothing was sent, or lost) say nothing of it.
+become its own floor. Frames of digital silence (nothing was sent, or lost) say nothing of it: until
+640 ms of sound stand in the windows the floor may fall but not rise, so that a word out of such
+silence isn't taken for the noise of its line.
 
 `judge` compares each frame with a limit that stands ready; what it says of the floor is noted, and
 `learn`, every few frames, makes new limits of all that was noted: so a floor costs a fraction of an
@@ -42,6 +44,7 @@ SPEC = {
     "s_least_db": Column("f4", LEAST_DB),
     "s_frames": Column("i8"),
     "s_quiet_db": Column("f4", np.inf, (WINDOWS,)),
+    "s_sounds": Column("u1", 0, (WINDOWS,)),
 }
 _FULL_SCALE_DB = np.float32(20 * np.log10(32768))
 _LEAST = np.float32(2.5e-10 * 32768**2)  # a little below SILENT_DB
@@ -81,6 +84,7 @@ class SpeechBank:
         self._above_db, self._least_db = columns["s_above_db"], columns["s_least_db"]
         self._limit_db = columns["s_limit_db"]
         self._frames, self._quiet_db = columns["s_frames"], columns["s_quiet_db"]
+        self._sounds = columns["s_sounds"]
         self._noted: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
 
     def judge(
@@ -111,16 +115,18 @@ class SpeechBank:
         window = self._frames[calls] // FRAMES
         at = calls * WINDOWS + window % WINDOWS
         np.minimum.at(self._quiet_db.reshape(-1), at[real], level[real])
+        np.add.at(self._sounds.reshape(-1), at[real], 1)
         np.add.at(self._frames, calls, 1)
         begins = self._frames[calls] // FRAMES > window
         seen = np.zeros(len(self._frames), bool)
         seen[calls] = True
         rows = np.flatnonzero(seen)
-        floor = self._quiet_db[rows].min(axis=1)
-        floor = np.where(self._frames[rows] < FRAMES, np.minimum(floor, START_DB), floor)
-        floor = np.where(np.isfinite(floor), np.maximum(floor, LOWEST_DB), LOWEST_DB)
+        floor = np.maximum(self._quiet_db[rows].min(axis=1), LOWEST_DB)
+        known = self._sounds[rows].sum(axis=1) >= FRAMES
+        floor = np.where(known, floor, np.minimum(floor, self.floor_db[rows]))
         self.floor_db[rows] = floor
         self._limit_db[rows] = np.maximum(floor + self._above_db[rows], self._least_db[rows])
         if begins.any():
             rows = calls[begins]
-            self._quiet_db[rows, self._frames[rows] // FRAMES % WINDOWS] = np.inf
+            at = self._frames[rows] // FRAMES % WINDOWS
+            self._quiet_db[rows, at], self._sounds[rows, at] = np.inf, 0

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-# As a recogniser writes them, its misspellings of the hummed ones included.
+# As a recogniser writes them, its misspellings included ("so" for "oh"), and what it makes of a
+# cough ("you").
 BACKCHANNELS = {
     "en": """
         uh-huh, uh huh, uh-hu, aha, a-ha, huh, mhm, mhmm, mm, mmm, mm-hmm, mm-hm, mm hmm, mm hm, hm,
         hmm, hmmm, m-hm, um-hum, um-hmm, um hum, mm-mm, uh, uhh, um, umm, er, erm, ah, ahh, oh, ooh,
         yeah, yeah yeah, yep, yup, yes, ya, okay, ok, o.k, kay, alright, all right, right, sure,
         i see, got it, gotcha, of course, go on, good, great, nice, cool, fine, wow, really,
-        exactly, true, i know, makes sense
+        exactly, true, i know, makes sense, so, you
         """,
     "de": """
         mhm, mm, hm, hmm, aha, ah, ach, oh, äh, ähm, ja, jo, jep, jaja, okay, ok, gut, schön, genau,
@@ -53,7 +54,8 @@ class Weight(Enum):
     NOTHING = "nothing"
     BACKCHANNEL = "backchannel"
     WORD = "word"
-    """One word that means something; it may be misheard as long as it is being spoken."""
+    """One word that means something, or a few that the engine can do nothing with: they may be
+    misheard as long as he speaks."""
     WORDS = "words"
 
 
@@ -63,7 +65,7 @@ def weigh(
     """What a text weighs.
 
     Recognisers make words of a hum ("That's what."). So a few words that the engine can do nothing
-    with are one, unless they are among `INTERRUPTIONS`.
+    with weigh no more than one, unless they are among `INTERRUPTIONS`.
 
     Args:
         text: as transcribed.
@@ -78,10 +80,8 @@ def weigh(
         return Weight.WORDS
     if not question and _only(tuple(words), _PHRASES.get(language[:2], frozenset())):
         return Weight.BACKCHANNEL
-    unclear = understood is not None and understood < CLEAR
-    if unclear and 1 < len(words) <= _FEW and language[:2] in INTERRUPTIONS:
-        return Weight.BACKCHANNEL
-    return Weight.WORD if len(words) == 1 else Weight.WORDS
+    unclear = understood is not None and understood < CLEAR and len(words) <= _FEW
+    return Weight.WORD if len(words) == 1 or unclear else Weight.WORDS
 
 
 def _only(words: tuple[str, ...], phrases: frozenset[tuple[str, ...]]) -> bool:

@@ -19,15 +19,14 @@ every one of them on to the engine.
                                      a) TurnWithdrawn  AgentPaused
                                         > LISTENING    > PAUSED
                                      b)
-    has spoken long   -              -                 -               BargeIn        -
-    enough                                                             > INTERRUPTED
     first silence     TurnPausing, whatever the state
-    words, and one    they settle    -                 c) BargeIn      BargeIn        they settle
-    of them counts    the final                        > INTERRUPTED   > INTERRUPTED  the final
-    words, and none   silence        -                 -               AgentResumed   silence
-    of them counts                                                     > SPEAKING
-    resume_ms of      -              -                 -               AgentResumed   -
-    silence; noise                                                     > SPEAKING
+    words             they settle    -                 c) BargeIn      evidence       they settle
+                      the final                        > INTERRUPTED                  the final
+                      silence                                                         silence
+    evidence for it   -              -                 -               BargeIn        -
+                                                                       > INTERRUPTED
+    evidence against  -              -                 -               AgentResumed   -
+    it                                                                 > SPEAKING
     eager silence     TurnEager      -                 -               -              TurnEager
     ... speaks on     TurnWithdrawn  -                 -               -              TurnWithdrawn
     final silence     TurnCommitted  d)                d)              d)             TurnCommitted
@@ -50,12 +49,10 @@ d) A turn that began before the agent spoke, or was spoken where it may not be i
 e) LISTENING if the reply is done, else THINKING; if the caller is speaking he has a turn like any
    other.
 
-"The caller begins" after `min_speech_ms` of speech that the detectors believe; the reflex is
-quicker, believes more, and costs nothing, because the agent can go on as if nothing had been.
-"Long enough" is `min_speech_while_speaking_ms` from the beginning of a stretch of speech against
-the agent (a gap of `GAP_MS` ends a stretch): longer than a "mm-hm". What ends before that is
-decided by its words: a backchannel doesn't count (unless it answers what the agent asks), and where
-no words come in time the agent goes on.
+"The caller begins" after `min_speech_ms` of speech that the detectors believe (against the agent,
+after `SURE_MS`); the reflex is quicker, believes more, and costs nothing, because the agent can go
+on as if nothing had been. What is evidence that he means to interrupt, and what against it, says
+`bridge.dialog.interruption`: how long he speaks, and what he has said when he stops.
 
 With `barge_in` other than "auto", and while the greeting is guarded, a caller never interrupts by
 speaking; an engine may (`interrupted`).
@@ -71,25 +68,32 @@ is needed and a test never sleeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
 from bridge.agent import TurnSettings
+from bridge.dialog.actions import Action as Action
+from bridge.dialog.actions import AgentPaused as AgentPaused
+from bridge.dialog.actions import AgentResumed as AgentResumed
+from bridge.dialog.actions import BargeIn as BargeIn
+from bridge.dialog.actions import NoInput as NoInput
+from bridge.dialog.actions import SpeechStarted as SpeechStarted
+from bridge.dialog.actions import TurnCommitted as TurnCommitted
+from bridge.dialog.actions import TurnEager as TurnEager
+from bridge.dialog.actions import TurnPausing as TurnPausing
+from bridge.dialog.actions import TurnWithdrawn as TurnWithdrawn
 from bridge.dialog.backchannels import Weight, weigh
-from bridge.dialog.endpointing import FRAME_MS, GAP_MS, Edge, Endpointer, Phase
+from bridge.dialog.endpointing import FRAME_MS, Edge, Endpointer, Phase
+from bridge.dialog.interruption import Finding, Interruption
 
 PAUSE_MS = 80
 """Silence that makes a pause: a plosive's closure is mostly shorter, a decision comes later."""
 
-NOISE_MS = 160
-"""So long after a pause (or the last sound that might be speech) it was no speech."""
+SURE_MS = 60
+"""Speech that pauses the agent while its reflex rests: the detectors are sure by then."""
 
 LATE_MS = 1500
 """Words that come so late after the speech that they are of still interrupt."""
-
-REST_MS, LONGEST_REST_MS = 500, 4000
-"""How long the reflex isn't armed after a false alarm, doubled at each one in a row."""
 
 
 class State(Enum):
@@ -100,113 +104,6 @@ class State(Enum):
     SPEAKING = "speaking"
     PAUSED = "paused"
     INTERRUPTED = "interrupted"
-
-
-# Actions: carried out by the call, and told to the engine as they are -----------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
-    """The caller began to speak at `at_ms`. It may come to nothing (a cough, "uh-huh")."""
-
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnPausing:
-    """The caller has just stopped, perhaps only between two words: a hint to an engine to look at
-    what he has said, so that the words are known when a decision is due.
-
-    His speech lies between `start_ms` and `end_ms`; `turn` is 0 if it may come to nothing (spoken
-    against the agent).
-    """
-
-    turn: int
-    start_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEager:
-    """The caller may be done: start thinking, without effects in the world.
-
-    The turn's speech lies between `start_ms` and `end_ms`.
-    """
-
-    turn: int
-    start_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnWithdrawn:
-    """The caller went on after all: forget what `TurnEager` or `TurnCommitted` of it started.
-
-    Nothing of the answer has been played; the call drops what waits. The same turn is committed (or
-    made eager) again, with a later end.
-    """
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCommitted:
-    """The caller's turn is over: answer."""
-
-    turn: int
-    start_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AgentPaused:
-    """The caller made himself heard: the agent stops in mid-word, and may go on (`AgentResumed`) or
-    not (`BargeIn`). An engine need not do anything.
-    """
-
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AgentResumed:
-    """He didn't mean to interrupt: the agent goes on where it stopped."""
-
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class BargeIn:
-    """The caller interrupts: the call drops what isn't played yet, the engine says no more of it.
-
-    Decided at `at_ms`, for speech that began at `start_ms` (the same for a digit).
-    """
-
-    start_ms: int
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class NoInput:
-    """The caller has been silent for `no_input_ms`, for the `count`-th time in a row.
-
-    `last`: he was asked `no_input_prompts` times; take leave of him.
-    """
-
-    count: int
-    last: bool = False
-
-
-Action = (
-    SpeechStarted
-    | TurnPausing
-    | TurnEager
-    | TurnWithdrawn
-    | TurnCommitted
-    | AgentPaused
-    | AgentResumed
-    | BargeIn
-    | NoInput
-)
 
 
 class Turns:
@@ -247,14 +144,10 @@ class Turns:
         self._reply_open = False  # the engine has begun and not yet said ReplyDone
         self._audible = False  # some of the present reply has been queued for playout
         self._paused_ms = 0
-        self._stretch_ms = 0  # where the present stretch of speech began
-        self._stretch_end_ms: int | None = None  # and where it was last voiced
-        self._voiced_ms = 0  # speech in it
+        self._against = Interruption(settings)
         self._kept: tuple[int, int] | None = None  # a turn that waits until the agent is done
         self._heeded = False  # words were made out of a segment that may not interrupt
         self._doubt: tuple[int, int] | None = None  # speech after which the agent went on wordless
-        self._alarms = 0  # false ones in a row
-        self._rest_until_ms = 0
         self._quiet_ms: int | None = None  # since when nothing has happened
         self._no_input = 0
         self._held = False
@@ -267,7 +160,9 @@ class Turns:
     @property
     def armed(self) -> bool:
         """Whether media may pause the agent by itself when the caller makes himself heard."""
-        return self._interruptible and not self._held and self._now_ms >= self._rest_until_ms
+        return (
+            self._interruptible and not self._held and self._now_ms >= self._against.rest_until_ms
+        )
 
     def belong_to(self, owner: Literal["bridge", "engine"]) -> None:
         """From now on, this one ends turns."""
@@ -275,8 +170,11 @@ class Turns:
 
     # Inputs ---------------------------------------------------------------------------------------
 
-    def frame(self, at_ms: int, speech: bool) -> list[Action]:
-        """Take the decision on the caller's frame that begins at `at_ms`."""
+    def frame(self, at_ms: int, speech: bool, near: bool = True) -> list[Action]:
+        """Take the decision on the caller's frame that begins at `at_ms`.
+
+        `near`: what speaks may be he himself; what is far never bears on the agent that speaks.
+        """
         self._now_ms = at_ms + FRAME_MS
         if self._held:
             self._quiet_ms = None
@@ -285,14 +183,17 @@ class Turns:
             self._quiet_ms = at_ms
         if self.state is State.SPEAKING and self.guard_until_ms is None:
             self.guard_until_ms = at_ms + self.settings.guard_greeting_ms
+        if speech and self._agent_speaks:
+            self._against.far = not near
+            speech = near
         if speech:
-            self._stretch(at_ms)
+            self._against.speech(at_ms)
         actions = self._edge(self.endpoint.frame(at_ms, speech), at_ms)
         if self.state is State.PAUSED:
-            return actions + self._judge(at_ms, speech)
-        if speech and self.caller_speaks and self._interruptible:
-            # He speaks on into what the agent has just begun, or resumed.
-            return actions + self._pause(at_ms, self.settings.min_speech_ms)
+            return actions + self._judge(self._now_ms, speech)
+        if speech and self._interruptible and self.endpoint.voiced_ms >= SURE_MS:
+            # He speaks on into what the agent has just begun, or resumed; or the reflex rests.
+            return actions + self._pause(at_ms, SURE_MS)
         if self.state is State.LISTENING and self.endpoint.phase is Phase.SILENT:
             return actions + (self._commit_kept() if self._kept else self._silence(at_ms))
         return actions
@@ -328,22 +229,16 @@ class Turns:
         """
         actions: list[Action] = []
         whole = self.caller_speaks and until_ms >= self.endpoint.end_ms
-        over = whole and self._now_ms - self.endpoint.end_ms >= 3 * FRAME_MS
         weight = weigh(text, self._language, question, understood)
         if self.state is State.PAUSED and self.caller_speaks:
-            if weight is Weight.WORDS or (over and weight is Weight.WORD):
-                actions = self._confirm(self._now_ms)
-            elif over and weight is not Weight.WORD:
-                actions = self._resume(self._now_ms)
-                self._alarms = 0
-                # What he goes on to say, or a better transcript of it, may tell otherwise.
-                self._doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
+            self._against.words(weight, until_ms)
+            actions = self._judge(self._now_ms, False)
         elif self._doubt and self._interruptible and until_ms >= self._doubt[1]:
             late = self._now_ms - self._doubt[1] > LATE_MS
             if weight in (Weight.WORD, Weight.WORDS) and not late:
                 actions = self._confirm(self._now_ms)
             self._doubt = None
-        elif over and self._unheeding:
+        elif whole and self._now_ms - self.endpoint.end_ms >= 3 * FRAME_MS and self._unheeding:
             self._heeded = weight in (Weight.WORD, Weight.WORDS)
         if whole and self.caller_speaks:
             self.endpoint.settle(end_silence_ms)
@@ -354,7 +249,7 @@ class Turns:
         self._reply_open = self._audible = self._waiting = True
         if self.state is not State.PAUSED:
             self.state = State.SPEAKING
-            self._stretch_end_ms = None
+            self._against.anew()
 
     def agent_finished(self, at_ms: int) -> list[Action]:
         """All agent audio that was queued has been played."""
@@ -456,7 +351,7 @@ class Turns:
                 return []
             return self._commit(self.endpoint.end_ms)
         least_ms = self.settings.min_speech_while_speaking_ms
-        enough = self._heeded or self.endpoint.end_ms - self._stretch_ms >= least_ms
+        enough = self._heeded or self.endpoint.end_ms - self._against.start_ms >= least_ms
         withdrawn = self._withdraw()
         if self._counts or (enough and self._unheeding):
             self._keep()
@@ -515,47 +410,43 @@ class Turns:
         return self.settings.barge_in != "auto" or self._guarded
 
     @property
+    def _agent_speaks(self) -> bool:
+        """Whether the agent is saying something, or would be if it weren't paused."""
+        says = self.state in (State.SPEAKING, State.PAUSED)
+        return says or (self.state is State.THINKING and self._audible)
+
+    @property
     def _interruptible(self) -> bool:
         """Whether the agent is saying something in which the caller may interrupt it by speech."""
-        says = self.state is State.SPEAKING or (self.state is State.THINKING and self._audible)
-        return says and not self._unheeding
-
-    def _stretch(self, at_ms: int) -> None:
-        """A frame of speech."""
-        if self._stretch_end_ms is None or at_ms - self._stretch_end_ms > GAP_MS:
-            self._stretch_ms, self._voiced_ms = at_ms, 0
-        self._stretch_end_ms = at_ms + FRAME_MS
-        self._voiced_ms += FRAME_MS
+        return self._agent_speaks and self.state is not State.PAUSED and not self._unheeding
 
     def _pause(self, at_ms: int, after_ms: int) -> list[Action]:
         """The agent holds its breath, if the caller has spoken for so long."""
-        if self._stretch_end_ms is not None and self._voiced_ms < after_ms:
+        if self._against.began and self._against.voiced_ms < after_ms:
             return []
         self.state = State.PAUSED
         self._paused_ms = at_ms
         self._doubt = None
         return [AgentPaused(at_ms)]
 
-    def _judge(self, at_ms: int, speech: bool) -> list[Action]:
+    def _judge(self, now_ms: int, speech: bool) -> list[Action]:
         """The agent is paused: is it interrupted, or was it nothing?"""
-        now_ms = at_ms + FRAME_MS
-        if self.caller_speaks:
-            long_ms = now_ms - self._stretch_ms
-            enough = long_ms >= self.settings.min_speech_while_speaking_ms
-            if speech and enough and 2 * self._voiced_ms >= long_ms:
+        match self._against.find(now_ms, speech, self._paused_ms, self.endpoint):
+            case Finding.INTERRUPTS:
                 return self._confirm(now_ms)
-            if now_ms - max(self.endpoint.end_ms, self._paused_ms) < self.settings.resume_ms:
+            case Finding.NOTHING:
+                self._against.no_alarm()
+                return self._resume(now_ms)
+            case Finding.WORDLESS:
+                doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
+                resumed = self._resume(now_ms)
+                self._doubt = doubt
+                return resumed
+            case Finding.NOISE:
+                self._against.false_alarm(now_ms)
+                return self._resume(now_ms)
+            case _:
                 return []
-            doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
-            resumed = self._resume(now_ms)
-            self._doubt = doubt
-            return resumed
-        if self.endpoint.phase is Phase.MAYBE or now_ms - self._paused_ms < NOISE_MS:
-            return []
-        rest_ms = min(REST_MS * 2**self._alarms, LONGEST_REST_MS)
-        self._alarms = min(self._alarms + 1, 8)
-        self._rest_until_ms = now_ms + rest_ms
-        return self._resume(now_ms)
 
     def _resume(self, at_ms: int) -> list[Action]:
         """It was nothing: the agent goes on."""
@@ -563,12 +454,12 @@ class Turns:
             self.state = State.SPEAKING
         else:
             self.state = State.THINKING if self._reply_open else State.LISTENING
-        self._stretch_end_ms = None
+        self._against.anew()
         return [AgentResumed(at_ms)]
 
     def _confirm(self, at_ms: int) -> list[Action]:
         """It is an interruption."""
-        self._alarms = 0
+        self._against.no_alarm()
         start_ms, end_ms = self._doubt or (self.endpoint.start_ms, self.endpoint.end_ms)
         self._take_floor()
         actions: list[Action] = [BargeIn(start_ms, at_ms)]

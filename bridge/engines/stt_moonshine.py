@@ -23,8 +23,9 @@ from bridge.engines.base import Pcm, Shared
 from bridge.engines.stt_queue import SttQueue
 from bridge.errors import EngineError, EngineMissing
 
-MIN_MS = 250
-"""The model wants a little to listen to; shorter utterances are padded with silence."""
+SHORT_MS, QUIET_MS = 1000, 200
+"""Behind a short utterance the model wants to hear that nothing follows: with so much silence added
+it got 71 of 120 single words right, instead of 54 ("Hey" was "Okay")."""
 
 
 class Moonshine:
@@ -43,9 +44,8 @@ class Moonshine:
     def _work(self, pcm: Pcm) -> str:
         from moonshine_voice.errors import MoonshineError
 
-        least = self.rate * MIN_MS // 1000
-        if len(pcm) < least:
-            pcm = np.pad(pcm, (0, least - len(pcm)))
+        if len(pcm) < self.rate * SHORT_MS // 1000:
+            pcm = np.pad(pcm, (0, self.rate * QUIET_MS // 1000))
         samples = (pcm.astype(np.float32) / 32768).tolist()
         try:
             transcript = self._model.transcribe_without_streaming(samples, self.rate)

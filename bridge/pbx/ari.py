@@ -16,6 +16,7 @@ Every method raises `PbxGone`, `PbxRefused` or `PbxUnreachable`, with one line f
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import warnings
@@ -71,6 +72,9 @@ class Ari:
         self._client: Any = None
         self.version = ""
         """Of Asterisk, such as `22.10.1`, once open."""
+        self.listened = asyncio.Event()
+        """Unset while our application's events don't flow: Asterisk ends what is put into it."""
+        self.listened.set()
 
     @property
     def is_open(self) -> bool:

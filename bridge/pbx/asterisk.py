@@ -88,9 +88,12 @@ class AsteriskPbx:
         def up(is_up: bool) -> None:
             nonlocal janitor
             if is_up:
+                self._ari.listened.set()
                 janitor = self._spawn(self._sweep(listener))
-            elif janitor is not None:
-                janitor.cancel()
+            else:
+                self._ari.listened.clear()
+                if janitor is not None:
+                    janitor.cancel()
             on_up(is_up)
 
         try:

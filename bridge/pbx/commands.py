@@ -7,6 +7,7 @@ again and again while Asterisk is away, for a bounded time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -40,6 +41,12 @@ class Commands:
         if self.forgotten:
             raise PbxGone("another worker owns the call")
         return await self._ari.call(operation, **parameters)
+
+    async def listened(self, within_s: float) -> None:
+        """Wait until our application's events flow, or so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._ari.listened.wait()
 
     async def still_ours(self, channel_id: str, *, moved: bool) -> bool:
         """Whether what was made for a call that seems to be over is ours to take away.

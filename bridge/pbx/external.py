@@ -89,6 +89,7 @@ class External:
         for last in (False, True):
             self.n += 1
             self.state = "asked"
+            await self._commands.listened(self._settings.media_timeout_s)
             try:
                 made = await self._commands.do(
                     "channels.externalMedia",

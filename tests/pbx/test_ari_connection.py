@@ -172,6 +172,19 @@ async def test_calls_go_on_when_the_websocket_is_cut(through, callers, ear, prox
     await leg.release()
 
 
+async def test_a_call_whose_set_up_falls_into_the_cut_is_set_up_after_it(
+    through, callers, ear, proxy
+):
+    caller = await callers.dial("700")
+    leg = await through.call()
+    proxy.cut()
+    await through.is_up(False)
+    await set_up(leg, ear)  # what is put into an application that nobody listens to ends at once
+    await caller.hang_up()
+    assert await over(leg) == "hangup"
+    await leg.release()
+
+
 async def test_a_call_that_ended_meanwhile_is_lost(through, callers, ear, proxy):
     caller, staying = [await callers.dial("700") for _ in range(2)]
     legs = {leg.incoming.call_id: leg for leg in [await through.call() for _ in range(2)]}

@@ -320,7 +320,7 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
     async with Talk() as talk:
         item = talk.engine.say("one two three four five six seven eight", 4000)
         talk.slot.deliver(False, 50)
-        talk.slot.deliver(True, 35)
+        talk.slot.deliver(True, 45)
         told = {type(event): event for event in talk.engine.told}
         assert BargeIn in told
         heard = told[engines.Heard]
@@ -399,7 +399,7 @@ async def test_a_barge_in_cancels_a_tool_that_waits():
     async with Talk() as talk:
         talk.engine.say("I connect you", 2000)
         talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
-        talk.slot.deliver(True, 30)
+        talk.slot.deliver(True, 45)
         await talk.settle()
         assert engines.ToolResult("t", ok=False, value="interrupted") in talk.engine.told
         assert "transfer" not in talk.leg.names()
@@ -596,6 +596,8 @@ async def test_what_is_no_interruption_makes_the_agent_wait_and_go_on():
         talk.slot.deliver(False, 5)
         partial = engines.CallerText("uh-huh", final=False, until_ms=talk.slot.at_ms)
         talk.engine.context.emit(partial)
+        assert talk.slot.paused, "he may go on"
+        talk.slot.deliver(False, 5)
         assert not talk.slot.paused
         talk.slot.deliver(False, 200)
         kinds = [type(event) for event in talk.engine.told]

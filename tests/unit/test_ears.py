@@ -86,6 +86,34 @@ def test_sensitivity_moves_the_threshold(ears, network):
     assert found == {0.2: False, 0.5: False, 0.9: True}
 
 
+def tone(dbfs):
+    """A frame of a voice so loud."""
+    peak = 32768 * 2**0.5 * 10 ** (dbfs / 20)
+    return np.round(peak * np.sin(np.arange(160) / 3)).astype(np.int16)[None]
+
+
+def test_a_voice_is_far_that_stays_below_the_callers_own(ears):
+    ear = ears.open(8000, 0.5)
+    hear(ears, ear, [LOUD] * 10, tone(-35))
+    assert ear.near, "too early to tell"
+    hear(ears, ear, [LOUD] * 10, tone(-35))
+    assert not ear.near
+    hear(ears, ear, [LOUD] * 8, tone(-20))
+    assert ear.near, "somebody nearer speaks over it"
+
+
+def test_how_loud_the_caller_is_is_learnt_from_his_turns(ears):
+    soft, loud = ears.open(8000, 0.5), ears.open(8000, 0.5)
+    hear(ears, soft, [LOUD] * 20, tone(-35))
+    soft.his_own()
+    hear(ears, soft, [LOUD] * 20, tone(-45))
+    assert soft.near
+    hear(ears, loud, [LOUD] * 20, tone(-8))
+    loud.his_own()
+    hear(ears, loud, [QUIET] * 30 + [LOUD] * 20, tone(-25))
+    assert not loud.near
+
+
 def test_all_calls_of_a_round_are_judged_together_whatever_their_rate(ears, network):
     opened = [ears.open(rate, 0.5) for rate in (8000, 16000, 24000, 8000)]
     for _ in range(8):

@@ -31,6 +31,7 @@ from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
 from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.turns import State, Turns
+from bridge.engines import stt_moonshine
 from bridge.engines.listening import AFTER_PAUSE, EVERY_MS, FIRST_MS, PRE_ROLL_MS
 from bridge.media import reflex
 from bridge.media.handle import DELAYS, LOUDEST_DB, ONSET, TRIPS_AT
@@ -147,7 +148,7 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
             if trips[n]:
                 columns["reflex_done"][n] = columns["reflex_count"][n]
                 _tripped(case, k, columns, n)
-            _step(case, k, bool(flag) and (ear is None or ear.voice))
+            _step(case, k, bool(flag) and (ear is None or ear.voice), ear is None or ear.near)
             columns["reflex"][n] = TRIPS_AT if case.turns.armed else 0
         if ears:
             ears.flush()
@@ -216,13 +217,13 @@ def _tripped(case: Case, k: int, columns: dict[str, Any], n: int) -> None:
         _carry_out(case, at_ms, case.turns.echo(at_ms))
 
 
-def _step(case: Case, k: int, flag: bool) -> None:
+def _step(case: Case, k: int, flag: bool, near: bool = True) -> None:
     at_ms = k * FRAME_MS
     if case.speaks and at_ms == AGENT_AT_MS:
         case.playing = True
         case.turns.agent_started()
     _listen(case, at_ms)
-    _carry_out(case, at_ms, case.turns.frame(at_ms, flag))
+    _carry_out(case, at_ms, case.turns.frame(at_ms, flag, near))
 
 
 def _listen(case: Case, at_ms: int) -> None:
@@ -330,7 +331,11 @@ class _Words:
 
 @functools.cache
 def _recogniser() -> _Words:
-    return _Words(folder().parent / "turns-words.json")
+    form = hashlib.sha256(Path(stt_moonshine.__file__).read_bytes()).hexdigest()[:12]
+    for old in folder().parent.glob("turns-words*.json"):
+        if form not in old.name:
+            old.unlink()
+    return _Words(folder().parent / f"turns-words-{form}.json")
 
 
 def words(pcm: Pcm) -> str:

@@ -93,6 +93,14 @@ def test_what_was_never_on_the_line_says_nothing_of_its_noise():
     assert not any(judge(bank, noise(50, 400)))
 
 
+def test_a_word_out_of_digital_silence_does_not_become_its_own_floor():
+    bank = SpeechBank(heap(SPEC, 1))
+    judge(bank, np.zeros((200, 160), np.int16))
+    assert all(judge(bank, noise(20, 1000)) + judge(bank, noise(11, 300)))
+    judge(bank, np.zeros((200, 160), np.int16))
+    assert all(judge(bank, noise(20, 1000))), "nor the second one"
+
+
 @pytest.mark.parametrize(("sensitivity", "hears"), [(0.0, False), (0.5, False), (1.0, True)])
 def test_sensitivity_moves_the_threshold(sensitivity, hears):
     columns = heap(SPEC, 1)

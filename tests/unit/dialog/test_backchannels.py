@@ -30,8 +30,8 @@ def test_where_yes_is_an_answer_nothing_is_ignored():
     assert weigh("", "en", question=True) is Weight.NOTHING
 
 
-def test_words_that_make_no_sense_were_a_hum_unless_they_are_meant():
-    assert weigh("That's what.", "en", understood=0.1) is Weight.BACKCHANNEL
+def test_words_that_make_no_sense_weigh_no_more_than_one_unless_they_are_meant():
+    assert weigh("That's what.", "en", understood=0.1) is Weight.WORD
     assert weigh("That's it.", "en") is Weight.WORDS, "an engine that has no opinion"
     assert weigh("parking", "en", understood=0.9) is Weight.WORD
     assert weigh("Wait, wait", "en", understood=0.0) is Weight.WORDS

@@ -136,7 +136,7 @@ async def test_an_interruption_stops_the_reply_and_history_holds_what_was_heard(
         await call.tone(400)
         await call.until(lambda: call.turns.state is State.SPEAKING)
         await call.silence(500)
-        await call.tone(700)
+        await call.tone(900)
         await call.until(lambda: "You said stop." in call.lines)
     cut = [h for h in call.heard if h.cut]
     assert cut[0].text == "One two three"

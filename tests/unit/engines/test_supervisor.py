@@ -189,7 +189,7 @@ async def test_an_interrupted_answer_is_not_given_after_all():
         await line.tone(400)
         await line.until(lambda: line.playout.playing)
         await line.silence(600)
-        await line.tone(400)  # barge-in
+        await line.tone(800)  # barge-in
         line.kill()
         await line.until(lambda: len(parts.made) == 2)
         await line.tone(200)
