@@ -13,6 +13,7 @@ import numpy as np
 from bridge.audio.codecs import BY_NUMBER
 from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
+from bridge.audio.resample import ResamplerBank
 from bridge.audio.speech import thresholds
 from bridge.media.base import Left, Up
 from bridge.media.frames import Frames, Lane
@@ -110,16 +111,17 @@ class Slot:
         If so, media won't be tripped again by an echo as loud as that.
         """
         c, i = self._columns, self.index
-        line = int(c["t_rate"][i])
-        if line != int(c["down_rate"][i]):
-            return False  # the two directions can't be compared
-        up, down = self._slots.up[line][i], self._slots.play[line][i]
+        line, agent = int(c["t_rate"][i]), int(c["down_rate"][i])
+        up, down = self._slots.up[line][i], self._slots.play[agent][i]
         ring = int(c["ring"][i])
         head = int(c["t_head"][i]) // (line * FRAME_MS)
         read = int(c["play_read"][i, ring])
-        heard = up[(head + np.arange(-ONSET, 0)) % len(up)].reshape(-1)
+        heard = up[(head + np.arange(-ONSET, 0)) % len(up)].reshape(1, -1)
+        if line != agent:  # Opus comes up at another rate than G.722 goes down
+            alike = ResamplerBank(line * 1000, agent * 1000, 1)
+            heard = alike.process(np.zeros(1, np.intp), heard)
         played = down[ring, (read + np.arange(-ONSET - DELAYS, 0)) % down.shape[1]].reshape(-1)
-        found, louder_db = likeness(heard, played)
+        found, louder_db = likeness(heard[0], played)
         if found < OURS or louder_db > LOUDEST_DB:
             return False
         c["reflex_echo_db"][i] = max(float(c["reflex_echo_db"][i]), louder_db)

@@ -20,8 +20,8 @@ from typing import Any
 
 from bridge.agent import Agent, load
 from tests.bench import machine
-from tests.bench.turns import figures, measure, pure, rounds
-from tests.bench.turns.corpus import Half, clips
+from tests.bench.turns import both, figures, measure, rounds
+from tests.bench.turns.corpus import clips
 from tests.bench.turns.figures import percentiles
 from tests.bench.turns.goals import GOALS, KIND_OF
 from tests.bench.turns.measure import Judged
@@ -59,9 +59,8 @@ def _bench(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     results = rounds.run(kinds, say)
     say("the pure layers on the rest")
     rest = [clip for kind in kinds for clip in rounds.never_run(kind, results.judged[kind])]
-    on_rest = [figures.judge(case) for case in pure.run(rest)]
-    tuning = _pure("tuning", None)
-    pure.save_words()
+    on_rest = both.judged(rest)
+    tuning = both.judged(clips("tuning"))
     found = {key: _value(key, results.judged, on_rest) for key in keys}
     out = {
         **found,
@@ -172,8 +171,7 @@ def _wrong(real: dict[str, list[Judged]]) -> str:
 
 def _tune(options: argparse.Namespace) -> int:
     began = time.monotonic()
-    verdicts = _pure("tuning", options.kind, _agent(options.set))
-    pure.save_words()
+    verdicts = both.judged(clips("tuning", options.kind), _agent(options.set))
     if options.wrong:
         print(figures.details(verdicts), end="\n\n")
     print(figures.wrongs(verdicts), end="\n\n")
@@ -181,10 +179,6 @@ def _tune(options: argparse.Namespace) -> int:
         print(f"{key:28}{json.dumps(value)}")
     print(f"\n{len(verdicts)} clips in {time.monotonic() - began:.0f} s")
     return 0
-
-
-def _pure(half: Half, kind: Any, agent: Agent | None = None) -> list[figures.Verdict]:
-    return [figures.judge(case) for case in pure.run(clips(half, kind), agent)]
 
 
 def _agent(changes: Sequence[str]) -> Agent:

@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -303,7 +304,7 @@ class _Words:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        self._known = self._read()
         self._model: Any = None
         self._new = 0
 
@@ -317,8 +318,16 @@ class _Words:
         return self._known[key]
 
     def save(self) -> None:
-        if self._new:
-            self._path.write_text(json.dumps(self._known))
+        """Beside what other processes have found meanwhile."""
+        if not self._new:
+            return
+        known = self._read() | self._known
+        with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False) as file:
+            json.dump(known, file)
+        Path(file.name).replace(self._path)
+
+    def _read(self) -> dict[str, str]:
+        return json.loads(self._path.read_text()) if self._path.exists() else {}
 
     def _transcribe(self, pcm: Pcm) -> str:
         from bridge.engines.rates import resample

@@ -20,7 +20,7 @@ from tests.bench.turns.phones import Phone
 from tests.bench.verify import NotVerifiedError
 
 AT_ONCE = 4
-INTERRUPTIONS, FALSE_ONES, SENTENCES, QUESTIONS = 56, 56, 54, 54
+INTERRUPTIONS, FALSE_ONES, SENTENCES, QUESTIONS = 56, 56, 54, 52
 """Clips of each kind over real calls."""
 KEYS = 12
 LATE_MS = 5.0
@@ -117,7 +117,7 @@ def _sentences(line: Line, results: Results, say: Callable[[str], None]) -> None
 
 def _questions(line: Line, results: Results, say: Callable[[str], None]) -> None:
     chosen = calls.choose("question", QUESTIONS)
-    for part in (chosen[k : k + 12] for k in range(0, len(chosen), 12)):
+    for part in (chosen[k : k + 13] for k in range(0, len(chosen), 13)):
         say(f"a call of {len(part)} questions, alone")
         for call in line.hold("question", [calls.phone(agents.DEMO, calls.ask(part))]):
             results.add("question", measure.questions(call), call)
