@@ -17,7 +17,7 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from bridge.errors import BridgeError, PbxError, PbxGone, PbxUnreachable, StoreUnreachable
 from bridge.pbx.base import Incoming, Leg, Pbx
@@ -27,8 +27,9 @@ from bridge.sessions.model import Record
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 1.0
-"""After so long, a dead worker's call that its heir has not taken is anybody's."""
+GRACE_S = 0.25
+"""After so long, a dead worker's call that its heir has not taken is anybody's: of two who had to
+take calls a moment ago, each may think that the other had none."""
 RETRY_S, PATIENCE_S = 0.25, 30.0
 """A call whose PBX does not answer is tried again so often, for so long."""
 _AT_ONCE = 16
@@ -68,6 +69,10 @@ def share_out(calls: Collection[str], heirs: Collection[Member]) -> dict[str, st
     return shares
 
 
+async def _nothing(call_id: str) -> None:
+    return None
+
+
 class Reconciler:
     """Takes over what the dead have left."""
 
@@ -78,6 +83,7 @@ class Reconciler:
         pbxs: Mapping[str, Pbx],
         begin: Callable[[Leg, Memory | None], None],
         held: Callable[[str], bool],
+        over: Callable[[str], Awaitable[None]] = _nothing,
     ) -> None:
         """Nothing happens before `dead`.
 
@@ -87,9 +93,10 @@ class Reconciler:
             pbxs: where the callers are, by name.
             begin: given a call that is ours now; without a memory its conversation begins anew.
             held: whether a call is under way with us.
+            over: told of a call that had ended by the time we came for it.
         """
         self._leases, self._store, self._pbxs = leases, store, pbxs
-        self._begin, self._held = begin, held
+        self._begin, self._held, self._over = begin, held, over
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._taking: set[str] = set()
         self._strays: Mapping[str, str] = {}
@@ -183,6 +190,7 @@ class Reconciler:
             leg = await self._fetch(record)
         except PbxGone:
             self._lost(call_id, "the caller hung up while his worker was dead")
+            await self._over(call_id)
         except PbxError as error:
             self._lost(call_id, str(error))
             raise

@@ -181,7 +181,10 @@ class Worker:
         for one in config.asterisk:
             self._pbxs[one.name] = AsteriskPbx(one, worker=self.name, owner=self._calls)
         self._reconciler = Reconciler(
-            *(leases, store, self._pbxs), begin=self._calls.begin, held=self._calls.__contains__
+            *(leases, store, self._pbxs),
+            begin=self._calls.begin,
+            held=self._calls.__contains__,
+            over=media.give_up,
         )
         self._door = Door(
             *(leases, store, self._pbxs, self._calls, self._reconciler, self._spawn),

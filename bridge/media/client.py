@@ -180,6 +180,12 @@ class MediaClient:
         slot.inherit()
         return slot
 
+    async def give_up(self, call_id: str) -> None:
+        """Free the slot of a call that is over and whose worker is gone, if there is one."""
+        if call_id in self.orphans():
+            slot = await self.attach(call_id, 0)
+            await slot.close()
+
     def orphans(self) -> dict[str, str]:
         """Calls whose worker is gone and whose slots live on: their former owners, by call id."""
         c = self.slots.columns

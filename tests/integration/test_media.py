@@ -216,6 +216,25 @@ async def test_a_worker_dies_while_its_agent_is_paused_and_the_heir_goes_on(deal
         phone.close()
 
 
+async def test_what_is_left_of_a_call_that_is_over_can_be_given_up():
+    with media_process(max_calls=1) as (folder, _):
+        first = await MediaClient.connect(folder, "w1")
+        phone = Phone()
+        slot = await first.open("call-1", phone.address, "PCMU", 8000)
+        second = await MediaClient.connect(folder, "w2")
+        await second.give_up("call-1")  # it lives
+        await second.give_up("call-2")  # nobody knows it
+        with pytest.raises(MediaFull):
+            await second.open("call-2", phone.address, "PCMU", 8000)
+        assert slot.call_id == "call-1"
+        await first.close()
+        await until(lambda: "call-1" in second.orphans())
+        await second.give_up("call-1")
+        await second.open("call-2", phone.address, "PCMU", 8000)
+        await second.close()
+        phone.close()
+
+
 async def test_a_call_that_is_set_up_anew_leaves_no_slot_behind():
     with media_process(max_calls=2) as (folder, _):
         first = await MediaClient.connect(folder, "w1")

@@ -235,3 +235,22 @@ async def test_who_was_not_talking_yet_is_set_up_anew_and_what_was_made_goes():
     await settle(reconciler)
     assert begun == [((incoming_of(Record("c1", agent="demo")), {"bridge_id": "b"}), None)]
     assert pbx.near == {"c1": False}
+
+
+async def test_a_call_that_was_over_before_we_came_leaves_nothing():
+    over = []
+
+    async def told(call_id):
+        over.append(call_id)
+
+    store = Store()
+    leases = Leases({"c1": "dead", "c2": "dead"}, {"me": member("me"), "dead": member("dead")})
+    reconciler = Reconciler(
+        *(leases, store, {"": Pbx(gone={"c2"})}),
+        *(lambda leg, memory: None, lambda call_id: False),
+        over=told,
+    )
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert over == ["c2"]
+    assert store.put_fields["c2"]["state"] == "ended"
