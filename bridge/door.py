@@ -131,7 +131,7 @@ class Door:
         call_id = leg.incoming.call_id
         self._store.begin(call_id)
         self._store.put(call_id, **about(leg.incoming, target))
-        await self._store.flush(_NOTED_S)
+        await self._store.written(call_id, _NOTED_S)
         try:
             await leg.pass_on(target)
         except PbxGone:
