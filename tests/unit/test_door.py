@@ -82,7 +82,7 @@ async def test_whom_nobody_could_be_given_is_free_when_he_comes_again():
     store = SimpleNamespace(
         begin=lambda call_id: None,
         put=lambda call_id, **fields: told.update(fields),
-        flush=lambda timeout_s: asyncio.sleep(0),
+        written=lambda call_id, timeout_s: asyncio.sleep(0),
     )
     other = Member("other", alive=True, started=0.0, load=0, takes=True)
 
