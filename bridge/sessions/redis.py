@@ -119,6 +119,7 @@ class RedisStore:
         self._round_s = 0.0
         """What the last batch took."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._passing = asyncio.Lock()
         self.up = True
         """Redis has answered our last write."""
 
@@ -357,7 +358,8 @@ class RedisStore:
 
     async def _pass_key(self, call_id: str, digit: str) -> None:
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
+            # One after the other: two connections of the pool may overtake each other.
+            async with self._passing, self._redis.pipeline(transaction=False) as pipe:
                 pipe.rpush(keys_key(call_id), digit)
                 pipe.expire(keys_key(call_id), _KEYS_S)
                 await pipe.execute()
