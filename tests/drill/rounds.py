@@ -166,6 +166,10 @@ class Block:
         while striking.is_alive():
             callers.pump(0.05)
         callers.pump(max(0.0, this.struck + self.round_s - time.time()))
+        if this.greeting:  # who was answered late is still being greeted
+            self._all_answered(callers)
+            last = max(callers.answered_at(n) for n in range(self.calls))
+            callers.pump(max(0.0, last + engine.LONG_MS / 1000 + 0.5 - time.time()))
         this.ended = time.time()
         self.rounds.append(this)
 

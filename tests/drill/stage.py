@@ -131,6 +131,7 @@ class Stage:
 
     def block(self, strikes: list[Strike], **how: object) -> Block:
         """Calls that stay up while these happen, one a round."""
+        self.ready()  # else the first strike of "one of two" hits the only one
         block = self.blocks(
             *(self.stack.pbx, self.tally, self.records, self.random, self.options.calls),
             ready=self.ready,
