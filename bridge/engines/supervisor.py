@@ -1,10 +1,10 @@
 """The engine that a call sees: the agent's own, and what stands in for it when it is lost.
 
 Theory of operation. An engine is *lost* when it raises, emits `Failed`, hangs (it owes something,
-has given nothing for `engine_silent_s`, and nothing of it is left to be heard), or takes too long
-to start. Its task is cancelled, whatever it still emits is dropped, and a new one is made and
-started with the history and with what the lost one still owed (`bridge.engines.ledger`). What the
-lost one gave goes on playing meanwhile.
+has given nothing for `engine_silent_s`, and nothing of it is left to be heard), gives audio without
+end, or takes too long to start. Its task is cancelled, whatever it still emits is dropped, and a
+new one is made and started with the history and with what the lost one still owed
+(`bridge.engines.ledger`). What the lost one gave goes on playing meanwhile.
 
     lost ─▶ try again, with growing, jittered waits  ─▶ the conversation goes on
                └─ no life for `engine_give_up_s` ─▶ the agent's `fallback`, in the same way
@@ -41,6 +41,7 @@ from bridge.engines.base import (
     EngineEvent,
     Failed,
     Filler,
+    Interrupt,
     ItemDone,
     Note,
     Pcm,
@@ -54,6 +55,8 @@ from bridge.errors import BridgeError, EngineError
 
 log = logging.getLogger(__name__)
 
+AHEAD_S = 300
+"""An engine that has given so much more than was played is taken for one gone wild."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 CLOSE_S = 2.0
 
@@ -399,6 +402,10 @@ class _Life:
         if isinstance(event, Audio) and not len(event.pcm):
             return
         self._ledger.gave(event)
+        if self._ledger.ahead_ms > AHEAD_S * 1000:
+            self.lose(f"gave {AHEAD_S} s of audio ahead of time")
+            event = Interrupt()  # none of that is worth hearing
+            self._ledger.gave(event)
         if isinstance(event, State):
             event = State(self._ledger.state)
         self._context.emit(event)
