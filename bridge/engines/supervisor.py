@@ -29,10 +29,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from bridge.agent import Agent
-from bridge.audio.resample import ResamplerBank
 from bridge.engines.base import (
     Audio,
     CallEvent,
@@ -51,6 +48,7 @@ from bridge.engines.base import (
     ToolResult,
 )
 from bridge.engines.ledger import Ledger
+from bridge.engines.rates import RateStream
 from bridge.errors import BridgeError, EngineError
 
 log = logging.getLogger(__name__)
@@ -249,8 +247,8 @@ class _Life:
         self._begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self._meanwhile: list[CallEvent | tuple[int, Pcm]] = []
-        self._up: _Rate | None = None
-        self._down: _Rate | None = None
+        self._up: RateStream | None = None
+        self._down: RateStream | None = None
 
     async def begin(self) -> None:
         """Make and start it; returns when it is ready or lost."""
@@ -338,7 +336,7 @@ class _Life:
         self.turns = self._engine.turns
         rate = self._engine.rate or ledger.rate
         if rate != ledger.rate:
-            self._up, self._down = _Rate(ledger.rate, rate), _Rate(rate, ledger.rate)
+            self._up, self._down = RateStream(ledger.rate, rate), RateStream(rate, ledger.rate)
         first = self._number == 1
         history = self._context.history if first else ledger.history()
         resume = self._context.resume if first else ledger.resume()
@@ -416,33 +414,6 @@ class _Life:
             await self._context.room()
         finally:
             self.patient -= 1
-
-
-class _Rate:
-    """A stream from one rate to another, in pieces of any length."""
-
-    def __init__(self, source: int, target: int) -> None:
-        self._rates = source, target
-        self._bank = ResamplerBank(source, target, 1)
-        self._left = np.zeros(0, np.int16)
-
-    def take(self, pcm: Pcm) -> Pcm:
-        """As much of the stream as is whole."""
-        pcm = np.concatenate((self._left, pcm))
-        whole = len(pcm) // self._bank.block * self._bank.block
-        self._left = pcm[whole:]
-        out: Pcm = self._bank.process(np.zeros(1, np.intp), pcm[None, :whole])[0]
-        return out
-
-    def whole(self, pcm: Pcm) -> Pcm:
-        """A clip that is no part of the stream."""
-        other = _Rate(*self._rates)
-        return np.concatenate((other.take(pcm), other.flush()))
-
-    def flush(self) -> Pcm:
-        """What is left, made whole with silence."""
-        missing = -len(self._left) % self._bank.block
-        return self.take(np.zeros(missing, np.int16)) if missing else self._left[:0]
 
 
 def _line(error: BaseException) -> str:
