@@ -256,7 +256,9 @@ class Cascade:
             return
         understood = self._brain.understands(found.text, self._memory) if found.text else None
         self._context.emit(
-            CallerText(found.text, False, found.turn, found.until_ms, understood=understood)
+            CallerText(
+                found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
+            )
         )
 
     # Replies --------------------------------------------------------------------------------------
