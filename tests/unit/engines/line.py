@@ -37,6 +37,7 @@ class Line:
         self.engine = engine
         self.agent = agent or Agent("test")
         self.history = history
+        self.resume, self.rejoin = None, ""
         self.real_time = real_time
         self.rate = engine.rate or line_rate
         self.frame = self.rate // 50
@@ -64,6 +65,8 @@ class Line:
             room=self._room,
             tasks=self._group,
             history=self.history,
+            resume=self.resume,
+            rejoin=self.rejoin,
         )
         await self.engine.start(context)
         self._started = time.perf_counter() - self.at_ms / 1000
