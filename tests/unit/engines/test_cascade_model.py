@@ -194,9 +194,7 @@ async def test_keys_and_silence_are_told():
 
 
 def resumed(model, history, resume, stt=None):
-    call = line(stt or FakeStt(), model, history=history)
-    call.resume = resume
-    return call
+    return line(stt or FakeStt(), model, history=history, resume=resume)
 
 
 async def test_it_goes_on_with_a_reply_that_another_process_began():
@@ -253,9 +251,7 @@ async def test_a_call_that_is_taken_up_in_silence_asks_nothing():
 async def test_a_caller_who_is_back_is_the_models_to_understand(said):
     model = FakeModel()
     history = [Entry("caller", "When?"), Entry("agent", "At")]
-    call = line(FakeStt(said), model, history=history)
-    call.rejoin = "Shall we go on?"
-    async with call:
+    async with line(FakeStt(said), model, history=history, rejoin="Shall we go on?") as call:
         await call.until(lambda: call.lines == ["Shall we go on?"])
         await call.tone(400)
         await call.until(lambda: len(call.lines) == 2)
