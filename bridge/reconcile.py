@@ -100,10 +100,11 @@ class Reconciler:
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._taking: set[str] = set()
         self._strays: Mapping[str, str] = {}
+        self._closed = False
 
     def dead(self, worker: str) -> None:
         """A worker is known to be dead: take our part of its calls."""
-        if worker == self._leases.name or worker in self._busy:
+        if self._closed or worker == self._leases.name or worker in self._busy:
             return
         task = asyncio.create_task(self._inherit(worker), name=f"takeover of {worker}")
         self._busy[worker] = task
@@ -118,6 +119,8 @@ class Reconciler:
         try:
             live = await self._leases.live()
         except StoreUnreachable:
+            return
+        if self._closed:
             return
         me, members = self._leases.name, self._leases.members
         strays = {
@@ -138,7 +141,8 @@ class Reconciler:
                 log.warning("can't look after them now: %s", error)
 
     async def close(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more: we are leaving, and whoever leaves with us is others' to inherit."""
+        self._closed = True
         for task in [*self._busy.values()]:
             task.cancel()
 

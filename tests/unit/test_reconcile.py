@@ -210,6 +210,19 @@ async def test_calls_that_nobody_looks_after_are_taken_when_that_is_sure(owner):
     assert len(begun) == 1
 
 
+async def test_who_leaves_takes_nothing_any_more():
+    """Two workers stop at the same time: the first's calls are for those who stay."""
+    leases = Leases({"c1": "dead", "c2": "long dead"}, others("other"))
+    reconciler, begun = reconciler_of(leases)
+    await reconciler.unknown()
+    await reconciler.close()
+    reconciler.dead("dead")
+    await reconciler.unknown()
+    await settle(reconciler)
+    assert not begun
+    assert leases.owners_of == {"c1": "dead", "c2": "long dead"}
+
+
 async def test_calls_that_we_hold_are_no_strays():
     reconciler, begun = reconciler_of(Leases({"c1": "me"}, others()), held={"c1"})
     await reconciler.unknown()
