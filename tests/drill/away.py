@@ -166,7 +166,7 @@ def restart(stage: Stage, answered: list[float]) -> None:
             tally.miss("lost", f"call {first + count + n}, a new one, was not greeted")
             continue
         answered.append((call.answered_at - up) * 1000)
-        tally.packet_gaps.append(call.gap_ms(call.answered_at, call.ended_at))
+        tally.gap(call, call.answered_at, call.ended_at)
     tally.rounds += 1
     tally.calls += 2 * count
     stage.look()

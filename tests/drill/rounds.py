@@ -254,7 +254,7 @@ class Block:
             for this, following in zip(self.rounds, [*self.rounds[1:], None], strict=True):
                 until = following.struck - 0.2 if following else hung_up - 0.1
                 since = max(this.struck - 0.2, call.answered_at)
-                this.gaps.append(call.gap(since, until))
+                this.gaps.append(tally.gap(call, since, until))
                 self._judge_round(call, n, this, f"{name}, round {this.number}")
             self._judge_transcript(call, name, told.get(self.number + n))
         for this in self.rounds:
@@ -285,7 +285,6 @@ class Block:
             tally.miss("unheard", name)
 
     def _judge_gaps(self, this: Round) -> None:
-        self.tally.packet_gaps += [ms for ms, _ in this.gaps]
         if long := [gap for gap in this.gaps if gap[0] > _NOTED_MS]:
             ms, since = max(long)
             self.tally.note(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from tests.drill.judge import Call
 
 LEFTOVERS = ("channels", "mixing_bridges", "sessions", "slots", "ports", "tasks", "processes")
 ZEROS = (
@@ -34,6 +36,11 @@ class Tally:
     extra: dict[str, object] = field(default_factory=dict)
     """What only this drill tells."""
     packet_gaps: list[float] = field(default_factory=list)
+    """Without the time for which the machine itself stood still."""
+    captured_gaps: list[float] = field(default_factory=list)
+    """With it: as the capture shows them."""
+    still: Callable[[], Sequence[tuple[float, float]]] = tuple
+    """When the machine stood still, epoch seconds."""
     answer_gaps: list[float] = field(default_factory=list)
     fillers: list[float] = field(default_factory=list)
     """Silences before anything was heard, where that is measured."""
@@ -43,6 +50,13 @@ class Tally:
     leftovers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEFTOVERS, 0))
     say: Callable[[str], None] = lambda line: None
     notes: int = 0
+
+    def gap(self, call: Call, since: float, until: float) -> tuple[float, float]:
+        """Count a call's longest time without a packet: ms, and when it began."""
+        self.captured_gaps.append(call.gap_ms(since, until))
+        found = call.gap(since, until, self.still())
+        self.packet_gaps.append(found[0])
+        return found
 
     def note(self, line: str) -> None:
         """Say what was wrong, and where."""
@@ -68,10 +82,19 @@ class Tally:
                 **_percentiles(self.packet_gaps, (50, 99)),
                 **_most(self.packet_gaps),
             },
+            "packet_gap_captured_ms": {
+                **_percentiles(self.captured_gaps, (99,)),
+                **_most(self.captured_gaps),
+            },
+            "machine_still_ms": self._still(),
             "answer_gap_ms": _percentiles(self.answer_gaps, (50, 99)),
             **({"filler_ms": _percentiles(self.fillers, (50, 99))} if self.fillers else {}),
             "leftovers": self.leftovers,
         }
+
+    def _still(self) -> dict[str, float | None]:
+        times = [(until - since) * 1000 for since, until in self.still()]
+        return {"times": len(times), **_most(times)}
 
 
 def _percentiles(values: list[float], wanted: tuple[int, ...]) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.drill.judge import Call, same_words
+from tests.drill.still import common
 from tests.lab.capture import PCMU as ULAW
 from tests.lab.capture import TABLES, RtpPacket
 
@@ -26,6 +27,20 @@ def test_the_longest_gap_and_when_it_began():
     assert call.gap(100.0, 100.4) == pytest.approx((270, 100.13)), "the end is missing"
     assert call.gap(99.9, 100.14) == pytest.approx((100, 99.9)), "so is the beginning"
     assert call.gap(100.05, 100.1) == pytest.approx((50, 100.05)), "nothing came at all"
+
+
+def test_while_the_machine_stands_still_nobody_can_send():
+    call = Call([packet(100 + at) for at in (0.0, 0.02, 0.09, 0.13)])
+    assert call.gap(100.0, 100.13) == pytest.approx((70, 100.02))
+    assert call.gap(100.0, 100.13, [(100.03, 100.08)]) == pytest.approx((40, 100.09))
+    assert call.gap(100.0, 100.13, [(99.0, 99.9)]) == pytest.approx((70, 100.02)), "not then"
+
+
+def test_it_stood_still_where_all_its_processors_did():
+    first, second = [(1.0, 1.05), (2.0, 2.01)], [(0.9, 0.95), (1.02, 1.06), (3.0, 3.1)]
+    assert common([first, second]) == [(1.02, 1.05)]
+    assert common([first, second, []]) == []
+    assert common([first]) == first
 
 
 def test_a_sentence_is_a_tone_and_two_tones_at_once_are_two_voices():
