@@ -25,7 +25,7 @@ from bridge.mouth import ROOM_MS
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
 from bridge.recall import Memory
 from bridge.sessions.model import Line, Record
-from bridge.sessions.progress import Progress
+from bridge.sessions.progress import Item, Progress
 
 RATE = 8000
 FRAME = RATE // 50
@@ -155,7 +155,7 @@ class Media:
     async def attach(self, call_id, rate, since_ms):
         return self.slot
 
-    async def open(self, call_id, remote, codec, rate, *, late):
+    async def open(self, call_id, remote, codec, rate, *, late, after=None):
         self.late = late
         assert (call_id, remote, codec, rate) == ("c1", ("127.0.0.1", 9000), "PCMU", RATE)
         return self.slot
@@ -528,6 +528,42 @@ async def test_a_tool_that_is_asked_for_by_another_key_is_another_call(monkeypat
     results = [e.value for e in talk.engine.told if isinstance(e, engines.ToolResult)]
     assert results == [1, 2]
     assert list(progress.asked.values()) == [1], "what came before the present reply"
+
+
+async def test_what_an_engine_asks_for_after_it_heard_an_interruption_is_new(monkeypatch):
+    runs = []
+
+    async def count(call):
+        runs.append(call.key)
+
+    monkeypatch.setattr(toolbox, "_load", {"count": count}.__getitem__)
+    talk = Talk()
+    talk.agent = replace(talk.agent, tools=("count",))
+    talk.engine.turns = "engine"
+    async with talk:
+        for _ in range(2):
+            talk.engine.context.emit(engines.Interrupt())
+            talk.slot.deliver(False)
+            talk.engine.context.emit(engines.ToolCall("t", "count"))
+            await talk.settle()
+    assert len(set(runs)) == 2
+
+
+@pytest.mark.parametrize("how", ["key", "end", "none"])
+async def test_what_was_heard_before_the_host_died_is_told_whatever_comes_first(how):
+    noted = Item(3, "one two three four", RATE, RATE, done=True)
+    record = Record("c1", agent="demo", state="talking", progress=Progress((noted,), 3).to_text())
+    heir = Talk(memory=Memory(replace(record, place="elsewhere"), []))
+    async with heir:
+        if how == "key":
+            heir.leg.events.put_nowait(Dtmf("4", 100))
+            await heir.settle()
+        elif how == "end":
+            heir.leg.events.put_nowait(HungUp("hangup"))
+            await heir.end()
+        if how != "end":
+            heir.slot.deliver(False, 2)
+        assert heir.store.lines.count(("agent", "one two three four")) == 1
 
 
 async def test_the_callers_words_are_a_line_or_unsettled_and_never_both():
