@@ -205,9 +205,9 @@ class Call:
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
         self._place()
-        resume = conversation.take_up(self._memory, fresh=fresh)
-        incoming, history = self._leg.incoming, self._memory.history()
-        return conversation, conversation.context(agent, incoming, self._tasks, history, resume)
+        resume, history = conversation.take_up(self._memory, fresh=fresh)
+        context = conversation.context(agent, self._leg.incoming, self._tasks, history, resume)
+        return conversation, context
 
     async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> tuple[Slot, bool]:
         """The audio of a conversation that another process began, and whether it begins anew."""

@@ -40,6 +40,10 @@ class Left:
     """Queued of it, at the engine's rate."""
     done: bool
     """That is all of it."""
+    heard: int = 0
+    """Samples of it that had gone out when the slot was attached."""
+    cut: bool = False
+    """The former owner had dropped the rest: no more of it is heard."""
 
 
 class Slot(Protocol):

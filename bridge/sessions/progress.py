@@ -28,6 +28,8 @@ class Item:
     """All of its audio was queued."""
     pauses: tuple[tuple[int, int], ...] = ()
     """Silence put into it that isn't its own: (where, how much)."""
+    dropped: bool = False
+    """The caller cut it short; what he heard of it isn't in the transcript yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,9 @@ class Progress:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What an engine itself wants kept (session ids, handles)."""
     done: tuple[Done, ...] = ()
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """How often what had been asked for in this turn when the present reply began, by the part of
+    a tool's key that says what it is."""
     unknown: Mapping[str, Any] = field(default_factory=dict)
     """What a newer version of the program noted; kept as it is."""
 

@@ -83,7 +83,13 @@ class Desk:
 
     def progress(self, replying):
         """What another process reads, if this one dies now."""
-        made = Progress(tools=self.tools.open(), done=self.tools.done, turn=1, replying=replying)
+        made = Progress(
+            tools=self.tools.open(),
+            done=self.tools.done,
+            asked=self.tools.asked,
+            turn=1,
+            replying=replying,
+        )
         return Progress.from_text(made.to_text())
 
 
@@ -198,6 +204,38 @@ async def test_another_engine_that_asks_again_gets_the_one_result(world):
         ("b:t", {"n": 1}),
         ("c:t", {"n": 1}),
     ]
+    assert len(world.done) == 1
+
+
+async def test_what_is_asked_for_after_an_interruption_by_a_key_is_new(world):
+    """A key is no turn of the caller's."""
+    async with Desk() as desk:
+        await desk.ask("t1", "count")
+        desk.tools.cancel()
+        desk.tools.over()
+        await desk.ask("t2", "count")
+        assert [result.value for result in desk.told] == [1, 2]
+        left = desk.progress(replying=True)
+    assert len({key for key, _ in world.done}) == 2
+    async with Desk() as heir:  # its engine gives the second reply again
+        heir.tools.take_up(left, asks_again=True)
+        await heir.ask("x", "count")
+        assert heir.told == [ToolResult("x", ok=True, value=2)]
+        await heir.ask("y", "count")
+        assert len(world.done) == 3
+    async with Desk() as heir:  # and here a third one follows
+        heir.tools.take_up(left, asks_again=False)
+        await heir.ask("x", "count")
+    assert len({key for key, _ in world.done}) == 3
+    assert len(world.done) == 4
+
+
+async def test_a_call_that_a_turn_asks_for_again_after_it_went_on_is_the_same(world):
+    async with Desk() as desk:
+        await desk.ask("t1", "count")
+        desk.tools.cancel()  # as when the turn is withdrawn, and committed again
+        await desk.ask("t2", "count")
+    assert [result.value for result in desk.told] == [1, 1]
     assert len(world.done) == 1
 
 
