@@ -36,6 +36,7 @@ from bridge.recall import Memory, numbers_now
 from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.sessions.model import Record
+from bridge.sessions.progress import Progress
 from bridge.tools import Outcome as Outcome
 from bridge.tools import Tools
 from bridge.transcript import Transcript
@@ -211,10 +212,11 @@ class Call:
 
     async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> tuple[Slot, bool]:
         """The audio of a conversation that another process began, and whether it begins anew."""
-        since_ms = self._memory.progress.since_ms if self._memory else -1
+        progress = self._memory.progress if self._memory else Progress()
         if record.place in ("", self._media.place):  # the last version notes none
             try:
-                return await self._media.attach(self.id, engine.rate, since_ms), False
+                since = progress.since_ms, progress.answered_ms
+                return await self._media.attach(self.id, engine.rate, *since), False
             except MediaError as error:
                 log.warning("%s; opening another", error)
         # Its media process was another host's, or has forgotten it: the PBX gets a new address, and

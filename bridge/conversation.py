@@ -101,6 +101,7 @@ class Conversation:
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
+        self._answered_ms = -1
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
@@ -160,7 +161,7 @@ class Conversation:
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
         self._replying, self._state = resume.replying, progress.extra
-        self._unknown = progress.unknown
+        self._unknown, self._answered_ms = progress.unknown, progress.answered_ms
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
@@ -211,6 +212,7 @@ class Conversation:
             turn=self._turns.turn,
             since_ms=self._turn_ms if self._turn_ms >= 0 else self._speech_ms,
             unanswered=self._turn_ms >= 0,
+            answered_ms=self._answered_ms,
             held=self._mouth.held,
             extra=self._state,
             done=self._tools.done,
@@ -319,6 +321,7 @@ class Conversation:
                 self._speech_ms = at_ms
             case TurnCommitted():
                 self._leaving, self._turn_ms = False, action.start_ms
+                self._answered_ms = self._now_ms
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)
             case NoInput(last=True):

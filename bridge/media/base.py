@@ -121,11 +121,14 @@ class Media(Protocol):
     place: str
     """Names this media process and its slots, on all hosts."""
 
-    async def attach(self, call_id: str, rate: int, since_ms: int = -1) -> Slot:
+    async def attach(
+        self, call_id: str, rate: int, since_ms: int = -1, answered_ms: int = -1
+    ) -> Slot:
         """Take over the slot of a call whose worker is gone. What is queued in it plays on.
 
         Frames begin where that worker stopped reading and a little before, or at `since_ms` if
-        that is earlier; as far back as the ring goes.
+        that is earlier; as far back as the ring goes. What was said before `answered_ms` doesn't
+        come again, unless all since `since_ms` has to.
 
         Raises:
             MediaError: there is no such slot (any more).

@@ -75,6 +75,9 @@ class Progress:
     """Audio time from which the caller's speech hasn't come to words yet; -1: there is none."""
     unanswered: bool = False
     """That speech is a whole turn: what `replying` owes is its answer."""
+    answered_ms: int = -1
+    """Audio time up to which all that the caller said makes turns that are over; -1: there is none.
+    """
     held: bool = False
     """The caller's phone holds the call."""
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -152,7 +152,8 @@ class Media:
     def __init__(self):
         self.slot = Slot()
 
-    async def attach(self, call_id, rate, since_ms):
+    async def attach(self, call_id, rate, since_ms, answered_ms):
+        self.answered_ms = answered_ms
         return self.slot
 
     async def open(self, call_id, remote, codec, rate, *, late, after=None):
@@ -564,6 +565,23 @@ async def test_what_was_heard_before_the_host_died_is_told_whatever_comes_first(
         if how != "end":
             heir.slot.deliver(False, 2)
         assert heir.store.lines.count(("agent", "one two three four")) == 1
+
+
+async def test_the_end_of_an_answered_turn_is_not_heard_again():
+    """It would make a turn of its own, whose reply overtakes the owed one."""
+    async with Talk() as talk:
+        talk.slot.deliver(True, 40)
+        talk.slot.deliver(False, 40)
+        answered_ms = Progress.from_text(talk.store.record["progress"]).answered_ms
+        assert 800 < answered_ms < 1600
+        record = Record("c1", agent="demo", state="talking", progress=talk.store.record["progress"])
+    heir = Talk(memory=Memory(record, []))
+    async with heir:
+        assert heir.media.answered_ms == answered_ms
+        heir.leg.events.put_nowait(Dtmf("4", 100))
+        await heir.settle()
+        again = Progress.from_text(heir.store.record["progress"]).answered_ms
+        assert again == answered_ms, "the next heir is told as well"
 
 
 async def test_the_callers_words_are_a_line_or_unsettled_and_never_both():
