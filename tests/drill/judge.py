@@ -88,20 +88,13 @@ class Call:
         """Longest time without RTP between two moments in which the call was up."""
         return self.gap(since, until)[0]
 
-    def gap(
-        self, since: float, until: float, still: Sequence[tuple[float, float]] = ()
-    ) -> tuple[float, float]:
-        """The same, and when it began, epoch seconds.
-
-        `still`: when the machine itself stood still; that time isn't counted.
-        """
+    def gap(self, since: float, until: float) -> tuple[float, float]:
+        """The same, and when it began, epoch seconds."""
         inside = self.at[(self.at >= since) & (self.at <= until)]
         if len(inside) < 2:
             inside = inside[:0]
         edges = np.array([since, *inside, until])
         gaps = np.diff(edges)
-        for begin, end in still:
-            gaps -= np.maximum(0.0, np.minimum(edges[1:], end) - np.maximum(edges[:-1], begin))
         longest = int(gaps.argmax())
         return float(gaps[longest] * 1000), float(edges[longest])
 

@@ -88,7 +88,7 @@ def _judge(stage: Stage, callers: Callers, packets: list[RtpPacket]) -> None:
             refused += 1
             tally.note(f"refused: {name}")
             continue
-        tally.gap(call, call.answered_at, call.ended_at)
+        tally.packet_gaps.append(call.gap_ms(call.answered_at, call.ended_at))
         if call.ended_at - call.answered_at < _STAY_S - 0.5:
             tally.miss("lost", f"{name} lasted {call.ended_at - call.answered_at:.1f} s")
         if call.two_voices():

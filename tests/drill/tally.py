@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tests.drill.judge import Call
-
 LEFTOVERS = ("channels", "mixing_bridges", "sessions", "slots", "ports", "tasks", "processes")
 ZEROS = (
     *("lost", "unanswered", "unheard", "transcript_lost", "words_lost", "words_twice"),
     *("greeted_twice", "tools_twice", "two_voices"),
 )
 """Counts that are 0 in every drill."""
+STILL_MS = 15.0
+"""The machine may stand still for so long in a round that counts."""
+MOST_VOID = 3
 # Of more calls than these, a note a call helps nobody.
 _MOST_NOTES = 40
 
@@ -36,11 +37,12 @@ class Tally:
     extra: dict[str, object] = field(default_factory=dict)
     """What only this drill tells."""
     packet_gaps: list[float] = field(default_factory=list)
-    """Without the time for which the machine itself stood still."""
-    captured_gaps: list[float] = field(default_factory=list)
-    """With it: as the capture shows them."""
+    """As the captures show them, of all rounds that aren't void."""
     still: Callable[[], Sequence[tuple[float, float]]] = tuple
-    """When the machine stood still, epoch seconds."""
+    """When the machine itself stood still, epoch seconds."""
+    may_be_void: int = 0
+    """Rounds whose gaps don't count, because the machine stood still: they are held again."""
+    void_rounds: int = 0
     answer_gaps: list[float] = field(default_factory=list)
     fillers: list[float] = field(default_factory=list)
     """Silences before anything was heard, where that is measured."""
@@ -51,12 +53,13 @@ class Tally:
     say: Callable[[str], None] = lambda line: None
     notes: int = 0
 
-    def gap(self, call: Call, since: float, until: float) -> tuple[float, float]:
-        """Count a call's longest time without a packet: ms, and when it began."""
-        self.captured_gaps.append(call.gap_ms(since, until))
-        found = call.gap(since, until, self.still())
-        self.packet_gaps.append(found[0])
-        return found
+    def void(self, since: float, until: float) -> bool:
+        """Whether a round's gaps don't count: the machine stood still in it, and not too often."""
+        times = [b - a for a, b in self.still() if a < until and b > since]
+        if self.void_rounds >= self.may_be_void or max(times, default=0.0) * 1000 <= STILL_MS:
+            return False
+        self.void_rounds += 1
+        return True
 
     def note(self, line: str) -> None:
         """Say what was wrong, and where."""
@@ -82,19 +85,12 @@ class Tally:
                 **_percentiles(self.packet_gaps, (50, 99)),
                 **_most(self.packet_gaps),
             },
-            "packet_gap_captured_ms": {
-                **_percentiles(self.captured_gaps, (99,)),
-                **_most(self.captured_gaps),
-            },
-            "machine_still_ms": self._still(),
             "answer_gap_ms": _percentiles(self.answer_gaps, (50, 99)),
+            "machine_still_ms": _most([(until - since) * 1000 for since, until in self.still()]),
+            "void_rounds": self.void_rounds,
             **({"filler_ms": _percentiles(self.fillers, (50, 99))} if self.fillers else {}),
             "leftovers": self.leftovers,
         }
-
-    def _still(self) -> dict[str, float | None]:
-        times = [(until - since) * 1000 for since, until in self.still()]
-        return {"times": len(times), **_most(times)}
 
 
 def _percentiles(values: list[float], wanted: tuple[int, ...]) -> dict[str, float | None]:

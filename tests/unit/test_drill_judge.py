@@ -5,6 +5,7 @@ import pytest
 
 from tests.drill.judge import Call, same_words
 from tests.drill.still import common
+from tests.drill.tally import Tally
 from tests.lab.capture import PCMU as ULAW
 from tests.lab.capture import TABLES, RtpPacket
 
@@ -29,11 +30,14 @@ def test_the_longest_gap_and_when_it_began():
     assert call.gap(100.05, 100.1) == pytest.approx((50, 100.05)), "nothing came at all"
 
 
-def test_while_the_machine_stands_still_nobody_can_send():
-    call = Call([packet(100 + at) for at in (0.0, 0.02, 0.09, 0.13)])
-    assert call.gap(100.0, 100.13) == pytest.approx((70, 100.02))
-    assert call.gap(100.0, 100.13, [(100.03, 100.08)]) == pytest.approx((40, 100.09))
-    assert call.gap(100.0, 100.13, [(99.0, 99.9)]) == pytest.approx((70, 100.02)), "not then"
+def test_a_few_rounds_in_which_the_machine_stood_still_are_void():
+    tally = Tally(still=lambda: [(100.0, 100.02), (200.0, 200.01)])
+    assert not tally.void(99.0, 101.0), "nobody would hold it again"
+    tally.may_be_void = 2
+    assert not tally.void(190.0, 210.0), "not for long enough"
+    assert not tally.void(101.0, 102.0)
+    assert [tally.void(99.0, 101.0) for _ in range(3)] == [True, True, False]
+    assert tally.summary()["void_rounds"] == 2
 
 
 def test_it_stood_still_where_all_its_processors_did():
