@@ -110,6 +110,15 @@ class Reconciler:
         self._busy[worker] = task
         task.add_done_callback(lambda _: self._busy.pop(worker))
 
+    def stray(self, call_id: str, owner: str) -> None:
+        """A caller was found whose owner is dead, or is us and we don't know him: take him."""
+        name = f"call {call_id}"
+        if self._closed or call_id in self._taking or self._held(call_id) or name in self._busy:
+            return
+        task = asyncio.create_task(self._take_one(call_id, owner), name=f"takeover of {name}")
+        self._busy[name] = task
+        task.add_done_callback(lambda _: self._busy.pop(name))
+
     async def unknown(self) -> None:
         """Look for calls that nobody looks after; what is so twice in a row is taken.
 
@@ -146,6 +155,14 @@ class Reconciler:
         for task in [*self._busy.values()]:
             task.cancel()
 
+    async def _take_one(self, call_id: str, owner: str) -> None:
+        try:
+            live = await self._leases.live()
+            if owner == self._leases.name or live.get(call_id) != owner:  # else `dead` finds it
+                await self._take_all([call_id], owner)
+        except StoreUnreachable as error:
+            log.warning("can't look after call %s now: %s", call_id, error)
+
     async def _inherit(self, worker: str) -> None:
         try:
             await self._leases.beat()  # who is there now, and who has just left as well
@@ -174,6 +191,8 @@ class Reconciler:
 
         async def one(call_id: str) -> None:
             async with gate:
+                if call_id in self._taking:
+                    return
                 self._taking.add(call_id)
                 try:
                     await self._take(call_id, worker)

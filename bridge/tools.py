@@ -45,6 +45,8 @@ DURABLE_S = 1.0
 """A tool waits so long for Redis to know that it has begun."""
 MOST_RESULT = 4000
 """Characters of a result that are kept."""
+MOST_DONE = 20
+"""Results that are kept of replies that are over."""
 LEAVING = ("transfer", "hang_up", "leave")
 """They take the caller away: while he is here, none has had its effect."""
 UNKNOWN = "it was interrupted; it is not known whether it was done"
@@ -166,6 +168,8 @@ class Tools:
     def over(self) -> None:
         """The reply is over, and isn't given again: what the next one asks for is new."""
         self._base, self._count = Counter(self._used), Counter(self._used)
+        for key in [*self._done][:-MOST_DONE]:  # a caller who only presses keys has one turn
+            del self._done[key]
 
     def cancel(self) -> None:
         """The caller interrupted, or went on: what waits isn't run."""
@@ -254,6 +258,8 @@ class Tools:
         function = toolbox.named(tool.name, self._agent.tools)
         incoming = self._leg.incoming
         await self._store.written(incoming.call_id, DURABLE_S)
+        if not self._store.owns(incoming.call_id):  # we were held up, and it goes on elsewhere
+            raise PbxGone("another worker owns the call")
         context = toolbox.ToolContext(
             incoming.call_id, tool.key, incoming.caller_number, self._agent.name
         )

@@ -10,7 +10,7 @@ from bridge.agent import Agent, TransferSettings
 from bridge.engines.base import ToolCall, ToolResult
 from bridge.errors import PbxRefused
 from bridge.sessions.progress import Progress
-from bridge.tools import MOST_RESULT, UNKNOWN, Tools
+from bridge.tools import MOST_DONE, MOST_RESULT, UNKNOWN, Tools
 from bridge.transcript import Transcript
 from tests.unit.test_call import Leg, Store
 
@@ -268,6 +268,30 @@ async def test_what_has_begun_is_durable_before_it_runs(world):
         desk.store.written = written
         await desk.ask("t", "count")
     assert seen == [(0, True)]
+
+
+async def test_what_was_never_durable_is_not_run_once_the_call_is_anothers(world):
+    """A process that was stopped goes on: its heir knows nothing of the tool, and runs it."""
+    async with Desk() as desk:
+
+        async def refused(call_id, timeout_s):
+            desk.store.owned = False
+            return True
+
+        desk.store.written = refused
+        await desk.ask("t", "count")
+    assert world.done == []
+    assert desk.told == []
+
+
+async def test_a_caller_who_only_presses_keys_leaves_a_bounded_record(world):
+    async with Desk() as desk:
+        for n in range(3 * MOST_DONE):
+            await desk.ask(f"t{n}", "count", what=n)
+            desk.tools.cancel()
+            desk.tools.over()
+        assert len(desk.tools.done) == MOST_DONE
+        assert desk.tools.done[-1].value == 3 * MOST_DONE
 
 
 async def test_a_huge_result_is_cut(world):
