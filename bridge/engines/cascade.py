@@ -283,7 +283,8 @@ class Cascade:
                 await self._speak(context, reply, what, resume)
             reply.give(ReplyDone())
         except EngineError as error:
-            reply.give(Failed(str(error)))
+            if self._reply is reply:  # a part that is given up may fail over it
+                reply.give(Failed(str(error)))
 
     async def _listen(self, reply: Reply, turn: TurnEager) -> Said | None:
         assert self._listening
