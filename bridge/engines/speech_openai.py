@@ -85,7 +85,7 @@ class OpenAiStt:
     async def transcribe(self, pcm: Pcm) -> str:
         """The words of int16 (n,) at 16 kHz. Raises `EngineError`."""
         own = self._settings
-        more = {"prompt": own.prompt} if own.prompt else {}
+        more: dict[str, Any] = {"prompt": own.prompt} if own.prompt else {}
         with errors(own.url, own.key_env):
             found = await self.client.audio.transcriptions.create(
                 file=("turn.wav", wav(pcm, RATE), "audio/wav"),
@@ -121,7 +121,7 @@ class OpenAiTts:
     async def speak(self, text: str) -> AsyncGenerator[tuple[int, bytes], None]:
         """Audio of one sentence. Raises `EngineError`."""
         own = self._settings
-        more = {"instructions": own.instructions} if own.instructions else {}
+        more: dict[str, Any] = {"instructions": own.instructions} if own.instructions else {}
         speech = self.client.audio.speech.with_streaming_response
         with errors(own.url, own.key_env):
             async with speech.create(
