@@ -226,7 +226,9 @@ class Cascade:
         if found.text and not isinstance(self._brain, Model):
             understood = self._brain.understands(found.text, self._memory)
         self._context.emit(
-            CallerText(found.text, False, found.turn, found.until_ms, understood=understood)
+            CallerText(
+                found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
+            )
         )
 
     # Replies --------------------------------------------------------------------------------------
