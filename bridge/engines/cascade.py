@@ -226,7 +226,9 @@ class Cascade:
         if found.text and not isinstance(self._brain, Model):
             understood = self._brain.understands(found.text, self._memory)
         self._context.emit(
-            CallerText(found.text, False, found.turn, found.until_ms, understood=understood)
+            CallerText(
+                found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
+            )
         )
 
     # Replies --------------------------------------------------------------------------------------
@@ -283,7 +285,8 @@ class Cascade:
                 await self._speak(context, reply, what, resume)
             reply.give(ReplyDone())
         except EngineError as error:
-            reply.give(Failed(str(error)))
+            if self._reply is reply:  # a part that is given up may fail over it
+                reply.give(Failed(str(error)))
 
     async def _listen(self, reply: Reply, turn: TurnEager) -> Said | None:
         assert self._listening
