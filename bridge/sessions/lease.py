@@ -262,6 +262,8 @@ class RedisLeases:
         """See `Leases.bury`."""
         await self._ask(self._bury(keys=[_UNTIL, _ABOUT, _DOOR], args=[worker]))
         self.members.pop(worker, None)
+        if worker == self.door_holder:
+            self.nudge()  # somebody has to open the front door again
 
     async def owners(self, call_ids: Collection[str]) -> Mapping[str, str]:
         """See `Leases.owners`."""

@@ -54,6 +54,7 @@ async def test_the_first_holds_the_door_and_the_next_when_it_is_buried(server):
         assert b.members["a"].alive
         trusting(b)
         await b.bury("a")
+        assert b._nudged.is_set(), "callers wait at the door"
         await b.beat()
         assert b.holds_door
         await a.beat()
