@@ -97,6 +97,8 @@ class _Reply:
 
     def __init__(self, emit: Callable[[EngineEvent], None], event: TurnEager | None) -> None:
         self.event = event
+        self.words: Glimpse | None = None
+        """What it answers, of a turn."""
         self.timing = Timing(event.turn) if event else None
         self.opened = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -254,10 +256,20 @@ class Cascade:
         """Words of somebody who may not be done."""
         if self._context is None:
             return
+        self._read_better(found)
         understood = self._brain.understands(found.text, self._memory) if found.text else None
         self._context.emit(
             CallerText(found.text, False, found.turn, found.until_ms, understood=understood)
         )
+
+    def _read_better(self, found: Glimpse) -> None:
+        """What an answer is being prepared to has other words than it was taken for."""
+        reply = self._reply
+        if reply is None or reply.event is None or reply.words is None or reply.opened.is_set():
+            return
+        same_turn = reply.words.start_ms == found.start_ms
+        if same_turn and found.until_ms > reply.words.until_ms and found.text != reply.words.text:
+            self._begin(reply.event)
 
     # Replies --------------------------------------------------------------------------------------
 
@@ -315,7 +327,7 @@ class Cascade:
 
     async def _listen(self, reply: _Reply, turn: TurnEager) -> Said | None:
         assert self._listening
-        found = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
+        found = reply.words = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
         text = found.text
         reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))
