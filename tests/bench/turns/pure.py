@@ -30,6 +30,7 @@ from bridge.audio import g711, speech
 from bridge.audio.columns import heap
 from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
+from bridge.audio.hum import is_hum
 from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.turns import State, Turns
 from bridge.engines import stt_moonshine
@@ -234,7 +235,7 @@ def _listen(case: Case, at_ms: int) -> None:
         _, until_ms, audio = own.ready
         own.ready = None
         if _matters(case, until_ms):
-            _words(case, at_ms, until_ms, words(audio))
+            _words(case, at_ms, until_ms, words(audio), is_hum(audio, RATE))
         if own.wanted:
             own.wanted = False
             _look(case, at_ms)
@@ -289,13 +290,13 @@ def _act(case: Case, at_ms: int, action: Any) -> None:
             own.left, own.wanted = 0, False
 
 
-def _words(case: Case, at_ms: int, until_ms: int, text: str) -> None:
+def _words(case: Case, at_ms: int, until_ms: int, text: str, hum: bool) -> None:
     case.log.append((at_ms, text))
     understood = _brain(case.agent.file).understands(text, None) if text else None
     silence_ms = end_silence_ms(case.agent.turns, text, "", understood)
-    _carry_out(
-        case, at_ms - FRAME_MS, case.turns.words(text, until_ms, silence_ms, understood=understood)
-    )
+    turns = case.turns
+    told = turns.words(text, until_ms, silence_ms, understood=understood, hum=hum)
+    _carry_out(case, at_ms - FRAME_MS, told)
 
 
 @functools.cache
