@@ -169,7 +169,8 @@ async def test_nothing_is_unwritten_when_a_flush_is_over(server):
 
         store._next_round = meanwhile
         assert await store.flush(5)
-        assert not (store._box.pending or store._sending)
+        assert not store._box.pending
+        assert not store._sending
         store.forget("a")
         assert [line.text for line in await store.transcript("a")] == ["line 0", "7"]
 
