@@ -445,15 +445,12 @@ class Turns:
         match self._against.find(now_ms, speech, self._paused_ms, self.endpoint):
             case Finding.INTERRUPTS:
                 return self._confirm(now_ms)
-            case Finding.NOTHING:
-                self._against.no_alarm()
+            case Finding.NOTHING | Finding.WORDLESS as found:
+                if found is Finding.NOTHING:
+                    self._against.no_alarm()
+                if self._against.certain:
+                    self._doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
                 return self._resume(now_ms)
-            case Finding.WORDLESS:
-                certain = self._against.certain
-                doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
-                resumed = self._resume(now_ms)
-                self._doubt = doubt if certain else None
-                return resumed
             case Finding.NOISE:
                 self._against.false_alarm(now_ms)
                 return self._resume(now_ms, noise=True)
