@@ -28,7 +28,7 @@ _KEEP_FRAMES = 4
 
 Listener = Callable[[Up], None]
 Tap = Callable[[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]], None]
-"""Slots (k,), the lines' rate in Hz, frames (k, n * samples), and which of them hold speech (k, n)."""
+"""Slots (k,), the lines' rate in Hz, frames (k, n * samples), which of them hold speech (k, n)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
