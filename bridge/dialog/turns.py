@@ -43,8 +43,8 @@ a) Nothing of the answer has been played: the caller merely paused, and what he 
    same turn, which is withdrawn (although it was committed) and committed again under its own
    number.
 b) Some of it has: a gap in the agent's speech, which is interrupted as in SPEAKING.
-c) Only words of speech for which the agent was paused and went on again: they came late, or the next
-   look at what had been taken for a sign of listening, with more silence behind it, reads otherwise.
+c) Only words of speech for which the agent was paused and went on again: they came late, or what
+   had been taken for a sign of listening reads otherwise with more silence behind it.
 d) A turn that began before the agent spoke, or was spoken where it may not be interrupted, is kept
    and committed when the agent is done. Other speech against the agent is forgotten.
 e) LISTENING if the reply is done, else THINKING; if the caller is speaking he has a turn like any
