@@ -66,9 +66,9 @@ _SPEC = {
     "voice": Column("?", 1),
     "near": Column("?", 1),
 }
-"""Of each lane: audio up to `end` at `RATE` (a ring), of which all up to `judged` was judged; what
-is left of the stretch; what the network has heard of it; the levels of its last chunks with a
-voice; how loud its caller is; what its `Ear` says."""
+"""Of each lane: audio up to `end` at `RATE` (a ring), of which all up to
+`judged` was judged; what is left of the stretch; what the network has heard of it; the levels of
+its last chunks with a voice; how loud its caller is; what its `Ear` says."""
 
 
 class Ear:
