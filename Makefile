@@ -18,8 +18,8 @@ setup: ## .venv, and Asterisk, Redis and callers in a private root under ~/.cach
 demo: setup ## a real call with the offline agent (SCRIPT=file: another script; PHONE=1: stay up for a softphone)
 	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PHONE),--phone)
 
-test: check ## check, then every test: unit, integration (real Redis), pbx (real Asterisk)
-	@$(PY) -m pytest tests/unit tests/integration tests/pbx
+test: check ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
+	@$(PY) -m pytest tests/unit tests/contract tests/integration tests/pbx
 
 check: setup ## style and types
 	@.venv/bin/ruff check .

@@ -17,7 +17,9 @@ Voices in the background are voices to the network. What tells them from the cal
 farther away: their loudest syllables stay `FAR_DB` below his. How loud he is, is learnt from his
 turns; until then he is supposed to be as loud as people are on telephones (ITU-T P.56 measures
 -26 dB for them on the average, their loudest syllables are 6 to 11 dB above that). `NEAR_MS` of a
-voice have to be heard before it can be far.
+voice have to be heard before it can be far, and `CERTAIN_MS` of certainty before it is his. Of a
+cough the network makes a little of a voice for a while, of a word it is sure at once: certainty is
+its probability above `on`, over the time for which it lasts.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ HYSTERESIS = 0.15
 SURE, SKIP = 0.9, 2
 FAR_DB, OWN_DB, NEAR_MS = 12.5, -14.5, 256
 """dB of full scale, for the mean over `_LOUDEST` chunks of `CHUNK_MS`."""
+CERTAIN_MS, FORGOTTEN_MS = 90, 230
+"""Tuning half: of 208 noises one cough has more (112, the next 83), of 230 interruptions one has
+less (65, the next 116). Without a voice for so long it begins anew."""
 _LOUDEST, _RECENT = 3, 24
 _FRAME = RATE * FRAME_MS // 1000
 _BEFORE = RATE * BEFORE_MS // 1000
@@ -48,6 +53,8 @@ _FRAMES = 16
 """Kept of each lane: more than what is looked back at, and what waits to be a chunk."""
 _KEPT = _FRAMES * _FRAME
 _AUDIO = np.arange(-CONTEXT, CHUNK)
+
+_FAR, _NEAR, _UNKNOWN = 0, 1, -1
 
 _SPEC = {
     "listening": Column("?"),
@@ -61,14 +68,18 @@ _SPEC = {
     "skip": Column("i4"),
     "level_db": Column("f4", -np.inf, (_RECENT,)),
     "levels": Column("i4"),
+    "gain_ms": Column("f4"),
+    "certain_ms": Column("f4"),
+    "certain_at": Column("i8"),
     "own_db": Column("f4", OWN_DB),
     "known": Column("?"),
     "voice": Column("?", 1),
-    "near": Column("?", 1),
+    "near": Column("i1", _UNKNOWN),
 }
-"""Of each lane: audio up to `end` at `RATE` (a ring), of which all up to
-`judged` was judged; what is left of the stretch; what the network has heard of it; the levels of
-its last chunks with a voice; how loud its caller is; what its `Ear` says."""
+"""Of each lane: audio up to `end` at `RATE` (a ring), of which all up to `judged` was judged; what
+is left of the stretch; what the network has heard of it; the levels of its last chunks with a
+voice; the certainty that a chunk adds, all of it, and up to where it was added; how loud its caller
+is; what its `Ear` says."""
 
 
 class Ear:
@@ -84,9 +95,11 @@ class Ear:
         return bool(self._ears.voice.item(self.lane))
 
     @property
-    def near(self) -> bool:
-        """Whether the voice may be the caller's own, and not somebody's in the background."""
-        return bool(self._ears.near.item(self.lane))
+    def near(self) -> bool | None:
+        """Whether there is a voice, and the caller's own; False: somebody's in the background;
+        None: nobody can tell yet."""
+        near = self._ears.near.item(self.lane)
+        return None if near == _UNKNOWN else bool(near)
 
     def his_own(self) -> None:
         """What was heard last was a turn of the caller's."""
@@ -195,7 +208,8 @@ class Ears:
         self._left_ms[lanes] = np.where(fired, AFTER_MS, left_ms - FRAME_MS)
         ends = ~fired & (left_ms == FRAME_MS)
         if ends.any():  # what comes next is another stretch
-            self.voice[lanes[ends]] = self.near[lanes[ends]] = True
+            self.voice[lanes[ends]] = True
+            self.near[lanes[ends]] = _UNKNOWN
         if not fired.any():
             return
         heard, end = lanes[fired], end[fired]
@@ -212,7 +226,8 @@ class Ears:
         # What came before is heard too, but says nothing of the onset: the doubt begins behind it.
         self._heard_ms[lanes] = (self._judged[lanes] - end) * 1000 // RATE
         self._voiced[lanes] = False
-        self._levels[lanes] = self._skip[lanes] = 0
+        self._levels[lanes] = self._skip[lanes] = self._certain_ms[lanes] = 0
+        self.near[lanes] = _UNKNOWN
         self._level_db[lanes] = -np.inf
 
     def _judge(self, lanes: NDArray[np.intp]) -> None:
@@ -231,11 +246,20 @@ class Ears:
             voiced = likely >= np.where(self._voiced[some], on - HYSTERESIS, on)
             self._voiced[some] = voiced
             self._skip[some] = np.where(voiced & (likely >= SURE), SKIP, 0)
+            self._gain_ms[some] = CHUNK_MS * np.maximum(likely - on, 0) / (1 - on)
         self._heard_ms[lanes] += CHUNK_MS
         voiced = self._voiced[lanes]
         self.voice[lanes] = voiced | (self._heard_ms[lanes] < DOUBT_MS)
+        over = self._judged[lanes] - self._certain_at[lanes] > FORGOTTEN_MS * RATE // 1000
+        over &= self._certain_ms[lanes] > 0
+        if over.any():
+            some = lanes[over]
+            self._certain_ms[some] = 0
+            self._tell_near(some)
         if voiced.any():
             some = lanes[voiced]
+            self._certain_ms[some] += self._gain_ms[some]
+            self._certain_at[some] = self._judged[some]
             self._level_db[some, self._levels[some] % _RECENT] = level_db(audio[voiced, CONTEXT:])
             self._levels[some] += 1
             self._tell_near(some)
@@ -243,7 +267,8 @@ class Ears:
     def _tell_near(self, lanes: NDArray[np.intp]) -> None:
         early = self._levels[lanes] < NEAR_MS // CHUNK_MS
         loud = _loudest(self._level_db[lanes]) >= self._own_db[lanes] - FAR_DB
-        self.near[lanes] = early | loud
+        certain = loud & (self._certain_ms[lanes] >= CERTAIN_MS)
+        self.near[lanes] = np.where(certain, _NEAR, np.where(early | loud, _UNKNOWN, _FAR))
 
     def _grow(self, lanes: int) -> None:
         """So many lanes; what the present ones have heard is kept."""
@@ -264,6 +289,8 @@ class Ears:
         self._left_ms, self._heard_ms = c["left_ms"], c["heard_ms"]
         self._voiced, self._skip = c["voiced"], c["skip"]
         self._level_db, self._levels = c["level_db"], c["levels"]
+        self._gain_ms, self._certain_ms = c["gain_ms"], c["certain_ms"]
+        self._certain_at = c["certain_at"]
         self._own_db, self._known = c["own_db"], c["known"]
         self._lanes = lanes
 

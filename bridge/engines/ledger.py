@@ -80,7 +80,9 @@ class Ledger:
         greets = bool(context.rejoin or (not context.history and context.agent.greeting))
         self.owes = resume.replying or (resume.owed and last == "caller") if resume else greets
         """The engine hasn't said all that it has to say."""
-        self._progress_ms = self._audible_ms = 0
+        self._progress_ms = 0
+        self._audible_ms = 0.0
+        self._ends_ms = 0.0  # when all audio will have been played, that of replies done as well
 
     # What passes ----------------------------------------------------------------------------------
 
@@ -104,9 +106,11 @@ class Ledger:
             case TurnWithdrawn():
                 self._caller = ""
                 self._owe_nothing()
+                self._ends_ms = self.now_ms
             case BargeIn():
                 self._settle()
                 self._owe_nothing()
+                self._ends_ms = self.now_ms
                 self._speech = SpeechStarted(event.start_ms)
             case NoInput():
                 self._speech = None  # what it was came to nothing
@@ -135,8 +139,9 @@ class Ledger:
                 self._settle()
                 if not silence:
                     self._samples[item] = self._samples.get(item, 0) + len(pcm)
-                start = max(self._audible_ms, self.now_ms)
-                self._audible_ms = start + len(pcm) * 1000 // self.rate
+                ms = len(pcm) * 1000 / self.rate
+                self._audible_ms = max(self._audible_ms, self.now_ms) + ms
+                self._ends_ms = max(self._ends_ms, self.now_ms) + ms
             case ItemDone(item):
                 self._done.add(item)
             case CallerText(text, True):
@@ -148,6 +153,7 @@ class Ledger:
                 self._owe_nothing()
             case Interrupt():
                 self._owe_nothing()
+                self._ends_ms = self.now_ms
             case ToolCall(name=name, arguments=arguments):
                 same = [
                     i for i, c in self._tools.items() if (c.name, c.arguments) == (name, arguments)
@@ -167,7 +173,12 @@ class Ledger:
         """For how long it has owed something, given nothing, and left the caller in silence."""
         if not self.owes or self._tools:  # a tool's result comes from elsewhere
             return 0
-        return self.now_ms - max(self._progress_ms, self._audible_ms)
+        return int(self.now_ms - max(self._progress_ms, self._audible_ms))
+
+    @property
+    def ahead_ms(self) -> float:
+        """How much of what it gave is yet to be played, about."""
+        return self._ends_ms - self.now_ms
 
     def begin_waiting(self) -> None:
         """A new engine begins: what the last one did is no sign of life."""

@@ -1,10 +1,10 @@
-"""Changes the sample rate of a whole signal, such as a synthesised sentence at 22050 Hz.
+"""Changes the sample rate: of a stream (`RateStream`), or of a whole signal at any rate, such as a
+synthesised sentence at 22050 Hz (`resample`).
 
-A windowed-sinc polyphase filter (Crochiere and Rabiner, Multirate Digital Signal Processing,
-1983), done as one matrix product: `up` outputs depend on `down` inputs and the filter's margin
-around them, always in the same way, so that every block of inputs times one matrix gives a block
-of outputs. A voice's odd rates (22050 : 16000 is 441 : 320) cost no more than even ones. Not for
-streams.
+`resample` is a windowed-sinc polyphase filter (Crochiere and Rabiner, Multirate Digital Signal
+Processing, 1983), done as one matrix product: `up` outputs depend on `down` inputs and the filter's
+margin around them, always in the same way, so that every block of inputs times one matrix gives a
+block of outputs. A voice's odd rates (22050 : 16000 is 441 : 320) cost no more than even ones.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from math import ceil, gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.resample import ResamplerBank
 from bridge.engines.base import Pcm
 
 ZEROS = 16
@@ -52,3 +53,31 @@ def resample(pcm: Pcm, source: int, target: int) -> Pcm:
     out = (view @ taps).reshape(-1)[: ceil(len(pcm) * target / source)]
     rounded: Pcm = np.clip(np.rint(out), -32768, 32767).astype(np.int16)
     return rounded
+
+
+class RateStream:
+    """A stream from one rate to another, in pieces of any length."""
+
+    def __init__(self, source: int, target: int) -> None:
+        """Both of `bridge.audio.resample.RATES`, Hz."""
+        self._rates = source, target
+        self._bank = ResamplerBank(source, target, 1)
+        self._left = np.zeros(0, np.int16)
+
+    def take(self, pcm: Pcm) -> Pcm:
+        """As much of the stream as is whole."""
+        pcm = np.concatenate((self._left, pcm))
+        whole = len(pcm) // self._bank.block * self._bank.block
+        self._left = pcm[whole:]
+        out: Pcm = self._bank.process(np.zeros(1, np.intp), pcm[None, :whole])[0]
+        return out
+
+    def whole(self, pcm: Pcm) -> Pcm:
+        """A clip that is no part of the stream."""
+        other = RateStream(*self._rates)
+        return np.concatenate((other.take(pcm), other.flush()))
+
+    def flush(self) -> Pcm:
+        """What is left, made whole with silence."""
+        missing = -len(self._left) % self._bank.block
+        return self.take(np.zeros(missing, np.int16)) if missing else self._left[:0]

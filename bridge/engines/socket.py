@@ -52,7 +52,7 @@ class Socket(WSListener):
         self._size = 0
         self._full = False
         self._stall: asyncio.TimerHandle | None = None
-        self._over = False
+        self._over = self._closed = False
         self._fault = ""
 
     def send(self, text: bytes) -> bool:
@@ -95,6 +95,7 @@ class Socket(WSListener):
         """One frame: a message, or a part of one."""
         kind = frame.msg_type
         if kind is WSMsgType.CLOSE:
+            self._closed = True
             code = frame.get_close_code()
             if code not in (WSCloseCode.OK, WSCloseCode.GOING_AWAY, WSCloseCode.NO_INFO):
                 self._fault = f"closed with code {code:d}"
@@ -115,8 +116,9 @@ class Socket(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is over."""
-        if transport.close_handshake is None and not self._fault:
-            self._fault = "dropped"
+        if not (self._closed or self._fault):  # the library closes where a ping isn't answered
+            silent = transport.close_handshake is not None
+            self._fault = f"was silent for {PING_S + PONG_S:g} s" if silent else "dropped the call"
         self._end()
 
     def pause_writing(self) -> None:

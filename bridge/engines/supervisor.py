@@ -1,10 +1,10 @@
 """The engine that a call sees: the agent's own, and what stands in for it when it is lost.
 
 Theory of operation. An engine is *lost* when it raises, emits `Failed`, hangs (it owes something,
-has given nothing for `engine_silent_s`, and nothing of it is left to be heard), or takes too long
-to start. Its task is cancelled, whatever it still emits is dropped, and a new one is made and
-started with the history and with what the lost one still owed (`bridge.engines.ledger`). What the
-lost one gave goes on playing meanwhile.
+has given nothing for `engine_silent_s`, and nothing of it is left to be heard), gives audio without
+end, or takes too long to start. Its task is cancelled, whatever it still emits is dropped, and a
+new one is made and started with the history and with what the lost one still owed
+(`bridge.engines.ledger`). What the lost one gave goes on playing meanwhile.
 
     lost ─▶ try again, with growing, jittered waits  ─▶ the conversation goes on
                └─ no life for `engine_give_up_s` ─▶ the agent's `fallback`, in the same way
@@ -29,10 +29,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from bridge.agent import Agent
-from bridge.audio.resample import ResamplerBank
 from bridge.engines.base import (
     Audio,
     CallEvent,
@@ -41,6 +38,7 @@ from bridge.engines.base import (
     EngineEvent,
     Failed,
     Filler,
+    Interrupt,
     ItemDone,
     Note,
     Pcm,
@@ -50,10 +48,13 @@ from bridge.engines.base import (
     ToolResult,
 )
 from bridge.engines.ledger import Ledger
+from bridge.engines.rates import RateStream
 from bridge.errors import BridgeError, EngineError
 
 log = logging.getLogger(__name__)
 
+AHEAD_S = 300
+"""An engine that has given so much more than was played is taken for one gone wild."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 CLOSE_S = 2.0
 
@@ -246,8 +247,8 @@ class _Life:
         self._begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self._meanwhile: list[CallEvent | tuple[int, Pcm]] = []
-        self._up: _Rate | None = None
-        self._down: _Rate | None = None
+        self._up: RateStream | None = None
+        self._down: RateStream | None = None
 
     async def begin(self) -> None:
         """Make and start it; returns when it is ready or lost."""
@@ -335,7 +336,7 @@ class _Life:
         self.turns = self._engine.turns
         rate = self._engine.rate or ledger.rate
         if rate != ledger.rate:
-            self._up, self._down = _Rate(ledger.rate, rate), _Rate(rate, ledger.rate)
+            self._up, self._down = RateStream(ledger.rate, rate), RateStream(rate, ledger.rate)
         first = self._number == 1
         history = self._context.history if first else ledger.history()
         resume = self._context.resume if first else ledger.resume()
@@ -399,6 +400,10 @@ class _Life:
         if isinstance(event, Audio) and not len(event.pcm):
             return
         self._ledger.gave(event)
+        if self._ledger.ahead_ms > AHEAD_S * 1000:
+            self.lose(f"gave {AHEAD_S} s of audio ahead of time")
+            event = Interrupt()  # none of that is worth hearing
+            self._ledger.gave(event)
         if isinstance(event, State):
             event = State(self._ledger.state)
         self._context.emit(event)
@@ -409,33 +414,6 @@ class _Life:
             await self._context.room()
         finally:
             self.patient -= 1
-
-
-class _Rate:
-    """A stream from one rate to another, in pieces of any length."""
-
-    def __init__(self, source: int, target: int) -> None:
-        self._rates = source, target
-        self._bank = ResamplerBank(source, target, 1)
-        self._left = np.zeros(0, np.int16)
-
-    def take(self, pcm: Pcm) -> Pcm:
-        """As much of the stream as is whole."""
-        pcm = np.concatenate((self._left, pcm))
-        whole = len(pcm) // self._bank.block * self._bank.block
-        self._left = pcm[whole:]
-        out: Pcm = self._bank.process(np.zeros(1, np.intp), pcm[None, :whole])[0]
-        return out
-
-    def whole(self, pcm: Pcm) -> Pcm:
-        """A clip that is no part of the stream."""
-        other = _Rate(*self._rates)
-        return np.concatenate((other.take(pcm), other.flush()))
-
-    def flush(self) -> Pcm:
-        """What is left, made whole with silence."""
-        missing = -len(self._left) % self._bank.block
-        return self.take(np.zeros(missing, np.int16)) if missing else self._left[:0]
 
 
 def _line(error: BaseException) -> str:

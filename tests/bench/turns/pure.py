@@ -30,6 +30,7 @@ from bridge.audio import g711, speech
 from bridge.audio.columns import heap
 from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
+from bridge.audio.hum import is_hum
 from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.turns import State, Turns
 from bridge.engines import stt_moonshine
@@ -117,8 +118,9 @@ class _Listening:
     left: int = 0
     due_ms: int = 0
     wanted: bool = False
-    ready: tuple[int, int, str] | None = None
-    """Words under way: when they are known, up to where they reach, what they are."""
+    ready: tuple[int, int, str, bool] | None = None
+    """Words under way: when they are known, up to where they reach, what they are, and whether they
+    sound like a hum."""
 
 
 def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
@@ -229,9 +231,9 @@ def _listen(case: Case, at_ms: int) -> None:
     """Words that are known by now, and the next glimpse."""
     own = case.listening
     if own.ready and own.ready[0] <= at_ms:
-        _, until_ms, text = own.ready
+        _, until_ms, text, hum = own.ready
         own.ready = None
-        _words(case, at_ms, until_ms, text)
+        _words(case, at_ms, until_ms, text, hum)
         if own.wanted:
             own.wanted = False
             _look(case, at_ms)
@@ -244,7 +246,7 @@ def _look(case: Case, until_ms: int) -> None:
     own = case.listening
     start = max(own.start_ms - PRE_ROLL_MS, 0)
     audio = case.frames.reshape(-1)[start * RATE // 1000 : until_ms * RATE // 1000]
-    own.ready = (until_ms + WORDS_MS, until_ms, words(audio))
+    own.ready = (until_ms + WORDS_MS, until_ms, words(audio), is_hum(audio, RATE))
     own.due_ms = until_ms + EVERY_MS
 
 
@@ -276,13 +278,13 @@ def _act(case: Case, at_ms: int, action: Any) -> None:
             own.left, own.wanted = 0, False
 
 
-def _words(case: Case, at_ms: int, until_ms: int, text: str) -> None:
+def _words(case: Case, at_ms: int, until_ms: int, text: str, hum: bool) -> None:
     case.log.append((at_ms, text))
     understood = _brain(case.agent.file).understands(text, None) if text else None
     silence_ms = end_silence_ms(case.agent.turns, text, "", understood)
-    _carry_out(
-        case, at_ms - FRAME_MS, case.turns.words(text, until_ms, silence_ms, understood=understood)
-    )
+    turns = case.turns
+    told = turns.words(text, until_ms, silence_ms, understood=understood, hum=hum)
+    _carry_out(case, at_ms - FRAME_MS, told)
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """A telephone line for engines under test: dialog and engine wired as a call wires them, no PBX.
 
 Time is the audio's. `real_time=False` runs as fast as the engine lets it: after each frame every
-task that can go on does so. With a real engine, `real_time=True` paces frames by the clock.
+task that can go on does so. With a real engine, `real_time=True` paces frames by the clock, or
+`speed` times as fast.
 """
 
 import asyncio
@@ -23,6 +24,9 @@ from bridge.engines.base import (
     Filler,
     Interrupt,
     ItemDone,
+    Mark,
+    Marked,
+    Note,
     ReplyDone,
     Text,
     Timing,
@@ -33,8 +37,19 @@ from bridge.engines.base import (
 class Line:
     """One call. What the caller hears is in `played`, what happened in `log`."""
 
-    def __init__(self, engine, agent=None, history=(), real_time=False, line_rate=8000):
+    def __init__(
+        self,
+        engine,
+        agent=None,
+        history=(),
+        real_time=False,
+        line_rate=8000,
+        speed=1.0,
+        **context,
+    ):
         self.engine = engine
+        self.speed = speed
+        self.context = context
         self.agent = agent or Agent("test")
         self.history = history
         self.real_time = real_time
@@ -64,9 +79,10 @@ class Line:
             room=self._room,
             tasks=self._group,
             history=self.history,
+            **self.context,
         )
         await self.engine.start(context)
-        self._started = time.perf_counter() - self.at_ms / 1000
+        self._started = time.perf_counter() - self.at_ms / 1000 / self.speed
         return self
 
     async def __aexit__(self, *error):
@@ -114,7 +130,8 @@ class Line:
         self._act(self.turns.frame(self.at_ms, speech))
         self.at_ms += 20
         if self.real_time:
-            await asyncio.sleep(max(0, self._started + self.at_ms / 1000 - time.perf_counter()))
+            due = self._started + self.at_ms / 1000 / self.speed
+            await asyncio.sleep(max(0, due - time.perf_counter()))
         else:
             for _ in range(20):  # let every task run on that can
                 await asyncio.sleep(0)
@@ -134,6 +151,7 @@ class Line:
             for heard in self.playout.heard(item, counted):
                 self._hear(heard)
         self.played.append(np.pad(np.concatenate(frame) if frame else np.zeros(0), (0, need)))
+        self._tell_marks()
         if self._was_playing and not self.playout.playing:
             self._act(self.turns.agent_finished(self.at_ms))
         self._was_playing = self.playout.playing
@@ -146,11 +164,17 @@ class Line:
             self._tell(action)
 
     def _flush(self):
+        self._tell_marks()
         self.playout.drop()
+        self._tell_marks()
         self._queue.clear()
         self._was_playing = False
         for heard in self.playout.dropped():
             self._hear(heard)
+
+    def _tell_marks(self):
+        for name, heard in self.playout.reached():
+            self._tell(Marked(name, heard))
 
     def _hear(self, heard):
         self.heard.append(heard)
@@ -165,7 +189,7 @@ class Line:
 
     # What the engine does -----------------------------------------------------------------------
 
-    def _emit(self, event):
+    def _emit(self, event):  # noqa: C901 (a table)
         match event:
             case Audio():
                 before = self.playout.playing
@@ -195,7 +219,10 @@ class Line:
                 self._act(self.turns.words(event.text, event.until_ms, silence_ms))
             case Expect(kind):
                 self._expected = kind
-            case CallerText() | ToolCall() | Failed() | Filler() | Timing():
+            case Mark(name):
+                self.playout.mark(name)
+                self._tell_marks()
+            case CallerText() | ToolCall() | Failed() | Filler() | Timing() | Note():
                 self.log.append((self.at_ms, event))
 
     # What to look at ----------------------------------------------------------------------------
