@@ -82,9 +82,9 @@ def test_behind_a_statement_the_question_may_be_still_to_come(text):
 
 
 def test_what_the_engine_has_no_answer_to_is_unsure_unless_it_is_half_of_one_to_a_question():
-    assert judge("I want a cat on a mat.", understood=0.6) is UNSURE
-    assert judge("Does the cat sit there?", understood=0.6) is COMPLETE
-    assert judge("Does the cat sit there?", understood=0.4) is UNSURE
+    assert judge("I want a cat on a mat.", understood=0.7) is UNSURE
+    assert judge("Does the cat sit there?", understood=0.7) is COMPLETE
+    assert judge("Does the cat sit there?", understood=0.6) is UNSURE
 
 
 def test_an_engine_without_opinion_takes_questions_for_complete_and_single_words_not():
