@@ -32,8 +32,9 @@ class TurnSettings:
     min_speech_ms: int = 100
     """Speech shorter than this while the agent is silent is no turn."""
     min_speech_while_speaking_ms: int = 800
-    """Speech that is longer while the agent speaks interrupts it, whatever is said. (The agent
-    pauses at once; shorter speech interrupts if it holds a word that isn't a mere "uh-huh".)"""
+    """Speech that is longer while the agent speaks interrupts it, whatever is said (half as long
+    again, if all that could be made out is a mere "uh-huh"). The agent pauses at once; shorter
+    speech interrupts if it holds another word."""
     resume_ms: int = 400
     """Silence after shorter speech after which the agent goes on, where no words were made out."""
     eager_silence_ms: int = 200
