@@ -182,7 +182,7 @@ _WISHES = frozenset(("want", "need", "like", "wanna", "wish", "please", "wonderi
 _BEFORE_QUESTIONS = _set("until till at for from to by since in on with about")
 """Before a question word: "until when", "at what time"."""
 
-_LEAVE = _set("thanks you bye goodbye")
+_LEAVE = _set("thanks bye goodbye")
 """What a conversation ends with ("that is all, thank you")."""
 
 _INVERTED = _set("is are do does did can could may will would shall should")
@@ -269,7 +269,7 @@ def _wants(words: Sequence[str]) -> bool:
         return True
     if said[1:] and said[0] in _BEFORE_QUESTIONS and said[1] in _QUESTION:
         return True
-    if said[-1] in _LEAVE or ("looking", "for") in pairwise(said):
+    if said[-1] in _LEAVE or {("thank", "you"), ("looking", "for")} & set(pairwise(words)):
         return True
     return any(
         a in _INVERTED and b in _SUBJECT and before not in _PRONOUN
