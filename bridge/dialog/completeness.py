@@ -79,8 +79,11 @@ def judge(
     words = _WORD.findall(text.lower().replace("’", "'"))
     if not words or language != "en":
         return Completeness.UNSURE
-    if _breaks_off(words, text.rstrip()) or (_half(words) and not (understood or 0) >= WHOLLY):
+    if _breaks_off(words, text.rstrip()):
         return Completeness.INCOMPLETE
+    if _half(words):
+        misheard = understood is not None and understood >= WHOLLY
+        return Completeness.UNSURE if misheard else Completeness.INCOMPLETE
     if _open_ended(words, expected) or text.rstrip().endswith(","):
         return Completeness.UNSURE
     wants = expected == "yes-no" or _wants(words)
