@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import time
@@ -50,6 +51,8 @@ GREETING_S = 1.0
 _NUMBERS_S = 5.0
 """Between two notes of where the packets stand; in between it can be told by the time."""
 
+
+_NUMBERS = itertools.count()
 
 _KEYS_S = (0.0, 0.3)
 """When keys are looked for that the former owner passed on: his last may come a little later."""
@@ -85,6 +88,8 @@ class Call:
             ears: the worker's, which tell voices from noises.
         """
         self.id = leg.incoming.call_id
+        self.number = next(_NUMBERS)
+        """Among this process' calls."""
         self._leg, self._media, self._store, self._mind = leg, media, store, mind
         self._ears = ears
         self._over: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()

@@ -474,7 +474,8 @@ class Conversation:
 
     def _fill(self) -> None:
         """Bridge a long wait."""
-        clip = self._filler.due(self._now_ms, self._mouth.silent and self._owes)
+        silent = self._mouth.idle or self._mouth.silent
+        clip = self._filler.due(self._now_ms, silent and not self._mouth.held and self._owes)
         if clip is not None:
             self._mouth.fill(clip)
 

@@ -138,7 +138,10 @@ class Playout:
     @property
     def playing(self) -> bool:
         """Whether audio is queued that hasn't been played (or dropped)."""
-        return any(i.heard < i.queued and not i.dropped for i in self._items.values())
+        for i in self._items.values():  # noqa: SIM110 - asked for with every frame
+            if i.heard < i.queued and not i.dropped:
+                return True
+        return False
 
     @property
     def busy(self) -> bool:
@@ -148,7 +151,10 @@ class Playout:
     @property
     def waiting_ms(self) -> float:
         """How much queued audio hasn't been played."""
-        waiting = sum(i.queued - i.heard for i in self._items.values() if not i.dropped)
+        waiting = 0
+        for i in self._items.values():
+            if not i.dropped:
+                waiting += i.queued - i.heard
         return waiting * 1000 / self.rate
 
     @property
