@@ -342,7 +342,7 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
         # More of what was interrupted is not played, a new item is.
         talk.engine.context.emit(engines.Audio(item, np.ones(800, np.int16)))
         assert talk.slot.queue == []
-        talk.slot.deliver(False, 40)
+        talk.slot.deliver(False, 36)  # he has finished, and no filler is due yet
         fresh = talk.engine.say("yes?", 100)
         assert set(talk.slot.queue) == {fresh}
 
