@@ -35,12 +35,16 @@ RATE = 16_000
 PROVIDERS: dict[str, dict[str, str]] = {
     "stt": {
         "moonshine": "bridge.engines.parts_local:stt",
+        "openai": "bridge.engines.speech_openai:stt",
+        "wyoming": "bridge.engines.wyoming:stt",
     },
     "llm": {
         "openai": "bridge.engines.llm_openai:provider",
     },
     "tts": {
+        "openai": "bridge.engines.speech_openai:tts",
         "piper": "bridge.engines.parts_local:tts",
+        "wyoming": "bridge.engines.wyoming:tts",
     },
 }
 """Each a function `(table, where, agent)`; see `Part`."""

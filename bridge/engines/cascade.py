@@ -222,6 +222,7 @@ class Cascade:
         """Words of somebody who may not be done."""
         if self._context is None:
             return
+        self._read_better(found)
         understood = None
         if found.text and not isinstance(self._brain, Model):
             understood = self._brain.understands(found.text, self._memory)
@@ -230,6 +231,15 @@ class Cascade:
                 found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
             )
         )
+
+    def _read_better(self, found: Glimpse) -> None:
+        """What an answer is being prepared to has other words than it was taken for."""
+        reply = self._reply
+        if reply is None or reply.event is None or reply.words is None or reply.opened.is_set():
+            return
+        same_turn = reply.words.start_ms == found.start_ms
+        if same_turn and found.until_ms > reply.words.until_ms and found.text != reply.words.text:
+            self._begin(reply.event)
 
     # Replies --------------------------------------------------------------------------------------
 
@@ -285,11 +295,12 @@ class Cascade:
                 await self._speak(context, reply, what, resume)
             reply.give(ReplyDone())
         except EngineError as error:
-            reply.give(Failed(str(error)))
+            if self._reply is reply:  # a part that is given up may fail over it
+                reply.give(Failed(str(error)))
 
     async def _listen(self, reply: Reply, turn: TurnEager) -> Said | None:
         assert self._listening
-        found = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
+        found = reply.words = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
         text = found.text
         reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))

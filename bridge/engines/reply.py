@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.engines.base import EngineEvent, Timing, TurnEager
+from bridge.engines.listening import Glimpse
 
 
 class Reply:
@@ -15,6 +16,8 @@ class Reply:
 
     def __init__(self, emit: Callable[[EngineEvent], None], event: TurnEager | None) -> None:
         self.event = event
+        self.words: Glimpse | None = None
+        """What it answers, of a turn."""
         self.timing = Timing(event.turn) if event else None
         self.opened = asyncio.Event()
         self.calls: list[str] = []

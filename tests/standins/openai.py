@@ -8,19 +8,31 @@ An answer is a list of what to do, one after the other:
     b"..."                 these bytes instead of an event
     DROP                   break the connection
     HANG                   say nothing more until the client gives up
+
+To an utterance it is the text (or DROP, a status, bytes), to a sentence a list of int16 arrays.
 """
 
 import asyncio
+import io
 import json
+import wave
 from dataclasses import dataclass
+from typing import get_type_hints
 
+import numpy as np
 from aiohttp import web
+from openai.types.audio import SpeechCreateParams, Transcription
+from openai.types.audio.transcription_create_params import (
+    TranscriptionCreateParamsNonStreaming,
+)
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from typing_extensions import TypedDict
 
 from tests.standins.server import Server
 
 DROP, HANG = object(), object()
+END = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,13 @@ class OpenAi(Server):
 
     def __init__(self, *answers):
         super().__init__(*answers)
-        self.routes = [web.post("/v1/chat/completions", self._chat)]
+        self.heard = []
+        """Utterances, int16 (n,)."""
+        self.routes = [
+            web.post("/v1/chat/completions", self._chat),
+            web.post("/v1/audio/transcriptions", self._transcribe),
+            web.post("/v1/audio/speech", self._speak),
+        ]
 
     @property
     def url(self):
@@ -49,23 +67,63 @@ class OpenAi(Server):
         self.requests.append(body)
         self.check(CompletionCreateParamsStreaming, body, "chat completion")
         self._check_tools(body["messages"])
+        refusal, answer = self._answer(request)
+        if refusal is not None:
+            return refusal
+        return await self._stream(request, "text/event-stream", [*answer, None, END], _event)
+
+    async def _speak(self, request):
+        body = await request.json()
+        self.requests.append(body)
+        self.check(SpeechCreateParams, body, "speech")
+        refusal, answer = self._answer(request)
+        if refusal is not None:
+            return refusal
+        return await self._stream(request, "audio/pcm", answer, lambda pcm: pcm.tobytes())
+
+    async def _transcribe(self, request):
+        form = await request.post()
+        self.requests.append({k: v for k, v in form.items() if k != "file"})
+        file = form["file"].file.read()
+        self.check(_form(self.requests[-1]), self.requests[-1], "transcription")
+        with wave.open(io.BytesIO(file)) as audio:
+            assert (audio.getframerate(), audio.getsampwidth(), audio.getnchannels()) == (
+                16000,
+                2,
+                1,
+            )
+            self.heard.append(np.frombuffer(audio.readframes(audio.getnframes()), "<i2"))
+        refusal, answer = self._answer(request)
+        if refusal is not None:
+            return refusal
+        if answer is DROP:
+            request.transport.abort()
+            return web.Response()
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="application/json")
+        return web.json_response(Transcription(text=answer).model_dump(exclude_none=True))
+
+    def _answer(self, request):
         if request.headers["Authorization"] != f"Bearer {self.key}":
-            return _refusal(401, "Incorrect API key provided: a-*****.", "invalid_api_key")
+            refusal = _refusal(401, "Incorrect API key provided: a-*****.", "invalid_api_key")
+            return refusal, None
         answer = self.answers.popleft()
         if isinstance(answer, int):
-            return _refusal(answer, "That is not to be had.", "no_such_thing")
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            return _refusal(answer, "That is not to be had.", "no_such_thing"), None
+        return None, answer
+
+    async def _stream(self, request, kind, steps, encode):
+        response = web.StreamResponse(headers={"Content-Type": kind})
         await response.prepare(request)
         try:
-            for step in answer:
+            for step in steps:
                 if step is HANG:
                     await self.frozen.wait()
                 elif step is DROP:
                     request.transport.abort()
                     return response
                 else:
-                    await response.write(_event(step))
-            await response.write(_event(None) + b"data: [DONE]\n\n")
+                    await response.write(step if isinstance(step, bytes) else encode(step))
         except (ConnectionResetError, asyncio.CancelledError):
             self.gone.set()
             raise
@@ -86,9 +144,13 @@ class OpenAi(Server):
             open_calls = [call["id"] for call in message.get("tool_calls", ())]
 
 
+def _form(given):
+    """The type of a form's fields; a file is no field."""
+    hints = get_type_hints(TranscriptionCreateParamsNonStreaming, include_extras=True)
+    return TypedDict("Form", {k: hints[k] for k in {"model", *given} if k in hints})
+
+
 def _event(step):
-    if isinstance(step, bytes):
-        return step
     delta = {}
     if isinstance(step, str):
         delta = {"role": "assistant", "content": step}
