@@ -58,6 +58,7 @@ from bridge.engines.wire import (
     lost,
     ping_s,
     refused,
+    run_both,
     unreachable,
 )
 from bridge.errors import EngineError, EngineLost
@@ -120,7 +121,7 @@ class OpenAiWire:
         self._codec = Codec(name, line, rate, rate)
         self._format = FORMATS[name]
         self._connection: AsyncRealtimeConnection | None = None
-        self._outbox = Outbox(VENDOR, self._send_raw)
+        self._outbox: Outbox[str] = Outbox(VENDOR, self._send_raw)
         self._response = ""  # that is being made
         self._asked: _Ask | None = None  # for one that isn't created yet
         self._next: _Ask | None = None  # for when that is done
@@ -158,22 +159,12 @@ class OpenAiWire:
     async def run(self) -> None:
         """Send and receive. Raises `EngineLost`."""
         assert self._connection is not None
-        sender = asyncio.create_task(self._outbox.run())
         try:
-            receiver = asyncio.create_task(self._receive(self._connection))
-            try:
-                await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (receiver, sender):
-                    if task.done():
-                        task.result()
-            finally:
-                receiver.cancel()
+            await run_both(self._outbox.run(), self._receive(self._connection))
         except ConnectionClosedOK:
             return
         except (OSError, SocketError, OpenAIError) as error:
             raise lost(VENDOR, error) from error
-        finally:
-            sender.cancel()
 
     async def close(self) -> None:
         """Close the connection; idempotent."""

@@ -20,7 +20,10 @@ from bridge.errors import ConfigError, EngineMissing
 
 BUILTIN: dict[str, str] = {
     "cascade": "bridge.engines.assembly:provider",
+    "deepgram-agent": "bridge.engines.deepgram_agent:provider",
     "echo": "bridge.engines.echo:provider",
+    "elevenlabs": "bridge.engines.elevenlabs:provider",
+    "gemini-live": "bridge.engines.gemini_live:provider",
     "offline": "bridge.engines.offline:provider",
     "openai-realtime": "bridge.engines.openai_realtime:provider",
     "twilio": "bridge.engines.twilio:provider",
@@ -29,6 +32,9 @@ BUILTIN: dict[str, str] = {
 """Our own engines."""
 
 EXTRAS: dict[str, str] = {
+    "deepgram-agent": "websocket",
+    "elevenlabs": "websocket",
+    "gemini-live": "gemini",
     "offline": "offline",
     "openai-realtime": "openai",
     "twilio": "websocket",

@@ -127,6 +127,7 @@ class SpeechEngine:
         self._history: deque[Entry] = deque(maxlen=MAX_HISTORY)
         self._lines = 0
         self._state: dict[str, Any] = {}
+        self._fresh = False  # nothing has been asked since that state was given
         self._now_ms = self._opened_ms = 0
         self._renew_ms = 0
         self._items = _Items()
@@ -298,10 +299,12 @@ class SpeechEngine:
     def caller_said(self, text: str) -> None:
         """The caller's words, once they are final."""
         if text := text.strip():
+            self._fresh = False
             self._note(Entry("caller", text))
             self._said = f"{self._said} {text}".strip()
             self.context.emit(CallerText(self._said, final=True))
-            if not (self._speaks or self._active or self._calls or self._reserved is not None):
+            waits = self._speaks or self._turn_open or self._calls or self._reserved is not None
+            if not (waits or self._active):
                 self.context.emit(ReplyDone())  # it was answered before its words were known
 
     def called(self, call: str, name: str, arguments: Mapping[str, Any]) -> None:
@@ -315,6 +318,7 @@ class SpeechEngine:
 
     def remember(self, **state: Any) -> None:
         """What a later connection to the vendor needs."""
+        self._fresh = True
         self._state = {**state, "lines": self._lines}
         self.context.emit(State(self._state))
 
@@ -409,7 +413,7 @@ class SpeechEngine:
 
     def _due(self) -> None:
         """An answer is to come."""
-        self._unanswered = ""
+        self._unanswered, self._fresh = "", False
         if self._reserved is None:
             self._reserved = self.context.new_item()
             self.context.emit(Text(self._reserved, ""))
@@ -447,6 +451,8 @@ class SpeechEngine:
             item, samples = known
             rate = self.rate or self.context.rate
             wire.cut(item, min(heard.heard_ms, samples * 1000 // rate))
+        if self._fresh and self._quiet and self._state["lines"] != self._lines:
+            self.remember(**self._state)  # it knew this answer already
         if self._unanswered == "later" and not self._items.open and not self._speaks:
             self._answer()
 

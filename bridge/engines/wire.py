@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from bridge.engines.base import Pcm
 from bridge.engines.functions import Function
@@ -101,22 +101,25 @@ class Wire(Protocol):
         """Let go; idempotent."""
 
 
-class Outbox:
+T = TypeVar("T")
+
+
+class Outbox(Generic[T]):
     """What waits to be sent by a library whose `send` waits; a call's events never do."""
 
-    def __init__(self, vendor: str, send: Callable[[str], Awaitable[object]]) -> None:
+    def __init__(self, vendor: str, send: Callable[[T], Awaitable[object]]) -> None:
         self.refused = 0
         """Audio messages that the vendor was too slow for."""
         self._vendor, self._send = vendor, send
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[T] = deque()
         self._more = asyncio.Event()
 
-    def put(self, message: str) -> None:
+    def put(self, message: T) -> None:
         """Send it."""
         self._waiting.append(message)
         self._more.set()
 
-    def put_audio(self, message: str) -> None:
+    def put_audio(self, message: T) -> None:
         """Send it, if not too much waits already."""
         if len(self._waiting) < MOST_WAITING:
             self.put(message)
@@ -139,6 +142,20 @@ class Outbox:
                 except TimeoutError as error:
                     raise EngineLost(f"{self._vendor} didn't read for {STALL_S:g} s") from error
             self._more.clear()
+
+
+async def run_both(send: Coroutine[Any, Any, None], receive: Coroutine[Any, Any, None]) -> None:
+    """Both, until one of them ends or fails; raises what it raised."""
+    tasks = [asyncio.ensure_future(receive), asyncio.ensure_future(send)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
 
 
 def key(variable: str, vendor: str) -> str:

@@ -18,13 +18,13 @@ class Server:
         self.socket = None
         self._request = None
 
-    async def start(self):
-        """Listen; returns host:port."""
+    async def start(self, tls=None):
+        """Listen, with that SSL context if any; returns host:port."""
         app = web.Application()
         app.router.add_get("/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls)
         await self._site.start()
         host, port = self._site._server.sockets[0].getsockname()
         return f"{host}:{port}"
