@@ -209,11 +209,9 @@ class DeepgramWire:
                 for call in message["functions"]:
                     self._engine.uncalled(str(call["id"]))
             case "Error":
-                what = " ".join(str(message.get("description") or message.get("code")).split())
-                raise EngineLost(f"{VENDOR}: {what[:200]}")
+                raise EngineLost(f"{VENDOR}: {_what(message)}")
             case "Warning" | "InjectionRefused":
-                what = message.get("description") or message.get("message")
-                log.warning("%s: %s", VENDOR, " ".join(str(what).split())[:200])
+                log.warning("%s: %s", VENDOR, _what(message))
 
     def _text(self, role: str, text: str) -> None:
         if role == "user":
@@ -241,6 +239,11 @@ class DeepgramWire:
     @property
     def _item(self) -> str:
         return f"turn {self._turn}"
+
+
+def _what(message: dict[str, Any]) -> str:
+    what = message.get("description") or message.get("message") or message.get("code")
+    return " ".join(str(what).split())[:200]
 
 
 def _history(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -59,7 +59,8 @@ class Dialled:
         found: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[kind] = found
         try:
-            await asyncio.wait({found, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            first: set[asyncio.Future[Any]] = {found, self._over}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if not found.done():
                 self._over.result()
                 raise EngineError(f"{self._vendor} closed the connection")

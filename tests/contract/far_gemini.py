@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 from google.genai import types
@@ -228,6 +229,8 @@ class Gemini(Far):
             text = (" " if n else "") + word
             await self.say_of(output_transcription=types.Transcription(text=text))
         data = voice(step.ms, DOWN, step.seed).astype("<i2").tobytes()
+        # Sizes are meant for audio of `rate`: so much of it has a half more bytes here.
+        step = replace(step, sizes=tuple(-(-size * DOWN // self.rate) for size in step.sizes))
         for n, piece in enumerate(step.cut(data)):
             if n and step.every_ms:
                 await self.wait(step.every_ms)

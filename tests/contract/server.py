@@ -15,6 +15,7 @@ class Server:
     def __init__(self, far, serve, allow=lambda request: None):
         self._far, self._serve, self._allow = far, serve, allow
         self._live = set()
+        self._requests = []
         self.socket = None
         self._request = None
 
@@ -31,8 +32,9 @@ class Server:
 
     async def stop(self):
         """End everything."""
-        if self._request is not None and self._request.transport is not None:
-            self._request.transport.abort()
+        for request in self._requests:  # one that froze doesn't notice its end
+            if request.transport is not None:
+                request.transport.abort()
         await self._runner.cleanup()
 
     async def refuse(self):
@@ -72,6 +74,7 @@ class Server:
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
         self.socket, self._request = socket, request
+        self._requests.append(request)
         self._live.add(socket)
         self._far.connections += 1
         self._far.open += 1
