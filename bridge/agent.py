@@ -19,6 +19,9 @@ from bridge.settings import build
 
 log = logging.getLogger(__name__)
 
+PARTS = ("stt", "llm", "tts")
+"""Tables of the engine `cascade`, beside its own."""
+
 
 @dataclass(frozen=True)
 class TurnSettings:
@@ -37,7 +40,7 @@ class TurnSettings:
     """Silence after speech at which the engine begins to prepare its answer; 0: only at the end."""
     complete_silence_ms: int = 280
     """Silence that ends the caller's turn after a whole sentence."""
-    end_silence_ms: int = 720
+    end_silence_ms: int = 640
     """The same where nothing says whether the sentence is whole; engines without words: always."""
     incomplete_silence_ms: int = 1000
     """The same after half of a sentence, or where a number was asked for."""
@@ -175,13 +178,15 @@ def parse(table: dict[str, Any], name: str, where: str) -> Agent:
         ConfigError: an unknown key, a missing one or a wrong type.
     """
     engine = table.get("engine", Agent.engine)
-    rest = {key: value for key, value in table.items() if key != engine}
+    parts = PARTS if engine == "cascade" else ()
+    rest = {key: value for key, value in table.items() if key != engine and key not in parts}
     for key in ("name", "options", "file"):  # what only the code fills in
         if key in rest:
             raise ConfigError(f"{where}: unknown key '{key}'; the agent's name is its file's")
     own = table.get(engine, {}) if isinstance(engine, str) else {}
     if not isinstance(own, dict):
         raise ConfigError(f"{where}: '{engine}' is {own!r}; it takes a table")
+    own = {**own, **{key: table[key] for key in parts if key in table}}
     return build(Agent, {**rest, "name": name, "options": own, "file": where}, where)
 
 

@@ -408,12 +408,14 @@ class Conversation:
                 self._turn_ms = -1
                 self._transcript.caller(text)
                 self.note()
-            case engines.CallerText(text, until_ms=until_ms, understood=understood):
+            case engines.CallerText(text, until_ms=until_ms, understood=understood, hum=hum):
                 # What he has said so far decides how long a silence ends his turn.
                 settings, language = self._agent.turns, self._agent.language
                 silence_ms = end_silence_ms(settings, text, self._expected, understood, language)
                 asked = self._expected == "yes-no" and self._mouth.playout.in_last_item
-                self._carry_out(self._turns.words(text, until_ms, silence_ms, asked, understood))
+                self._carry_out(
+                    self._turns.words(text, until_ms, silence_ms, asked, understood, hum)
+                )
 
     # The agent's audio ----------------------------------------------------------------------------
 

@@ -13,7 +13,9 @@ Voices in the background are voices to the network. What tells them from the cal
 farther away: their loudest syllables stay `FAR_DB` below his. How loud he is, is learnt from his
 turns; until then he is supposed to be as loud as people are on telephones (ITU-T P.56 measures
 -26 dB for them on the average, their loudest syllables are 6 to 11 dB above that). `NEAR_MS` of a
-voice have to be heard before it can be far.
+voice have to be heard before it can be far, and `CERTAIN_MS` of certainty before it is his. Of a
+cough the network makes a little of a voice for a while, of a word it is sure at once: certainty is
+its probability above `on`, over the time for which it lasts.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ BEFORE_MS, AFTER_MS, DOUBT_MS = 100, 400, 60
 HYSTERESIS = 0.15
 FAR_DB, OWN_DB, NEAR_MS = 12.5, -14.5, 256
 """dB of full scale, for the mean over `_LOUDEST` chunks of `CHUNK_MS`."""
+CERTAIN_MS, FORGOTTEN_MS = 150, 230
+"""Tuning half: at most 127 of coughs and noises (190 of one piece of music), at least 179 of words.
+Without a voice for so long it begins anew."""
 _LOUDEST, _RECENT = 3, 24
 _FRAME = RATE * FRAME_MS // 1000
 _STEP = 64
@@ -54,6 +59,7 @@ class Ear:
         self._left_ms = 0  # to listen on behind the last frame that fired
         self._heard_ms = 0  # of this stretch, by the network
         self._voice = False
+        self._certain_ms = self._without_ms = 0.0
         self._own_db = OWN_DB
         self._known = False  # that is his, not a supposition
         self._level_db: deque[float] = deque(maxlen=_RECENT)  # of chunks with a voice
@@ -77,10 +83,13 @@ class Ear:
         return self._heard_ms < DOUBT_MS or self._voice
 
     @property
-    def near(self) -> bool:
-        """Whether the voice may be the caller's own, and not somebody's in the background."""
-        known = len(self._level_db) >= NEAR_MS // CHUNK_MS
-        return not known or self._loudest_db() >= self._own_db - FAR_DB
+    def near(self) -> bool | None:
+        """Whether there is a voice, and the caller's own; False: somebody's in the background;
+        None: nobody can tell yet."""
+        loud = bool(self._level_db) and self._loudest_db() >= self._own_db - FAR_DB
+        if loud and self._certain_ms >= CERTAIN_MS:
+            return True
+        return None if loud or len(self._level_db) < NEAR_MS // CHUNK_MS else False
 
     def his_own(self) -> None:
         """What was heard last was a turn of the caller's."""
@@ -95,9 +104,16 @@ class Ear:
         self._voice = likely >= (self._on - HYSTERESIS if self._voice else self._on)
         if self._voice:
             self._level_db.append(level_db)
+            self._certain_ms += max(0.0, likely - self._on) / (1 - self._on) * CHUNK_MS
+            self._without_ms = 0.0
+        else:
+            self._without_ms += CHUNK_MS
+            if self._without_ms >= FORGOTTEN_MS:
+                self._certain_ms = 0.0
 
     def _loudest_db(self) -> float:
-        return sum(sorted(self._level_db)[-_LOUDEST:]) / _LOUDEST
+        loudest = sorted(self._level_db)[-_LOUDEST:]
+        return sum(loudest) / len(loudest)
 
     def close(self) -> None:
         """Give the lane back; idempotent."""
@@ -106,6 +122,7 @@ class Ear:
     def _begin(self) -> None:
         self._heard_ms = 0
         self._voice = False
+        self._certain_ms = 0.0
         self._level_db.clear()
         self._ears.reset(self)
         # What came before is heard too, but says nothing of the onset: the doubt begins behind it.

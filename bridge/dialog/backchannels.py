@@ -46,6 +46,7 @@ INTERRUPTIONS = {
 CLEAR = 0.3
 """An engine that understood less than this (of 1) may have heard a hum as words."""
 _FEW = 3
+_LEAST_NASALS = 3
 
 
 class Weight(Enum):
@@ -60,34 +61,57 @@ class Weight(Enum):
 
 
 def weigh(
-    text: str, language: str, question: bool = False, understood: float | None = None
+    text: str,
+    language: str,
+    question: bool = False,
+    understood: float | None = None,
+    hum: bool = False,
 ) -> Weight:
     """What a text weighs.
 
     Recognisers make words of a hum ("That's what."). So a few words that the engine can do nothing
-    with weigh no more than one, unless they are among `INTERRUPTIONS`.
+    with weigh no more than one, unless they are among `INTERRUPTIONS`, and nothing where they were
+    made of nasals, as hums are ("An anthem."). What sounds like a hum is one, unless every word of
+    it is meant ("No, no").
 
     Args:
         text: as transcribed.
         language: the agent's.
         question: the agent is asking what a mere "yes" answers.
         understood: how well the engine could answer just this, 0 to 1; None: it doesn't say.
+        hum: it sounds like one.
     """
     words = _words(text)
     if not words:
         return Weight.NOTHING
-    if _MEANT.get(language[:2], frozenset()) & set(words):
+    meant = _MEANT.get(language[:2], frozenset())
+    if meant & set(words) and not (hum and set(words) - meant):
         return Weight.WORDS
-    if not question and _only(tuple(words), _PHRASES.get(language[:2], frozenset())):
-        return Weight.BACKCHANNEL
     unclear = understood is not None and understood < CLEAR and len(words) <= _FEW
+    if not question:
+        listens = _only(tuple(words), _PHRASES.get(language[:2], frozenset()))
+        if hum or listens or (unclear and _nasal("".join(words))):
+            return Weight.BACKCHANNEL
     return Weight.WORD if len(words) == 1 or unclear else Weight.WORDS
+
+
+def _nasal(letters: str) -> bool:
+    """Whether what was spoken so holds little else than nasals and vowels."""
+    sounds = letters.replace("th", "t").replace("nd", "n")
+    consonants = re.sub(r"[^bcdfgjklmnpqrstvwxz]", "", sounds)
+    nasals = len(re.findall("[mn]", consonants))
+    return nasals >= _LEAST_NASALS and 3 * nasals >= 2 * len(consonants)
 
 
 def _only(words: tuple[str, ...], phrases: frozenset[tuple[str, ...]]) -> bool:
     """Whether `words` are nothing but phrases, one after the other."""
-    return not words or any(
-        words[:n] in phrases and _only(words[n:], phrases) for n in range(1, min(4, len(words)) + 1)
+    return (
+        not words
+        or (bool(_HUMMED.fullmatch(words[0])) and _only(words[1:], phrases))
+        or any(
+            words[:n] in phrases and _only(words[n:], phrases)
+            for n in range(1, min(4, len(words)) + 1)
+        )
     )
 
 
@@ -95,6 +119,9 @@ def _words(text: str) -> list[str]:
     stripped = (word.strip("'.-") for word in re.findall(r"[\w'.-]+", text.lower()))
     return [word for word in stripped if word]
 
+
+_HUMMED = re.compile("[hmn-]+")
+"""Written without a vowel ("mm-h"), in any language."""
 
 _MEANT = {language: frozenset(words.split()) for language, words in INTERRUPTIONS.items()}
 _PHRASES = {

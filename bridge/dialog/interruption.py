@@ -4,16 +4,19 @@ Theory of operation. The agent is paused before the first of these questions is 
 is lost by that: so the decision takes its time. While it is open, every frame and every word is
 evidence:
 
-    INTERRUPTS  he has spoken for `min_speech_while_speaking_ms`, gaps up to `GAP_MS` included
+    INTERRUPTS  he has spoken for `min_speech_while_speaking_ms`, gaps up to `GAP_MS` included (half
+                as long again if all that was made out is a backchannel)
                 words that mean something, in `SOME_MS` of speech or at its end
                 any other word that he has left standing for `SETTLED_MS` of silence
     NOTHING     he left a mere backchannel standing, or speech of which the recogniser makes nothing
                 `resume_ms` of silence, and no words have come: told as `WORDLESS`
-                no speech behind `NOISE_MS`, or somebody's in the background: told as `NOISE`
+                no speech behind `NOISE_MS`, or somebody's in the background, or so much of what
+                is no certain voice: told as `NOISE`
 
 What a recogniser makes of the first syllable of a sentence, or of a hum that isn't over, is a word
 as often as not ("But I'm", "Come,"). So words of less than `SOME_MS` count for nothing while he
-speaks on, and nothing is refuted before he has been silent for a while.
+speaks on, and nothing is refuted before he has been silent for a while. And whatever is said or
+seems to be, nothing interrupts before the detectors are certain that it is his voice.
 """
 
 from __future__ import annotations
@@ -24,11 +27,18 @@ from bridge.agent import TurnSettings
 from bridge.dialog.backchannels import Weight
 from bridge.dialog.endpointing import FRAME_MS, Endpointer, Phase
 
-GAP_MS = 200
+GAP_MS = 260
 """Silence that ends a stretch of speech."""
 
 SOME_MS = 480
 """Words of a voice that goes on count from so much speech on; few hums are as long."""
+
+LISTENED, FRESH_MS = 1.5, 300
+"""So many times as long he has to speak if all that has been made out is a backchannel, as long as
+these words are no older."""
+
+CLOSURE = 0.1
+"""So much of it may be silence at its end: a plosive's closure."""
 
 PAUSE_MS = 60
 """Silence behind which words hold all that he has said so far."""
@@ -64,6 +74,11 @@ class Interruption:
         """Speech in it."""
         self.far = False
         """What speaks is somebody in the background."""
+        self.certain = False
+        """It is certainly the caller who speaks, and no cough or the like of his: without that
+        nothing interrupts."""
+        self.discredited = False
+        """So long a voice would be certain by now: it is none."""
         self.rest_until_ms = 0
         """Until then noises have raised too many false alarms for the reflex."""
         self._end_ms: int | None = None
@@ -76,15 +91,27 @@ class Interruption:
         """Whether there was speech in the present stretch."""
         return self._end_ms is not None
 
+    @property
+    def unlikely(self) -> bool:
+        """Whether the present stretch was found to be no voice, and still is none."""
+        return self.discredited and not self.certain
+
     def anew(self) -> None:
         """Whatever comes now is another stretch."""
         self._end_ms = self._weight = None
+        self.far = self.certain = self.discredited = False
+
+    def goes_on(self) -> None:
+        """The agent does, but what sounds soon belongs to what sounded last: the first syllable
+        may have been taken for a noise."""
+        self._weight = None
         self.far = False
 
     def speech(self, at_ms: int) -> None:
         """A frame of speech."""
         if self._end_ms is None or at_ms - self._end_ms > GAP_MS:
             self.start_ms, self.voiced_ms, self._weight = at_ms, 0, None
+            self.certain = self.discredited = False
         self._end_ms = at_ms + FRAME_MS
         self.voiced_ms += FRAME_MS
 
@@ -119,23 +146,31 @@ class Interruption:
             over = endpoint.phase is Phase.SILENT and now_ms - paused_ms >= NOISE_MS
             return Finding.NOISE if over else None
         long_ms = now_ms - self.start_ms
-        enough = long_ms >= self._settings.min_speech_while_speaking_ms
-        if speaking and enough and 2 * self.voiced_ms >= long_ms:
-            return Finding.INTERRUPTS
         silence_ms = now_ms - endpoint.end_ms
-        found = self._said(silence_ms, endpoint.end_ms)
+        least_ms: float = self._settings.min_speech_while_speaking_ms
+        speaks = speaking or silence_ms <= CLOSURE * least_ms
+        if self._weight is Weight.BACKCHANNEL and now_ms - self._until_ms <= FRESH_MS:
+            least_ms *= LISTENED
+        if speaks and long_ms >= least_ms and 2 * self.voiced_ms >= long_ms:
+            self.discredited = not self.certain
+            return Finding.NOISE if self.discredited else Finding.INTERRUPTS
+        found = self._said(silence_ms, endpoint)
         if found is None and now_ms - max(endpoint.end_ms, paused_ms) >= self._settings.resume_ms:
             return Finding.WORDLESS
         return found
 
-    def _said(self, silence_ms: int, end_ms: int) -> Finding | None:
+    def _said(self, silence_ms: int, endpoint: Endpointer) -> Finding | None:
         """What his words tell."""
-        if self._weight is None:
-            return None
-        whole = self._until_ms >= end_ms
-        if self._weight is Weight.WORDS:
-            some = self._until_ms - self.start_ms >= SOME_MS
-            return Finding.INTERRUPTS if some or (whole and silence_ms >= PAUSE_MS) else None
-        if not whole or silence_ms < SETTLED_MS:
-            return None
-        return Finding.INTERRUPTS if self._weight is Weight.WORD else Finding.NOTHING
+        whole = self._until_ms >= endpoint.end_ms
+        settled = whole and silence_ms >= SETTLED_MS
+        match self._weight:
+            case None:
+                return None
+            case Weight.WORDS:
+                some = self._until_ms - endpoint.start_ms >= SOME_MS
+                meant = some or (whole and silence_ms >= PAUSE_MS)
+            case Weight.WORD:
+                meant = settled
+            case _:
+                return Finding.NOTHING if settled else None
+        return Finding.INTERRUPTS if meant and self.certain else None

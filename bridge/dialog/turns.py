@@ -27,7 +27,7 @@ every one of them on to the engine.
                                                                        > INTERRUPTED
     evidence against  -              -                 -               AgentResumed   -
     it                                                                 > SPEAKING
-    eager silence     TurnEager      -                 -               -              TurnEager
+    eager silence     TurnEager f)   -                 -               -              TurnEager f)
     ... speaks on     TurnWithdrawn  -                 -               -              TurnWithdrawn
     final silence     TurnCommitted  d)                d)              d)             TurnCommitted
                       > THINKING                                                      > THINKING
@@ -46,6 +46,8 @@ b) Some of it has: a gap in the agent's speech, which is interrupted as in SPEAK
 c) Only words of speech for which the agent was paused and went on again: they came late.
 d) A turn that began before the agent spoke, or was spoken where it may not be interrupted, is kept
    and committed when the agent is done. Other speech against the agent is forgotten.
+f) And another TurnPausing, unless the words say that he is done: with more silence behind them they
+   may read better.
 e) LISTENING if the reply is done, else THINKING; if the caller is speaking he has a turn like any
    other.
 
@@ -145,6 +147,7 @@ class Turns:
         self._audible = False  # some of the present reply has been queued for playout
         self._paused_ms = 0
         self._against = Interruption(settings)
+        self._looked_again_ms = -1  # behind the speech that ended there
         self._kept: tuple[int, int] | None = None  # a turn that waits until the agent is done
         self._heeded = False  # words were made out of a segment that may not interrupt
         self._doubt: tuple[int, int] | None = None  # speech after which the agent went on wordless
@@ -175,10 +178,11 @@ class Turns:
 
     # Inputs ---------------------------------------------------------------------------------------
 
-    def frame(self, at_ms: int, speech: bool, near: bool = True) -> list[Action]:
+    def frame(self, at_ms: int, speech: bool, near: bool | None = True) -> list[Action]:
         """Take the decision on the caller's frame that begins at `at_ms`.
 
-        `near`: what speaks may be he himself; what is far never bears on the agent that speaks.
+        `near`: it is certainly he who speaks; False: somebody in the background, who never bears on
+        the agent that speaks; None: nobody can tell yet, and so it can't interrupt either.
         """
         self._now_ms = at_ms + FRAME_MS
         if self._held:
@@ -189,10 +193,12 @@ class Turns:
         if self.state is State.SPEAKING and self.guard_until_ms is None:
             self.guard_until_ms = at_ms + self.settings.guard_greeting_ms
         if speech and self._agent_speaks:
-            self._against.far = not near
-            speech = near
+            self._against.far = near is False
+            speech = near is not False
         if speech:
             self._against.speech(at_ms)
+        if near:
+            self._against.certain = True
         actions = self._edge(self.endpoint.frame(at_ms, speech), at_ms)
         if self.state is State.PAUSED:
             return actions + self._judge(self._now_ms, speech)
@@ -220,6 +226,7 @@ class Turns:
         end_silence_ms: int,
         question: bool = False,
         understood: float | None = None,
+        hum: bool = False,
     ) -> list[Action]:
         """What the caller said up to `until_ms` is known, "" if that is nothing.
 
@@ -231,10 +238,11 @@ class Turns:
             end_silence_ms: so much silence behind it ends his turn.
             question: the agent is asking what a mere "yes" answers.
             understood: how well the engine could answer just this, 0 to 1; None: it doesn't say.
+            hum: it sounds like "uh-huh", whatever words were made of it.
         """
         actions: list[Action] = []
         whole = self.caller_speaks and until_ms >= self.endpoint.end_ms
-        weight = weigh(text, self._language, question, understood)
+        weight = weigh(text, self._language, question, understood, hum)
         if self.state is State.PAUSED and self.caller_speaks:
             self._against.words(weight, until_ms)
             actions = self._judge(self._now_ms, False)
@@ -247,6 +255,8 @@ class Turns:
             self._heeded = weight in (Weight.WORD, Weight.WORDS)
         if whole and self.caller_speaks:
             self.endpoint.settle(end_silence_ms)
+            if self.endpoint.eager:
+                actions = actions + self._look_again()
         return actions
 
     def agent_started(self) -> None:
@@ -312,7 +322,7 @@ class Turns:
             case Edge.PAUSE:
                 return [self._pausing()]
             case Edge.EAGER:
-                return self._eager_end()
+                return self._eager_end() + self._look_again()
             case Edge.RESUMED:
                 return self._withdraw()
             case Edge.END:
@@ -348,6 +358,19 @@ class Turns:
             return []
         self._eager = True
         return [TurnEager(self.turn, self._start_ms, self.endpoint.end_ms)]
+
+    def _look_again(self) -> list[Action]:
+        """His words don't say that he is done: with more silence behind them they may read better.
+        Once a silence."""
+        endpoint = self.endpoint
+        settled_ms = endpoint.settled_ms
+        unclear = settled_ms is not None and settled_ms > self.settings.complete_silence_ms
+        if not (unclear and self._counts and self._bridge_owns):
+            return []
+        if self._looked_again_ms == endpoint.end_ms:
+            return []
+        self._looked_again_ms = endpoint.end_ms
+        return [self._pausing()]
 
     def _end(self, at_ms: int) -> list[Action]:
         self._quiet_ms = at_ms
@@ -427,7 +450,8 @@ class Turns:
 
     def _pause(self, at_ms: int, after_ms: int) -> list[Action]:
         """The agent holds its breath, if the caller has spoken for so long."""
-        if self._against.began and self._against.voiced_ms < after_ms:
+        against = self._against
+        if against.began and (against.voiced_ms < after_ms or against.unlikely):
             return []
         self.state = State.PAUSED
         self._paused_ms = at_ms
@@ -443,23 +467,27 @@ class Turns:
                 self._against.no_alarm()
                 return self._resume(now_ms)
             case Finding.WORDLESS:
+                certain = self._against.certain
                 doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
                 resumed = self._resume(now_ms)
-                self._doubt = doubt
+                self._doubt = doubt if certain else None
                 return resumed
             case Finding.NOISE:
                 self._against.false_alarm(now_ms)
-                return self._resume(now_ms)
+                return self._resume(now_ms, noise=True)
             case _:
                 return []
 
-    def _resume(self, at_ms: int) -> list[Action]:
+    def _resume(self, at_ms: int, noise: bool = False) -> list[Action]:
         """It was nothing: the agent goes on."""
         if self._waiting:
             self.state = State.SPEAKING
         else:
             self.state = State.THINKING if self._reply_open else State.LISTENING
-        self._against.anew()
+        if noise:
+            self._against.goes_on()
+        else:
+            self._against.anew()
         return [AgentResumed(at_ms)]
 
     def _confirm(self, at_ms: int) -> list[Action]:

@@ -162,6 +162,8 @@ class CallerText:
     """Of a partial: up to where in the caller's audio it holds what was said."""
     understood: float | None = None
     """How well the engine could answer just this, 0 to 1; None: it doesn't say."""
+    hum: bool = False
+    """Of a partial: it sounds like "uh-huh", whatever words were made of it."""
 
 
 @dataclass(frozen=True, slots=True)

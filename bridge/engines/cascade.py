@@ -1,9 +1,10 @@
 """A cascade: speech to text, a brain, text to speech, one sentence after the other.
 
 Theory of operation. Whatever is to be answered (a turn, a number that was keyed in, silence, a
-tool that failed) becomes a `_Reply`, of which there is at most one: a new one cancels the one
-before. Its task runs the parts one after the other and gives what they make to `_Reply.give`,
-which passes it on to the call if the reply is *open*, and else keeps it.
+tool that failed) becomes a `Reply`, of which there is at most one: a new one cancels the one
+before. Its task runs the parts one after the other and gives what they make to `Reply.give`,
+which passes it on to the call if the reply is *open*, and else keeps it. A part that is cancelled
+gives up at once what it has asked for elsewhere.
 
     TurnPausing     what was said so far is transcribed, and told as a partial `CallerText`
     TurnEager       a closed reply: transcribed, thought about, first sentence rendered; kept
@@ -13,19 +14,19 @@ which passes it on to the call if the reply is *open*, and else keeps it.
 
 A closed reply stops before its second sentence, so that a pause in the caller's sentence costs one
 transcription and one sentence at most. No tool is called before a reply is open, because a call is
-given like everything else.
+given like everything else. A language model's reply goes on when its tools are done: what they gave
+is a line of the conversation, which it is asked to go on with.
 
 Each sentence is an item of its own, so that what was heard is exact at every sentence's end.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -38,7 +39,6 @@ from bridge.engines.base import (
     CallEvent,
     Context,
     Digit,
-    EngineEvent,
     Entry,
     Expect,
     Failed,
@@ -51,8 +51,6 @@ from bridge.engines.base import (
     Resume,
     SpeechStarted,
     Text,
-    Timing,
-    ToolCall,
     ToolResult,
     TurnCommitted,
     TurnEager,
@@ -63,8 +61,11 @@ from bridge.engines.base import (
 from bridge.engines.english import yes_or_no
 from bridge.engines.hearing import Hearing
 from bridge.engines.listening import POST_ROLL_MS, PRE_ROLL_MS, Glimpse, Listening
-from bridge.engines.parts import Brain, Do, Remember, Said, Say, Step, Stt, Tts
+from bridge.engines.parts import Began, Brain, Do, Model, Remember, Said, Say, Step, Stt, Tts
+from bridge.engines.prompt import Used, used
+from bridge.engines.reply import Reply
 from bridge.engines.sentences import sentences
+from bridge.engines.uses import Uses
 from bridge.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,18 @@ AHEAD_MS = 1000
 SAY_AGAIN = "Say that again."
 """What a caller asks the brain who wants to go on where they were."""
 
+GO_ON = (
+    "The line broke off behind these words. Go on where you stopped, without a word about it and "
+    "without repeating anything; if all was said, say nothing."
+)
+SILENT = "The caller has said nothing for a while. Ask whether he is still there."
+SILENT_TO_THE_END = "The caller still says nothing. Say goodbye: the call ends now."
+"""What a model is told."""
+
 MAX_DIGITS = 32
 MAX_HISTORY = 200
+MAX_ROUNDS = 5
+"""How often a model may call tools in one reply."""
 
 
 @dataclass(frozen=True)
@@ -92,48 +103,6 @@ class CascadeSettings:
     """Pause between two sentences of one answer."""
 
 
-class _Reply:
-    """One answer in the making."""
-
-    def __init__(self, emit: Callable[[EngineEvent], None], event: TurnEager | None) -> None:
-        self.event = event
-        self.timing = Timing(event.turn) if event else None
-        self.opened = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        self._emit = emit
-        self._kept: list[EngineEvent | Callable[[], None]] = []
-
-    def give(self, what: EngineEvent | Callable[[], None]) -> None:
-        """An event for the call, or an effect on the cascade: now if open, else later."""
-        if not self.opened.is_set():
-            self._kept.append(what)
-        elif callable(what):
-            what()
-        else:
-            self._emit(what)
-
-    def stamp(self, **seconds: float) -> None:
-        """Something of the answer was there for the first time."""
-        if self.timing is None:
-            return
-        fresh: dict[str, Any] = {
-            k: v for k, v in seconds.items() if getattr(self.timing, k) is None
-        }
-        if fresh:
-            self.timing = replace(self.timing, **fresh)
-            if self.opened.is_set():
-                self.give(self.timing)
-
-    def open(self) -> None:
-        """The turn stands: let go of what was kept."""
-        self.opened.set()
-        if self.timing is not None:
-            self.give(self.timing)
-        for what in self._kept:
-            self.give(what)
-        self._kept.clear()
-
-
 class Cascade:
     """One call's cascade; see the theory above."""
 
@@ -142,7 +111,7 @@ class Cascade:
     def __init__(
         self,
         stt: Stt,
-        brain: Brain,
+        brain: Brain | Model,
         tts: Tts,
         settings: CascadeSettings,
         clock: Callable[[], float] = time.monotonic,
@@ -156,15 +125,14 @@ class Cascade:
         self._hearing = Hearing(self.rate, MAX_TURN_MS + PRE_ROLL_MS + POST_ROLL_MS)
         self._listening: Listening | None = None
         self._context: Context | None = None
-        self._reply: _Reply | None = None
+        self._reply: Reply | None = None
         self._before: tuple[Any, list[Entry]] | None = None  # to go back to on withdrawal
         self._memory: Any = None
         self._history: list[Entry] = []
         self._digits = ""
         self._digit_ms = 0
         self._rejoining = False  # the caller hasn't said yet whether to go on
-        self._tool_names: dict[str, str] = {}
-        self._tool_ids = itertools.count(1)
+        self._uses = Uses()
 
     # The port -------------------------------------------------------------------------------------
 
@@ -179,7 +147,7 @@ class Cascade:
             context.tasks.create_task(self._give_filler(context), name="filler")
         if context.rejoin:
             await self._recall()
-            self._rejoining = True
+            self._rejoining = not isinstance(self._brain, Model)
             self._begin(Say(context.rejoin))
         elif context.history or context.resume is not None:
             await self._recall()
@@ -254,10 +222,24 @@ class Cascade:
         """Words of somebody who may not be done."""
         if self._context is None:
             return
-        understood = self._brain.understands(found.text, self._memory) if found.text else None
+        self._read_better(found)
+        understood = None
+        if found.text and not isinstance(self._brain, Model):
+            understood = self._brain.understands(found.text, self._memory)
         self._context.emit(
-            CallerText(found.text, False, found.turn, found.until_ms, understood=understood)
+            CallerText(
+                found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
+            )
         )
+
+    def _read_better(self, found: Glimpse) -> None:
+        """What an answer is being prepared to has other words than it was taken for."""
+        reply = self._reply
+        if reply is None or reply.event is None or reply.words is None or reply.opened.is_set():
+            return
+        same_turn = reply.words.start_ms == found.start_ms
+        if same_turn and found.until_ms > reply.words.until_ms and found.text != reply.words.text:
+            self._begin(reply.event)
 
     # Replies --------------------------------------------------------------------------------------
 
@@ -269,7 +251,7 @@ class Cascade:
             return
         turn = what if isinstance(what, TurnEager | TurnCommitted) else None
         eager = TurnEager(turn.turn, turn.start_ms, turn.end_ms) if turn else None
-        reply = self._reply = _Reply(self._context.emit, eager)
+        reply = self._reply = Reply(self._context.emit, eager)
         self._before = (self._memory, list(self._history)) if eager else None
         if not isinstance(what, TurnEager):
             reply.opened.set()
@@ -290,8 +272,10 @@ class Cascade:
         self._cancel()
         if self._before:
             self._memory, before = self._before
-            # What the agent was heard to say has been said, whoever takes back what.
-            since = [e for e in self._history[len(before) :] if e.role == "agent"]
+            # What was heard, and done, has been, whoever takes back what.
+            since = [
+                e for e in self._history[len(before) :] if e.role == "agent" or isinstance(e, Used)
+            ]
             self._history = before + since
             self._before = None
 
@@ -301,7 +285,7 @@ class Cascade:
         self._reply = None
 
     async def _answer(
-        self, context: Context, reply: _Reply, what: Said | Say | None, resume: Resume | None
+        self, context: Context, reply: Reply, what: Said | Say | None, resume: Resume | None
     ) -> None:
         try:
             if what is None:
@@ -311,55 +295,74 @@ class Cascade:
                 await self._speak(context, reply, what, resume)
             reply.give(ReplyDone())
         except EngineError as error:
-            reply.give(Failed(str(error)))
+            if self._reply is reply:  # a part that is given up may fail over it
+                reply.give(Failed(str(error)))
 
-    async def _listen(self, reply: _Reply, turn: TurnEager) -> Said | None:
+    async def _listen(self, reply: Reply, turn: TurnEager) -> Said | None:
         assert self._listening
-        found = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
+        found = reply.words = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
         text = found.text
         reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))
         return Said("words", text) if text else None
 
     async def _speak(
-        self, context: Context, reply: _Reply, what: Said | Say, resume: Resume | None
+        self, context: Context, reply: Reply, what: Said | Say, resume: Resume | None
     ) -> None:
         """Say it; of a reply that another process began, what is missing of it."""
-        spoken = 0
         if resume is not None and resume.rest:
             await self._say(context, reply, resume.rest, 0)
-        given = list(resume.given) if resume is not None else []
-        async for step in self._steps(reply, what, resume):
-            match step:
-                case Say():
-                    reply.stamp(first_token=self._clock())
-                    for sentence in sentences(step.text):
-                        if given:
-                            if given.pop(0) != sentence:
-                                return  # that reply was about something else: it has been said
-                            spoken += 1
-                            continue
-                        if spoken:
-                            await reply.opened.wait()
-                        await self._say(context, reply, sentence, spoken)
-                        spoken += 1
-                case Do():
-                    self._do(reply, step)
-                case Remember():
-                    reply.give(partial(self._keep_memory, step.memory))
-                case Expect():
-                    reply.give(step)
+        if isinstance(what, Said) and isinstance(self._brain, Model):
+            await self._converse(context, reply, self._brain, what, resume)
+        else:
+            given = resume.given if resume is not None else ()
+            await self._perform(context, reply, self._steps(reply, what, resume), given)
+
+    async def _perform(
+        self,
+        context: Context,
+        reply: Reply,
+        steps: AsyncIterator[Step],
+        given: Sequence[str] = (),
+    ) -> None:
+        """Take the steps of an answer, whose first sentences have been `given` already."""
+        left = list(given)
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(steps, AsyncGenerator):
+                await stack.enter_async_context(contextlib.aclosing(steps))
+            async for step in steps:
+                match step:
+                    case Began():
+                        reply.stamp(first_token=self._clock())
+                    case Say():
+                        reply.stamp(first_token=self._clock())
+                        for sentence in sentences(step.text):
+                            if left:
+                                if left.pop(0) != sentence:
+                                    return  # that reply was about something else: it has been said
+                            else:
+                                if reply.spoken:
+                                    await reply.opened.wait()
+                                await self._say(context, reply, sentence, reply.spoken)
+                            reply.spoken += 1
+                    case Do():
+                        self._do(reply, step)
+                    case Remember():
+                        reply.give(partial(self._keep_memory, step.memory))
+                    case Expect():
+                        reply.give(step)
 
     async def _steps(
-        self, reply: _Reply, what: Said | Say, resume: Resume | None
+        self, reply: Reply, what: Said | Say, resume: Resume | None
     ) -> AsyncIterator[Step]:
+        """A brain's answer."""
         if isinstance(what, Say):
             yield what
             return
+        assert not isinstance(self._brain, Model)
         history = tuple(self._history)
-        if what.kind in ("words", "digits") and resume is None:
-            role: Literal["caller", "dtmf"] = "caller" if what.kind == "words" else "dtmf"
-            reply.give(lambda: self._remember_line(Entry(role, what.text)))
+        if resume is None:
+            self._note(reply, what)
         if self._rejoining and what.kind == "words":
             reply.give(self._rejoined)
             match yes_or_no(what.text):
@@ -372,7 +375,44 @@ class Cascade:
         async for step in self._brain.think(what, self._memory, history):
             yield step
 
-    async def _say(self, context: Context, reply: _Reply, sentence: str, spoken: int) -> None:
+    async def _converse(
+        self, context: Context, reply: Reply, model: Model, said: Said, resume: Resume | None
+    ) -> None:
+        """A model's answer, tools and all."""
+        if resume is None:
+            history = [*self._history, *_line(said)]
+            self._note(reply, said)
+        else:
+            for call, result in resume.tools:
+                if result is None:  # it isn't run twice, and we are told its result
+                    self._do(reply, Do(call.name, call.arguments))
+            await self._uses.over(reply.calls)
+            reply.calls.clear()
+            history = self._as_given(resume)
+        for _ in range(MAX_ROUNDS):
+            await self._perform(context, reply, model.answer(context, history))
+            if not reply.calls:
+                return
+            await reply.opened.wait()
+            await self._uses.over(reply.calls)
+            reply.calls.clear()
+            history = list(self._history)
+        log.warning("the model has called tools %d times without an end", MAX_ROUNDS)
+
+    def _as_given(self, resume: Resume) -> list[Entry]:
+        """The conversation, with all of a reply that was begun, heard or not."""
+        if not resume.given:
+            return list(self._history)
+        whose = [e.role in ("caller", "dtmf") for e in self._history]
+        asked = len(whose) - whose[::-1].index(True) if any(whose) else 0
+        done = [e for e in self._history[asked:] if isinstance(e, Used)]
+        text = " ".join(resume.given)
+        if not text.endswith(resume.rest):
+            text = f"{text} {resume.rest}"
+        go_on = [] if done else [Entry("event", GO_ON)]
+        return [*self._history[:asked], Entry("agent", text), *done, *go_on]
+
+    async def _say(self, context: Context, reply: Reply, sentence: str, spoken: int) -> None:
         item = context.new_item()
         reply.give(Text(item, sentence))
         if spoken:
@@ -391,10 +431,14 @@ class Cascade:
             ahead += len(pcm)
         reply.give(ItemDone(item))
 
-    def _do(self, reply: _Reply, step: Do) -> None:
-        call = ToolCall(f"tool-{next(self._tool_ids)}", step.name, step.arguments)
-        self._tool_names[call.id] = step.name
-        reply.give(call)
+    def _do(self, reply: Reply, step: Do) -> None:
+        call = self._uses.call(step)
+        reply.calls.append(call.id)
+        if step.fault:
+            self._uses.told(ToolResult(call.id, False, step.fault))
+            reply.give(partial(self._remember_line, used(call, False, step.fault)))
+        else:
+            reply.give(call)
 
     # What stays -----------------------------------------------------------------------------------
 
@@ -408,12 +452,20 @@ class Cascade:
     def _keep_memory(self, memory: Any) -> None:
         self._memory = memory
 
+    def _note(self, reply: Reply, said: Said) -> None:
+        """What the caller said becomes a line of the conversation, if it stands."""
+        for entry in _line(said):
+            if entry.role != "event":
+                reply.give(partial(self._remember_line, entry))
+
     def _remember_line(self, entry: Entry) -> None:
         self._history.append(entry)
         del self._history[:-MAX_HISTORY]
 
     async def _recall(self) -> None:
         """Think the caller's lines through again, for the memory that comes of it."""
+        if isinstance(self._brain, Model):
+            return
         for n, entry in enumerate(self._history):
             if entry.role in ("caller", "dtmf"):
                 said = Said("words" if entry.role == "caller" else "digits", entry.text)
@@ -426,9 +478,15 @@ class Cascade:
         assert self._context
         for digit in resume.digits:
             self._digit(digit)
-        self._tool_names |= {call.id: call.name for call, result in resume.tools if not result}
         last = self._history[-1].role if self._history else ""
-        if not resume.replying and not (resume.owed and last == "caller"):
+        silent = not resume.replying and not (resume.owed and last == "caller")
+        model = isinstance(self._brain, Model)
+        for call, result in resume.tools:
+            if result is None and (silent or not model):
+                self._uses.known(call)
+            elif result is not None and model:
+                self._remember_line(used(call, result.ok, result.value))
+        if silent:
             return
         spoken = [e for e in self._history if e.role in ("caller", "dtmf")]
         if spoken:
@@ -450,6 +508,25 @@ class Cascade:
         self._begin(Said("digits", digits))
 
     def _tool_result(self, event: ToolResult) -> None:
-        name = self._tool_names.pop(event.id, None)
-        if name and not event.ok and event.value != "interrupted":
-            self._begin(Said("failed", name))
+        call = self._uses.told(event)
+        if call is None or (not event.ok and event.value == "interrupted"):
+            return
+        if isinstance(self._brain, Model):
+            self._remember_line(used(call, event.ok, event.value))
+            task = self._reply.task if self._reply else None
+            if not event.ok and (task is None or task.done()):
+                self._begin(Said("failed", call.name))
+        elif not event.ok:
+            self._begin(Said("failed", call.name))
+
+
+def _line(said: Said) -> list[Entry]:
+    """How it stands in a conversation."""
+    match said:
+        case Said("words", text):
+            return [Entry("caller", text)]
+        case Said("digits", text):
+            return [Entry("dtmf", text)]
+        case Said("silence", last=last):
+            return [Entry("event", SILENT_TO_THE_END if last else SILENT)]
+    return []  # a tool that failed stands there already

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge.audio.hum import is_hum
 from bridge.engines.base import Pcm
 from bridge.engines.hearing import Hearing
 from bridge.engines.parts import Stt
@@ -49,6 +50,8 @@ class Glimpse:
     text: str
     heard: float
     known: float
+    hum: bool = False
+    """It sounds like a hum, whatever words were made of it."""
 
 
 class Listening:
@@ -136,21 +139,24 @@ class Listening:
 
     async def _glimpse(self, rank: Rank) -> None:
         heard = start_ms = 0.0
+        hum = False
 
         def cut() -> Pcm | None:
-            nonlocal heard, start_ms
+            nonlocal heard, start_ms, hum
             if not self._left and rank is Rank.GLIMPSE:
                 return None
             heard, start_ms = self._clock(), self._start_ms
             self._until_ms = self._hearing.end_ms
             self._due_ms = self._until_ms + EVERY_MS
             self._pause_ms = None  # he stopped before now
-            return self._hearing.cut(self._start_ms - PRE_ROLL_MS, self._until_ms)
+            pcm = self._hearing.cut(self._start_ms - PRE_ROLL_MS, self._until_ms)
+            hum = is_hum(pcm, self._stt.rate)
+            return pcm
 
         until_turn = self._turn
         text = await self._stt.glimpse(cut, rank)
         if text is None or self._start_ms != start_ms:
             return
         turn = self._turn or until_turn
-        self._last = Glimpse(turn, self._start_ms, self._until_ms, text, heard, self._clock())
+        self._last = Glimpse(turn, self._start_ms, self._until_ms, text, heard, self._clock(), hum)
         self._told(self._last)

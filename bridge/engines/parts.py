@@ -1,20 +1,25 @@
 """The parts of a cascade, and what passes between them.
 
-    caller audio ─▶ Stt ─ text ─▶ Brain ─ steps ─▶ Tts ─ audio ─▶ caller
+    caller audio ─▶ Stt ─ text ─▶ Brain or Model ─ steps ─▶ Tts ─ audio ─▶ caller
 
 Parts are chosen by name in the agent file; what they share between calls (a model, a process) they
-share by themselves. A brain has no state of its own: what it has to remember of a call it gives
-back as `Remember`, which the cascade keeps once the turn is committed and hands in again at the
-next one. So a brain may think about a turn that the caller then takes back.
+share by themselves. What answers has no state of its own, so that it may think about a turn that
+the caller then takes back:
+
+    Brain  rules: the same said again gives the same answer. What it has to remember of a call it
+           gives back as `Remember`, which the cascade keeps once the turn is committed and hands in
+           again at the next one.
+    Model  a language model, which reads the conversation as it was heard. What a tool gave is a
+           line of that, and it goes on then.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from bridge.engines.base import Entry, Expect, Marks, Pcm
+from bridge.engines.base import Context, Entry, Expect, Marks, Pcm
 from bridge.engines.stt_queue import Rank
 
 
@@ -47,6 +52,8 @@ class Do:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+    """Why it can't be called: a model is told so instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,12 @@ class Remember:
     memory: Any
 
 
-Step = Say | Do | Remember | Expect
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The answer's first piece has come; no sentence of it is whole yet."""
+
+
+Step = Say | Do | Remember | Expect | Began
 
 
 class Stt(Protocol):
@@ -86,6 +98,17 @@ class Brain(Protocol):
 
     def understands(self, text: str, memory: Any) -> float | None:
         """How well it could answer just this, 0 to 1, at once; None if it can't say."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What to answer, where a language model decides it."""
+
+    def answer(self, context: Context, history: Sequence[Entry]) -> AsyncIterator[Step]:
+        """The steps of an answer to the conversation's last line.
+
+        `Remember` is not for models. Closed before its end, it gives up. Raises `EngineError`.
+        """
 
 
 class Tts(Protocol):

@@ -19,6 +19,7 @@ from bridge.engines.base import Engine, Entrance, Provider, Shared
 from bridge.errors import ConfigError, EngineMissing
 
 BUILTIN: dict[str, str] = {
+    "cascade": "bridge.engines.assembly:provider",
     "echo": "bridge.engines.echo:provider",
     "offline": "bridge.engines.offline:provider",
     "twilio": "bridge.engines.twilio:provider",

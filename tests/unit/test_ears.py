@@ -95,11 +95,34 @@ def tone(dbfs):
 def test_a_voice_is_far_that_stays_below_the_callers_own(ears):
     ear = ears.open(8000, 0.5)
     hear(ears, ear, [LOUD] * 10, tone(-35))
-    assert ear.near, "too early to tell"
+    assert ear.near is None, "too early to tell"
     hear(ears, ear, [LOUD] * 10, tone(-35))
-    assert not ear.near
+    assert ear.near is False
     hear(ears, ear, [LOUD] * 8, tone(-20))
     assert ear.near, "somebody nearer speaks over it"
+
+
+def test_a_voice_is_his_when_the_network_has_been_certain_for_a_while(ears, network):
+    network.likely = 0.6
+    ear = ears.open(8000, 0.5)
+    hear(ears, ear, [LOUD] * 20, tone(-20))
+    assert ear.near is None, "a fifth of certainty, for 400 ms: a cough"
+    network.likely = 0.95
+    hear(ears, ear, [LOUD] * 2, tone(-20))
+    assert ear.near is None
+    hear(ears, ear, [LOUD] * 3, tone(-20))
+    assert ear.near
+
+
+def test_certainty_is_forgotten_in_a_silence(ears, network):
+    ear = ears.open(8000, 0.5)
+    network.likely = 0.95
+    hear(ears, ear, [LOUD] * 7, tone(-20))
+    network.likely = 0.0
+    hear(ears, ear, [LOUD] * 6 + [QUIET] * 10, tone(-20))
+    network.likely = 0.95
+    hear(ears, ear, [LOUD] * 7, tone(-20))
+    assert ear.near is None
 
 
 def test_how_loud_the_caller_is_is_learnt_from_his_turns(ears):

@@ -30,6 +30,7 @@ from bridge.audio import g711, speech
 from bridge.audio.columns import heap
 from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
+from bridge.audio.hum import is_hum
 from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.turns import State, Turns
 from bridge.engines import stt_moonshine
@@ -117,8 +118,8 @@ class _Listening:
     left: int = 0
     due_ms: int = 0
     wanted: bool = False
-    ready: tuple[int, int, str] | None = None
-    """Words under way: when they are known, up to where they reach, what they are."""
+    ready: tuple[int, int, Pcm] | None = None
+    """Words under way: when they are known, up to where they reach, of which audio."""
 
 
 def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
@@ -231,9 +232,10 @@ def _listen(case: Case, at_ms: int) -> None:
     """Words that are known by now, and the next glimpse."""
     own = case.listening
     if own.ready and own.ready[0] <= at_ms:
-        _, until_ms, text = own.ready
+        _, until_ms, audio = own.ready
         own.ready = None
-        _words(case, at_ms, until_ms, text)
+        if _matters(case, until_ms):
+            _words(case, at_ms, until_ms, words(audio), is_hum(audio, RATE))
         if own.wanted:
             own.wanted = False
             _look(case, at_ms)
@@ -246,8 +248,18 @@ def _look(case: Case, until_ms: int) -> None:
     own = case.listening
     start = max(own.start_ms - PRE_ROLL_MS, 0)
     audio = case.frames.reshape(-1)[start * RATE // 1000 : until_ms * RATE // 1000]
-    own.ready = (until_ms + WORDS_MS, until_ms, words(audio))
+    own.ready = (until_ms + WORDS_MS, until_ms, audio)
     own.due_ms = until_ms + EVERY_MS
+
+
+def _matters(case: Case, until_ms: int) -> bool:
+    """Whether words up to there can change anything: of a turn, only those that hold all of it.
+
+    What can't isn't transcribed, which is most of a first run's time.
+    """
+    if case.turns.state in (State.SPEAKING, State.PAUSED):
+        return True
+    return case.turns.caller_speaks and until_ms >= case.turns.endpoint.end_ms
 
 
 def _carry_out(case: Case, at_ms: int, actions: Sequence[Any]) -> None:
@@ -278,13 +290,13 @@ def _act(case: Case, at_ms: int, action: Any) -> None:
             own.left, own.wanted = 0, False
 
 
-def _words(case: Case, at_ms: int, until_ms: int, text: str) -> None:
+def _words(case: Case, at_ms: int, until_ms: int, text: str, hum: bool) -> None:
     case.log.append((at_ms, text))
     understood = _brain(case.agent.file).understands(text, None) if text else None
     silence_ms = end_silence_ms(case.agent.turns, text, "", understood)
-    _carry_out(
-        case, at_ms - FRAME_MS, case.turns.words(text, until_ms, silence_ms, understood=understood)
-    )
+    turns = case.turns
+    told = turns.words(text, until_ms, silence_ms, understood=understood, hum=hum)
+    _carry_out(case, at_ms - FRAME_MS, told)
 
 
 @functools.cache

@@ -34,18 +34,23 @@ class Floor:
         settings = TurnSettings(**{**SETTINGS.__dict__, **changes})
         self.turns = Turns(settings, owner)
         self.at_ms = 0
+        self.near = True
         self.pauses = []  # the hints, which bear on nothing
 
     def speech(self, ms):
         return self._frames(ms, True)
 
     def silence(self, ms):
-        return self._frames(ms, False)
+        return self._frames(ms, False, self.near)  # the ear's opinion of what it heard last
 
     def far(self, ms):
         return self._frames(ms, True, near=False)
 
+    def doubtful(self, ms):
+        return self._frames(ms, True, near=None)
+
     def _frames(self, ms, speech, near=True):
+        self.near = near
         actions = []
         for _ in range(ms // 20):
             actions += self.turns.frame(self.at_ms, speech, near)
@@ -495,6 +500,31 @@ def test_known_words_settle_how_long_the_silence_lasts():
     assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
 
 
+def test_words_that_do_not_settle_it_are_looked_at_again_once_a_silence():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how lay", 400, 600)
+    floor.silence(100)
+    assert floor.pauses == [TurnPausing(1, 0, 300), TurnPausing(1, 0, 300)]
+    floor.turns.words("how late", 500, 600)
+    assert floor.silence(380) == []
+    assert len(floor.pauses) == 2
+    floor.speech(100)
+    floor.silence(220)
+    assert len(floor.pauses) == 3  # no words are known of the new silence
+    assert floor.turns.words("how late are", 1200, 600) == [TurnPausing(1, 0, 980)]
+
+
+def test_words_that_settle_it_are_not_looked_at_again():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how late", 400, floor.turns.settings.complete_silence_ms)
+    floor.silence(120)
+    assert floor.pauses == [TurnPausing(1, 0, 300)]
+
+
 def test_words_that_lack_the_end_settle_nothing():
     floor = Floor()
     floor.speech(300)
@@ -567,7 +597,8 @@ def test_words_after_the_eager_silence_make_up_for_it():
     floor = paused(200)
     floor.silence(200)
     turn = TurnEager(2, floor.began, floor.end)
-    assert say(floor, "Stop.") == [BargeIn(floor.began, floor.at_ms), turn]
+    again = TurnPausing(2, floor.began, floor.end)
+    assert say(floor, "Stop.") == [BargeIn(floor.began, floor.at_ms), turn, again]
 
 
 def test_while_he_speaks_on_words_count_from_half_a_second_of_them():
@@ -592,6 +623,49 @@ def test_a_backchannel_with_which_a_sentence_begins_refutes_nothing():
     say(floor, "Okay,")
     assert floor.speech(300) == []
     assert floor.speech(20) == [BargeIn(floor.began, floor.began + 600)]
+
+
+def test_long_backchannels_have_half_as_long_again_while_their_words_are_fresh():
+    floor = paused(200, min_speech_while_speaking_ms=600)
+    say(floor, "Okay,")
+    floor.speech(260)
+    floor.turns.words("Okay, I see", floor.at_ms, 300)
+    assert floor.speech(300) == []
+    assert floor.speech(20) == [BargeIn(floor.began, floor.began + 860)], "the words are old"
+
+
+def test_what_is_no_certain_voice_never_interrupts():
+    floor = in_state(State.SPEAKING)
+    floor.doubtful(160)
+    assert floor.state is State.PAUSED
+    assert floor.turns.words("Stop.", floor.at_ms, 700) == []
+    end = floor.at_ms
+    assert floor.silence(1000) == [AgentResumed(end + 400)]
+    floor.silence(1000)
+    assert floor.state is State.SPEAKING
+    assert floor.turns.words("Stop.", floor.at_ms, 700) == [], "nor by words that come late"
+
+
+def test_what_goes_on_without_becoming_a_certain_voice_is_a_noise():
+    floor = in_state(State.SPEAKING)
+    began = floor.at_ms
+    actions = floor.doubtful(2000)
+    assert [a for a in actions if isinstance(a, AgentResumed)] == [AgentResumed(began + 240)]
+    assert len([a for a in actions if isinstance(a, AgentPaused)]) == 1
+    assert floor.turns.tripped(floor.at_ms) == [], "the reflex may not hold it up either"
+    assert [type(a) for a in floor.speech(20)] == [AgentPaused]
+    assert [type(a) for a in floor.speech(20)] == [BargeIn], "it was a voice after all"
+
+
+def test_a_first_syllable_that_was_taken_for_a_noise_counts():
+    floor = in_state(State.SPEAKING, min_speech_while_speaking_ms=600)
+    began = floor.at_ms
+    floor.speech(60)
+    floor.turns.tripped(floor.at_ms)
+    assert [type(a) for a in floor.silence(200)] == [AgentResumed]
+    assert [a for a in floor.speech(600) if isinstance(a, BargeIn)] == [
+        BargeIn(began + 260, began + 600)
+    ]
 
 
 def test_a_voice_in_the_background_pauses_the_agent_no_longer_than_it_may_be_his():
@@ -650,7 +724,7 @@ def test_its_own_echo_lets_the_agent_go_on_at_once():
 
 def test_two_backchannels_in_a_row_are_no_long_speech():
     floor = paused(200)
-    floor.silence(140)
+    floor.silence(200)
     assert not [a for a in floor.speech(200) if isinstance(a, BargeIn)]
 
 

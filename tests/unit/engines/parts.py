@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 
 from bridge.engines.parts import Remember, Say
+from bridge.engines.prompt import Used
 
 
 class FakeStt:
@@ -82,3 +83,31 @@ class FakeTts:
 
     async def prepare(self, texts):
         pass
+
+
+class FakeModel:
+    """A language model that answers the conversation's last line with the steps given for it.
+
+    The line is its text, or of a tool `TOOL=VALUE`. `asked` holds what it read; `gate` holds up
+    what follows its first step; `given_up` counts answers that nobody read to their end.
+    """
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.asked = []
+        self.given_up = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def answer(self, context, history):
+        self.asked.append(list(history))
+        last = history[-1]
+        key = f"{last.call.name}={last.value}" if isinstance(last, Used) else last.text
+        try:
+            for n, step in enumerate(self.answers.get(key, [Say(f"You said {key}.")])):
+                if n:
+                    await self.gate.wait()
+                yield step
+        except (GeneratorExit, asyncio.CancelledError):
+            self.given_up += 1
+            raise

@@ -360,6 +360,20 @@ async def test_a_pause_brings_the_words_so_far_and_they_settle_the_silence():
     assert [t.text for t in call.of(CallerText) if t.final] == ["what are your hours"]
 
 
+async def test_a_second_look_with_more_silence_may_read_better_and_is_what_is_answered():
+    stt, brain, tts = parts(**{"are you open": [Say("We are open.")]})
+    stt.glimpses = ["argue hope", "argue hope", "are you open"]
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.until(lambda: call.heard)
+    [commit] = call.when(TurnCommitted)
+    assert commit < 400 + AGENT.turns.end_silence_ms - 20
+    assert call.lines == ["We are open."]
+    assert [t.text for t in call.of(CallerText) if t.final] == ["are you open"]
+    assert brain.asked[-1][1] is None  # what had been prepared left nothing behind
+    assert stt.got == []
+
+
 async def test_half_a_sentence_is_waited_for():
     stt, brain, tts = parts()
     stt.glimpses = ["I would like to"]

@@ -1,0 +1,59 @@
+"""One answer of a cascade in the making: kept while its turn may still be taken back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from bridge.engines.base import EngineEvent, Timing, TurnEager
+from bridge.engines.listening import Glimpse
+
+
+class Reply:
+    """One answer in the making."""
+
+    def __init__(self, emit: Callable[[EngineEvent], None], event: TurnEager | None) -> None:
+        self.event = event
+        self.words: Glimpse | None = None
+        """What it answers, of a turn."""
+        self.timing = Timing(event.turn) if event else None
+        self.opened = asyncio.Event()
+        self.calls: list[str] = []
+        """Ids of the tools that it has called and that it goes on with."""
+        self.spoken = 0
+        """Sentences that it has said, here or where it was begun."""
+        self.task: asyncio.Task[None] | None = None
+        self._emit = emit
+        self._kept: list[EngineEvent | Callable[[], None]] = []
+
+    def give(self, what: EngineEvent | Callable[[], None]) -> None:
+        """An event for the call, or an effect on the cascade: now if open, else later."""
+        if not self.opened.is_set():
+            self._kept.append(what)
+        elif callable(what):
+            what()
+        else:
+            self._emit(what)
+
+    def stamp(self, **seconds: float) -> None:
+        """Something of the answer was there for the first time."""
+        if self.timing is None:
+            return
+        fresh: dict[str, Any] = {
+            k: v for k, v in seconds.items() if getattr(self.timing, k) is None
+        }
+        if fresh:
+            self.timing = replace(self.timing, **fresh)
+            if self.opened.is_set():
+                self.give(self.timing)
+
+    def open(self) -> None:
+        """The turn stands: let go of what was kept."""
+        self.opened.set()
+        if self.timing is not None:
+            self.give(self.timing)
+        for what in self._kept:
+            self.give(what)
+        self._kept.clear()

@@ -1,0 +1,260 @@
+"""A cascade whose answers a language model gives."""
+
+import pytest
+
+from bridge.agent import Agent
+from bridge.dialog.turns import State, TurnWithdrawn
+from bridge.engines.base import (
+    CallerText,
+    Entry,
+    ReplyDone,
+    Resume,
+    Text,
+    Timing,
+    ToolCall,
+    ToolResult,
+)
+from bridge.engines.cascade import GO_ON, SILENT, Cascade, CascadeSettings
+from bridge.engines.parts import Began, Do, Say
+from bridge.engines.prompt import used
+from tests.unit.engines.line import Line
+from tests.unit.engines.parts import FakeModel, FakeStt, FakeTts
+
+LOOK = Do("look", {"day": "Monday"})
+
+
+def line(stt, model, tts=None, **more):
+    settings = CascadeSettings(inter_digit_ms=1000, sentence_gap_ms=100)
+    cascade = Cascade(stt, model, tts or FakeTts(), settings)
+    return Line(cascade, more.pop("agent", Agent("test")), **more)
+
+
+async def answered(call, n=1):
+    await call.until(lambda: len(call.of(ReplyDone)) == n and call.quiet())
+
+
+async def test_it_reads_the_conversation_as_it_was_heard():
+    model = FakeModel(events=[Say("One two three four five six. Seven eight nine.")])
+    async with line(FakeStt("events", "stop"), model, agent=Agent("t", greeting="Hi.")) as call:
+        await call.until(lambda: call.heard)
+        await call.tone(400)
+        await call.until(lambda: call.turns.state is State.SPEAKING)
+        await call.silence(500)
+        await call.tone(900)
+        await call.until(lambda: "You said stop." in call.lines)
+    assert model.asked[-1] == [
+        Entry("agent", "Hi."),
+        Entry("caller", "events"),
+        Entry("agent", "One two three"),
+        Entry("caller", "stop"),
+    ]
+
+
+async def test_it_begins_before_the_turn_is_committed_and_gives_up_when_that_is_taken_back():
+    model, tts = FakeModel(), FakeTts()
+    model.answers = {"I would like": [Began(), Say("So you like it. Good.")]}
+    async with line(FakeStt("I would like", "I would like to know"), model, tts) as call:
+        await call.tone(400)
+        await call.silence(300)
+        assert tts.asked == [("So you like it.", True)]
+        assert not call.of(Text)
+        assert model.given_up == 0
+        await call.tone(400)
+        assert model.given_up == 1
+        await answered(call)
+    assert call.of(TurnWithdrawn)
+    assert call.of(CallerText) == [CallerText("I would like to know", True, 1)]
+    assert model.asked[-1] == [Entry("caller", "I would like to know")]
+
+
+async def test_it_is_given_up_in_the_middle_of_a_word():
+    model = FakeModel(**{"I would": [Began(), Say("You would.")]})
+    model.gate.clear()
+    async with line(FakeStt("I would", "I would not"), model) as call:
+        await call.tone(400)
+        await call.silence(300)
+        assert (len(model.asked), model.given_up) == (1, 0)
+        await call.tone(400)
+        assert model.given_up == 1
+        model.gate.set()
+        await answered(call)
+    assert call.lines == ["You said I would not."]
+
+
+async def test_the_first_token_is_told_apart_from_the_first_sentence():
+    model = FakeModel(hello=[Began(), Say("Hello.")])
+    async with line(FakeStt("hello"), model) as call:
+        await call.tone(400)
+        await answered(call)
+    last = call.of(Timing)[-1]
+    assert last.transcript < last.first_token < last.first_audio
+
+
+async def test_a_tools_result_is_said_in_the_same_reply():
+    model = FakeModel(free=[Say("Let me look."), LOOK], **{"look=two": [Say("Two are free.")]})
+    async with line(FakeStt("free"), model) as call:
+        await call.tone(400)
+        await call.until(lambda: call.of(ToolCall) and call.lines == ["Let me look."])
+        await call.silence(500)
+        assert not call.of(ReplyDone)
+        [tool] = call.of(ToolCall)
+        call.engine.notify(ToolResult(tool.id, True, "two"))
+        await answered(call)
+    assert call.lines == ["Let me look.", "Two are free."]
+    assert model.asked[-1] == [
+        Entry("caller", "free"),
+        Entry("agent", "Let me look."),
+        used(tool, True, "two"),
+    ]
+
+
+async def test_no_tool_is_called_before_the_turn_stands():
+    model = FakeModel(free=[LOOK])
+    async with line(FakeStt("free", "free on Sunday"), model) as call:
+        await call.tone(400)
+        await call.silence(300)
+        assert model.asked
+        assert not call.of(ToolCall)
+        await call.tone(300)
+        await answered(call)
+    assert not call.of(ToolCall)
+    assert call.lines == ["You said free on Sunday."]
+
+
+async def test_two_tools_are_answered_at_once():
+    model = FakeModel(free=[LOOK, Do("count")], **{"count=3": [Say("Three, on Monday.")]})
+    async with line(FakeStt("free"), model) as call:
+        await call.tone(400)
+        await call.until(lambda: len(call.of(ToolCall)) == 2)
+        one, two = call.of(ToolCall)
+        call.engine.notify(ToolResult(one.id, True, "Monday"))
+        await call.silence(100)
+        assert len(model.asked) == 1
+        call.engine.notify(ToolResult(two.id, True, 3))
+        await answered(call)
+    assert model.asked[-1][1:] == [used(one, True, "Monday"), used(two, True, 3)]
+
+
+async def test_it_learns_that_a_tool_failed_and_what_it_did_wrong():
+    wrong = Do("look", {}, "its arguments were no JSON object")
+    model = FakeModel(
+        free=[wrong],
+        **{"look=its arguments were no JSON object": [LOOK], "look=broken": [Say("Sorry.")]},
+    )
+    async with line(FakeStt("free"), model) as call:
+        await call.tone(400)
+        await call.until(lambda: call.of(ToolCall))
+        [tool] = call.of(ToolCall)
+        call.engine.notify(ToolResult(tool.id, False, "broken"))
+        await answered(call)
+    assert call.lines == ["Sorry."]
+    assert [e.ok for e in model.asked[-1][1:]] == [False, False]
+
+
+async def test_a_model_that_never_stops_calling_tools_is_stopped():
+    model = FakeModel(free=[LOOK], **{"look=no": [LOOK]})
+    async with line(FakeStt("free"), model) as call:
+        await call.tone(400)
+        for n in range(1, 6):
+            await call.until(lambda n=n: len(call.of(ToolCall)) == n)
+            call.engine.notify(ToolResult(call.of(ToolCall)[-1].id, True, "no"))
+        await answered(call)
+    assert len(model.asked) == 5
+
+
+async def test_an_interruption_ends_the_wait_for_a_tool_and_its_late_result_is_known():
+    model = FakeModel(free=[Say("Let me look for you now please."), LOOK])
+    async with line(FakeStt("free", "never mind", "thanks"), model) as call:
+        await call.tone(400)
+        await call.until(lambda: call.of(ToolCall))
+        [tool] = call.of(ToolCall)
+        await call.tone(900)
+        await call.until(lambda: "You said never mind." in call.lines)
+        call.engine.notify(ToolResult(tool.id, True, "two"))
+        await call.silence(300)
+        await call.tone(400)
+        await call.until(lambda: "You said thanks." in call.lines)
+    assert used(tool, True, "two") in model.asked[-1]
+
+
+async def test_keys_and_silence_are_told():
+    model = FakeModel(**{"42": [Say("Forty-two.")], SILENT: [Say("Hello?")]})
+    async with line(FakeStt(), model, agent=Agent("t", greeting="Hi.")) as call:
+        await call.until(lambda: call.heard)
+        await call.press("42#")
+        await answered(call, 2)
+        await call.silence(9000)
+        await call.until(lambda: "Hello?" in call.lines)
+    assert model.asked[-1] == [
+        Entry("agent", "Hi."),
+        Entry("dtmf", "42"),
+        Entry("agent", "Forty-two."),
+        Entry("event", SILENT),
+    ]
+
+
+def resumed(model, history, resume, stt=None):
+    return line(stt or FakeStt(), model, history=history, resume=resume)
+
+
+async def test_it_goes_on_with_a_reply_that_another_process_began():
+    model = FakeModel(**{GO_ON: [Say("And six on Sunday.")]})
+    history = [Entry("caller", "When?"), Entry("agent", "We open at nine.")]
+    resume = Resume(given=("We open at nine.", "We close at five."), replying=True, rest="at five.")
+    async with resumed(model, history, resume) as call:
+        await answered(call)
+    assert call.lines == ["at five.", "And six on Sunday."]
+    assert model.asked == [
+        [
+            Entry("caller", "When?"),
+            Entry("agent", "We open at nine. We close at five."),
+            Entry("event", GO_ON),
+        ]
+    ]
+
+
+async def test_it_asks_again_for_a_tool_whose_result_is_not_known():
+    model = FakeModel(**{"look=two": [Say("Two are free.")]})
+    old = ToolCall("ab:tool-1", "look", {"day": "Monday"})
+    history = [Entry("caller", "free"), Entry("agent", "Let me look.")]
+    resume = Resume(given=("Let me look.",), replying=True, tools=((old, None),))
+    async with resumed(model, history, resume) as call:
+        await call.until(lambda: call.of(ToolCall))
+        [tool] = call.of(ToolCall)
+        assert (tool.name, tool.arguments) == (old.name, old.arguments)
+        assert model.asked == []
+        call.engine.notify(ToolResult(tool.id, True, "two"))
+        await answered(call)
+    assert model.asked == [[*history, used(tool, True, "two")]]
+
+
+async def test_a_result_that_is_known_is_read():
+    model = FakeModel(**{"look=two": [Say("Two are free.")]})
+    old = ToolCall("ab:tool-1", "look")
+    history = [Entry("caller", "free"), Entry("agent", "Let me look.")]
+    known = ToolResult(old.id, True, "two")
+    resume = Resume(given=("Let me look.",), replying=True, tools=((old, known),))
+    async with resumed(model, history, resume) as call:
+        await answered(call)
+    assert model.asked == [[*history, used(old, True, "two")]]
+
+
+async def test_a_call_that_is_taken_up_in_silence_asks_nothing():
+    model = FakeModel()
+    history = [Entry("caller", "When?"), Entry("agent", "At nine.")]
+    async with resumed(model, history, Resume()) as call:
+        await call.silence(500)
+    assert model.asked == []
+
+
+@pytest.mark.parametrize("said", ["yes", "no, something else"])
+async def test_a_caller_who_is_back_is_the_models_to_understand(said):
+    model = FakeModel()
+    history = [Entry("caller", "When?"), Entry("agent", "At")]
+    async with line(FakeStt(said), model, history=history, rejoin="Shall we go on?") as call:
+        await call.until(lambda: call.lines == ["Shall we go on?"])
+        await call.tone(400)
+        await call.until(lambda: len(call.lines) == 2)
+    assert model.asked == [
+        [*history, Entry("agent", "Shall we go on?"), Entry("caller", said)],
+    ]
