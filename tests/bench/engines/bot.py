@@ -1,4 +1,6 @@
-"""The lightest bot there is: sends every message of audio back at once.
+"""The lightest bot there is: sends every message of audio back at once, unless it is silence.
+
+Silence is what makes utterances of it, as every bot's speech is: each begins with nothing waiting.
 
     python -m tests.bench.engines.bot FOLDER
 
@@ -25,6 +27,7 @@ from picows import (
 
 FOLDER = Path(sys.argv[1])
 _number = itertools.count()
+_SILENCE = b"/" * 200  # of a frame's 214 characters: PCMU's zero is 0xFF
 
 
 class Echo(WSListener):
@@ -40,11 +43,14 @@ class Echo(WSListener):
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif frame.msg_type is WSMsgType.BINARY:
-            transport.send(WSMsgType.BINARY, frame.get_payload_as_bytes())
+            data = frame.get_payload_as_bytes()
+            if data.count(0) < len(data):
+                transport.send(WSMsgType.BINARY, data)
         elif frame.msg_type is WSMsgType.TEXT:
             data = frame.get_payload_as_bytes()
             if data.startswith(b'{"event":"media"'):
-                transport.send(WSMsgType.TEXT, data)
+                if _SILENCE not in data:
+                    transport.send(WSMsgType.TEXT, data)
             elif not self._started:
                 self._started = True
                 (FOLDER / f"{next(_number)}.{self._kind}").touch()

@@ -45,7 +45,7 @@ def _cost(report: Report, engine: str, count: int, piped: int) -> list[calls.Run
     for n in range(1, report.runs + 1):
         report.say(f"run {n} of {report.runs}: {count} calls to bots by {engine}")
         runs.append(report.attempt(partial(calls.run, engine, count, piped, n)))
-        delays = percentiles(runs[-1].delays, (50, 99, 100))
+        delays = percentiles(runs[-1].back.delays_ms, (50, 99, 100))
         report.say(f"run {n}: {runs[-1].bridge:.3f} ms a call-second; added {delays}")
     report.median(
         f"{engine}.cpu_ms_per_call_second",
@@ -55,7 +55,7 @@ def _cost(report: Report, engine: str, count: int, piped: int) -> list[calls.Run
     )
     report.medians(
         f"{engine}.added_ms",
-        [percentiles(run.delays, (50, 99, 100)) for run in runs],
+        [percentiles(run.back.delays_ms, (50, 99, 100)) for run in runs],
         without="the resamplers' constant delay; Asterisk (both ways) and the bot are in it",
     )
     return runs

@@ -102,14 +102,15 @@ class Talker(FrameProcessor):
 
 
 class Echo(FrameProcessor):
-    """Says what it hears."""
+    """Says what it hears, unless it is silence."""
 
     async def process_frame(self, frame, direction):
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame):
-            await self.push_frame(
-                OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
-            )
+            if any(frame.audio):
+                await self.push_frame(
+                    OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
+                )
         else:
             await self.push_frame(frame, direction)
 
