@@ -97,6 +97,7 @@ class Conversation:
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
         self._now_ms = 0
         self._replying = self._leaving = False
+        self._armed: bool | None = None  # as the slot was told
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
@@ -177,10 +178,10 @@ class Conversation:
         sensitivity = self._agent.turns.sensitivity
         self._slot.tune(sensitivity)
         if self._ears is not None:
-            self._ear = self._ears.open(self._slot.rate, sensitivity)
+            self._ear = self._ears.open(self._slot.index, sensitivity)
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
-        self._slot.on_frames = partial(context.run, self._delivery)
+        self._slot.on_frames = partial(context.run, self._guarded, self._deliver)
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
@@ -238,42 +239,45 @@ class Conversation:
     def _hold(self, on: bool) -> None:
         self._mouth.hold(on)
         self._carry_out(self._turns.hold(on))
-        self._slot.arm(self._turns.armed)
+        self._arm()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[..., None], *what: Any) -> None:
         """Do it, unless the call is over; the call's boundary, where others call us."""
         if self._over():
             return
         try:
-            work()
+            work(*what)
         except Exception as error:
             log.exception("a fault of ours ended the call")
             self._end(Outcome("failed", str(error) or type(error).__name__))
 
-    def _delivery(self, up: Up) -> None:
-        self._guarded(partial(self._deliver, up))
-
     def _deliver(self, up: Up) -> None:
+        turns, ear = self._turns, self._ear
         self._now_ms = up.at_ms
         if not self._mouth.held:  # what a phone on hold sends is not for the engine
             self._engine.hear(up.at_ms, up.pcm)
         self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
-        self._account()
+        if not self._mouth.idle:
+            self._account()
         if self._slot.tripped:
             self._tripped()
-        ear = self._ear
-        if ear is not None:
-            ear.hear(up.pcm.reshape(len(up.speech), -1), up.speech)
         for loud in up.speech:
             voice = loud and (ear is None or ear.voice)
-            near = ear is None or ear.near
-            spoke = self._turns.caller_speaks
-            self._carry_out(self._turns.frame(self._now_ms, voice, near))
-            if ear is not None and spoke and self._turns.caller_was_heard:
+            near = not voice or ear is None or ear.near
+            spoke = turns.caller_speaks
+            if actions := turns.frame(self._now_ms, voice, near):
+                self._carry_out(actions)
+            if ear is not None and spoke and turns.caller_was_heard:
                 ear.his_own()
             self._now_ms += FRAME_MS
-        self._slot.arm(self._turns.armed)
+        self._arm()
         self._fill()
+
+    def _arm(self) -> None:
+        armed = self._turns.armed
+        if armed is not self._armed:
+            self._armed = armed
+            self._slot.arm(armed)
 
     def _tripped(self) -> None:
         """Media has paused the agent by itself: from here on the pause is ours."""
@@ -447,13 +451,20 @@ class Conversation:
 
     def _fill(self) -> None:
         """Bridge a long wait."""
-        turns = self._turns
-        # The answer to keys is no turn's, so the floor stays the caller's until he hears it.
-        replies = self._replying and turns.state is State.LISTENING and not turns.caller_speaks
-        owes = replies or turns.state is State.THINKING or any(t.begun for t in self._tools.open())
-        clip = self._filler.due(self._now_ms, owes and self._mouth.silent)
+        clip = self._filler.due(self._now_ms, self._mouth.silent and self._owes)
         if clip is not None:
             self._mouth.fill(clip)
+
+    @property
+    def _owes(self) -> bool:
+        """Whether the caller waits for something."""
+        turns = self._turns
+        if turns.state is State.THINKING:
+            return True
+        # The answer to keys is no turn's, so the floor stays the caller's until he hears it.
+        if self._replying and turns.state is State.LISTENING and not turns.caller_speaks:
+            return True
+        return any(t.begun for t in self._tools.open())
 
     def _marked(self, name: str, heard: bool) -> None:
         self._engine.notify(engines.Marked(name, heard))

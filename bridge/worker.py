@@ -137,6 +137,7 @@ class Worker:
             for why in missing_libraries():
                 log.warning("%s; until then such callers are taken in the next best codec", why)
             self._ears.load()
+            media.tap(self._ears.hear)
             await self._minds.prepare()
             # A full collection that walks through every loaded library holds all calls up: 80 to
             # 190 ms when measured. What is there before the first call stays.

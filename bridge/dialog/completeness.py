@@ -32,7 +32,7 @@ from bridge.agent import TurnSettings
 Expected = Literal["", "number", "yes-no"]
 """What the agent has asked for: nothing in particular, a number, or yes or no."""
 
-HALF_UNDERSTOOD, UNDERSTOOD, WHOLLY = 0.5, 0.8, 0.95
+HALF_UNDERSTOOD, UNDERSTOOD, WHOLLY = 0.65, 0.8, 0.95
 """From this on (0 to 1) an engine's own opinion counts as an answer to just these words: to a
 question of some length, to another question or request, and to a few words that are neither ("gift
 vouchers", "goodbye")."""
@@ -81,6 +81,9 @@ def judge(
         return Completeness.UNSURE
     if _breaks_off(words, text.rstrip()):
         return Completeness.INCOMPLETE
+    if _half(words):
+        misheard = understood is not None and understood >= WHOLLY
+        return Completeness.UNSURE if misheard else Completeness.INCOMPLETE
     if _open_ended(words, expected) or text.rstrip().endswith(","):
         return Completeness.UNSURE
     wants = expected == "yes-no" or _wants(words)
@@ -179,6 +182,12 @@ _REQUESTS = _set("""
 _WISHES = frozenset(("want", "need", "like", "wanna", "wish", "please", "wondering", "wanted"))
 """Of somebody who says what he wants ("I would like to …"), wherever in the sentence."""
 
+_BEFORE_QUESTIONS = _set("until till at for from to by since in on with about")
+"""Before a question word: "until when", "at what time"."""
+
+_LEAVE = _set("thanks bye goodbye")
+"""What a conversation ends with ("that is all, thank you")."""
+
 _INVERTED = _set("is are do does did can could may will would shall should")
 _SUBJECT = _set("i you we they it there")
 """An auxiliary before its subject: a question, also behind another clause."""
@@ -210,9 +219,7 @@ def _breaks_off(words: Sequence[str], text: str) -> bool:
         return not _may_end(words)
     if last in _QUESTION:
         return len(words) > 1 and words[-2] not in ("you", "say", "know", "or", "and")
-    if _number_under_way(words):
-        return True
-    return _half(words)
+    return _number_under_way(words)
 
 
 def _may_end(words: Sequence[str]) -> bool:
@@ -263,7 +270,9 @@ def _wants(words: Sequence[str]) -> bool:
     said = list(dropwhile(lambda w: w in _ALONE or w in ("and", "but", "or"), words))
     if not said or said[0] in _ASKING or said[0] in _REQUESTS or _WISHES & set(said):
         return True
-    if ("looking", "for") in pairwise(said):
+    if said[1:] and said[0] in _BEFORE_QUESTIONS and said[1] in _QUESTION:
+        return True
+    if said[-1] in _LEAVE or {("thank", "you"), ("looking", "for")} & set(pairwise(words)):
         return True
     return any(
         a in _INVERTED and b in _SUBJECT and before not in _PRONOUN

@@ -137,6 +137,11 @@ class Playout:
         return any(i.heard < i.queued and not i.dropped for i in self._items.values())
 
     @property
+    def busy(self) -> bool:
+        """Whether there is an item or a mark that isn't over."""
+        return bool(self._items or self._marks or self._lost)
+
+    @property
     def waiting_ms(self) -> float:
         """How much queued audio hasn't been played."""
         waiting = sum(i.queued - i.heard for i in self._items.values() if not i.dropped)
@@ -195,6 +200,8 @@ class Playout:
 
     def reached(self) -> list[tuple[str, bool]]:
         """Marks that were reached since the last time, in order; False: by being cleared."""
+        if not (self._lost or self._marks):
+            return []
         found = [(name, False) for name in self._lost]
         self._lost.clear()
         while self._marks:
@@ -214,7 +221,8 @@ class Playout:
             return []
         before = it.heard
         it.heard = max(it.heard, min(samples, it.queued))
-        left = self._left_behind(item) if it.heard > before else []
+        one = len(self._items) == 1
+        left = self._left_behind(item) if it.heard > before and not one else []
         return left + self._over(item, it)
 
     def drop(self) -> None:

@@ -43,7 +43,8 @@ a) Nothing of the answer has been played: the caller merely paused, and what he 
    same turn, which is withdrawn (although it was committed) and committed again under its own
    number.
 b) Some of it has: a gap in the agent's speech, which is interrupted as in SPEAKING.
-c) Only words of speech for which the agent was paused and went on again: they came late.
+c) Only words of speech for which the agent was paused and went on again: they came late, or what
+   had been taken for a sign of listening reads otherwise with more silence behind it.
 d) A turn that began before the agent spoke, or was spoken where it may not be interrupted, is kept
    and committed when the agent is done. Other speech against the agent is forgotten.
 f) And another TurnPausing, unless the words say that he is done: with more silence behind them they
@@ -150,7 +151,7 @@ class Turns:
         self._looked_again_ms = -1  # behind the speech that ended there
         self._kept: tuple[int, int] | None = None  # a turn that waits until the agent is done
         self._heeded = False  # words were made out of a segment that may not interrupt
-        self._doubt: tuple[int, int] | None = None  # speech after which the agent went on wordless
+        self._doubt: tuple[int, int] | None = None  # speech after which the agent went on
         self._quiet_ms: int | None = None  # since when nothing has happened
         self._no_input = 0
         self._held = False
@@ -463,15 +464,12 @@ class Turns:
         match self._against.find(now_ms, speech, self._paused_ms, self.endpoint):
             case Finding.INTERRUPTS:
                 return self._confirm(now_ms)
-            case Finding.NOTHING:
-                self._against.no_alarm()
+            case Finding.NOTHING | Finding.WORDLESS as found:
+                if found is Finding.NOTHING:
+                    self._against.no_alarm()
+                if self._against.certain:
+                    self._doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
                 return self._resume(now_ms)
-            case Finding.WORDLESS:
-                certain = self._against.certain
-                doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
-                resumed = self._resume(now_ms)
-                self._doubt = doubt if certain else None
-                return resumed
             case Finding.NOISE:
                 self._against.false_alarm(now_ms)
                 return self._resume(now_ms, noise=True)

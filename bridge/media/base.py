@@ -45,6 +45,8 @@ class Left:
 class Slot(Protocol):
     """One call's audio."""
 
+    index: int
+    """Numbers it among the media process' slots."""
     rate: int
     left: tuple[Left, ...]
     """What a former owner left, in order; of a slot that was attached. `heard_items` tells how it

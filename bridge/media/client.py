@@ -21,7 +21,7 @@ import numpy as np
 from bridge.audio.resample import ResamplerBank
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
 from bridge.media import control
-from bridge.media.frames import Frames, Lane
+from bridge.media.frames import Frames, Lane, Tap
 from bridge.media.handle import Slot
 from bridge.media.memory import keep_freed_memory
 from bridge.media.player import Player, flush_all
@@ -167,6 +167,10 @@ class MediaClient:
             "after": after,
         }
         return self._take(call_id, await self._ask_again(request), rate)
+
+    def tap(self, tap: Tap) -> None:
+        """Have somebody hear all calls together, besides their own listeners."""
+        self._frames.tap = tap
 
     async def attach(self, call_id: str, rate: int, since_ms: int = -1) -> Slot:
         """Take over the slot of a call whose worker is gone, or is to be.

@@ -2,7 +2,8 @@
 
 Media raises one eventfd a tick when any of our slots has new frames; then all of them are read from
 the shared map, resampled and given to their listeners in one go, a few numpy operations for any
-number of calls. Frames wait in their ring until somebody listens.
+number of calls. Frames wait in their ring until somebody listens. Who listens to all calls together
+is given the same frames afterwards, as they came on the lines.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
 
 Listener = Callable[[Up], None]
+Tap = Callable[[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]], None]
+"""Slots (k,), the lines' rate in Hz, frames (k, n * samples), which of them hold speech (k, n)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +54,9 @@ class Frames:
         self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
         self._listeners: list[Listener | None] = [None] * slots.calls
         self._listening = np.zeros(slots.calls, bool)
+        self.tap: Tap | None = None
+        """Who listens to all calls together."""
+        self._tapped: list[tuple[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]]] = []
 
     def open(self, index: int, rate: int) -> Lane:
         """A new slot of ours, read from its first frame on; `rate` 0 is the line's own."""
@@ -108,6 +114,11 @@ class Frames:
             for count in np.flatnonzero(np.bincount(fresh)[1:]) + 1:
                 some = fresh == count
                 self._hand_up(line, rate, rows[some], cursor[some], int(count))
+        if self._tapped:
+            tapped, self._tapped = self._tapped, []
+            for heard in tapped:
+                if self.tap is not None:
+                    self.tap(*heard)
 
     def _regroup(self) -> None:
         groups: dict[tuple[int, int], list[int]] = {}
@@ -129,6 +140,9 @@ class Frames:
         pcm = frames[rows[:, None], at].reshape(len(rows), -1)
         flags = self._slots.columns["up_flags"][rows[:, None], at]
         self._cursor[rows] = self._slots.columns["up_read"][rows] = cursor + count
+        if self.tap is not None:
+            fired = flags & (SPEECH | ECHO | DROPPED) == SPEECH
+            self._tapped.append((rows, line * 1000, pcm, fired))
         if rate != line * 1000:
             pcm = self._banks[line, rate].process(rows, pcm)
         raw = flags.tobytes()

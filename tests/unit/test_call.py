@@ -79,6 +79,7 @@ class Leg:
 class Slot:
     """Plays a frame a delivery; room for half a second."""
 
+    index = 0
     rate = RATE
     numbers = (1, 2, 3)
     left = ()
@@ -86,7 +87,7 @@ class Slot:
     def __init__(self):
         self.on_frames = None
         self.queue = []  # one item number a sample
-        self.counts = {}
+        self.counts, self.told = {}, {}
         self.cleared = True
         self.paused = self.tripped = self.echo = self.armed = False
         self.at_ms = 0
@@ -127,7 +128,9 @@ class Slot:
         return {"mos": 4.2}
 
     def heard_items(self):
-        return dict(self.counts)
+        told = {i: n for i, n in self.counts.items() if n != self.told.get(i)}
+        self.told = dict(self.counts)
+        return told
 
     async def close(self):
         self.closed = True

@@ -130,7 +130,7 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
     columns["s_above_db"][:], columns["s_least_db"][:] = speech.thresholds(agent.turns.sensitivity)
     bank, reflexes = speech.SpeechBank(columns), ReflexBank(columns)
     ears = _ears()
-    opened = [ears.open(RATE, agent.turns.sensitivity) if ears else None for _ in cases]
+    opened = [ears.open(n, agent.turns.sensitivity) if ears else None for n in range(len(cases))]
     length = max(len(case.frames) for case in cases)
     for k in range(length):
         rows = np.array([n for n, case in enumerate(cases) if k < len(case.frames)], np.intp)
@@ -145,15 +145,13 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
         for n, frame, flag in zip(rows, heard, flags, strict=True):
             case, ear = cases[n], opened[n]
             case.frames[k] = frame
-            if ear is not None:
-                ear.hear(frame[None, :], np.array([flag]))
             if trips[n]:
                 columns["reflex_done"][n] = columns["reflex_count"][n]
                 _tripped(case, k, columns, n)
             _step(case, k, bool(flag) and (ear is None or ear.voice), ear is None or ear.near)
             columns["reflex"][n] = TRIPS_AT if case.turns.armed else 0
         if ears:
-            ears.flush()
+            ears.hear(rows, RATE, heard, flags[:, None])
         out = np.array([n for n in rows if _plays(cases[n], k)], np.intp)
         if len(out):
             reflexes.played(out, np.stack([cases[n].line[k] for n in out]))
@@ -164,7 +162,7 @@ def _ears() -> Any:
     """The neural stage, where this build has one."""
     if importlib.util.find_spec("bridge.ears") is None:
         return None
-    ears = importlib.import_module("bridge.ears").Ears(soon=lambda flush: None)
+    ears = importlib.import_module("bridge.ears").Ears()
     ears.load()
     return ears
 

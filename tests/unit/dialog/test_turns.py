@@ -611,6 +611,18 @@ def test_while_he_speaks_on_words_count_from_half_a_second_of_them():
     assert [type(a) for a in floor.turns.words("I want", floor.at_ms, 300)] == [BargeIn]
 
 
+def test_the_next_look_may_read_otherwise_what_was_taken_for_a_sign_of_listening():
+    for text, cut in (("Out.", True), ("Oh,", False)):
+        floor = paused(200)
+        say(floor, "Oh.")
+        assert [type(a) for a in floor.silence(120)] == [AgentResumed]
+        floor.silence(100)
+        taken = floor.turns.words(text, floor.at_ms, 300)
+        assert [type(a) for a in taken][:1] == ([BargeIn] if cut else [])
+        again = floor.turns.words("Stop.", floor.at_ms, 300)
+        assert again == [], "only the next"
+
+
 def test_one_word_counts_when_he_has_left_it_standing():
     floor = paused(200)
     assert say(floor, "Parking.") == []
