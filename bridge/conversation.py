@@ -47,8 +47,9 @@ from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.mouth import Mouth
 from bridge.pbx.base import Incoming
-from bridge.recall import Memory, restore, restore_lost
+from bridge.recall import Memory, interrupted, restore, restore_lost
 from bridge.sessions.base import Store
+from bridge.sessions.model import BARGE_IN
 from bridge.sessions.progress import Item, Progress
 from bridge.stopwatch import Stopwatch
 from bridge.tools import Outcome, Tools
@@ -101,11 +102,13 @@ class Conversation:
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
+        self._answered_ms = -1
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
         self._begun_to_speak = asyncio.Event()
-        tools.on_change = self.note
+        # In one batch with the line, so that nobody takes the caller's words for unsettled.
+        tools.on_change = transcript.on_settled = self.note
         tools.quiet = lambda: not self._mouth.playing
 
     # Beginning and end ----------------------------------------------------------------------------
@@ -139,21 +142,27 @@ class Conversation:
         self._replying = greeting
         self.note()
 
-    def take_up(self, memory: Memory, *, fresh: bool = False) -> engines.Resume:
+    def take_up(
+        self, memory: Memory, *, fresh: bool = False
+    ) -> tuple[engines.Resume, tuple[engines.Entry, ...]]:
         """One that another process began: items, turn, tools.
 
-        `fresh`: the slot is a new one, what waited in the old one is lost.
+        `fresh`: the slot is a new one, what waited in the old one is lost. Returns what the engine
+        is to know of it, the history last.
         """
         progress = memory.progress
         if fresh:
             resume = restore_lost(memory, self._mouth.playout)
-            self._mouth.owe_past()
         else:
+            progress = interrupted(progress, self._slot)
             resume = restore(memory, self._slot, self._mouth.playout)
+        cut = self._mouth.playout.dropped()
+        if fresh:
+            self._mouth.owe_past()
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
         self._replying, self._state = resume.replying, progress.extra
-        self._unknown = progress.unknown
+        self._unknown, self._answered_ms = progress.unknown, progress.answered_ms
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
@@ -165,9 +174,14 @@ class Conversation:
             self._turns.reply_done(0)
         if progress.held:
             self._hold(True)
+        for heard in cut:
+            self._transcript.settle()
+            self._transcript.agent(heard)
         self._transcript.say("event", "taken over")
+        self.note()  # in one batch with these
         log.info("taken up with %d ms still to be heard", self._mouth.playout.waiting_ms)
-        return resume
+        told = tuple(engines.Entry("agent", heard.text) for heard in cut if heard.text)
+        return resume, (*memory.history(), *told)
 
     async def spoken(self) -> None:
         """Returns when the engine has given its first audio (or has nothing to say)."""
@@ -199,9 +213,11 @@ class Conversation:
             turn=self._turns.turn,
             since_ms=self._turn_ms if self._turn_ms >= 0 else self._speech_ms,
             unanswered=self._turn_ms >= 0,
+            answered_ms=self._answered_ms,
             held=self._mouth.held,
             extra=self._state,
             done=self._tools.done,
+            asked=self._tools.asked,
             unknown=self._unknown,
         )
         if progress != self._noted:
@@ -228,6 +244,9 @@ class Conversation:
         self._leaving = False
         self._filler.silent_since(self._now_ms)
         self._carry_out(self._turns.digit(self._now_ms))
+        if not (self._replying or self._tools.open()):
+            self._tools.over()
+        self.note()
         self._engine.notify(engines.Digit(digit))
 
     def hold(self, on: bool) -> None:
@@ -298,9 +317,7 @@ class Conversation:
             case AgentResumed():
                 self._mouth.resume()
             case BargeIn():
-                self._transcript.say("event", "barge-in")
-                self._drop()
-                self._reply(False)
+                self._interrupted()
             case TurnWithdrawn():
                 self._drop()
                 self._reply(False)
@@ -308,6 +325,7 @@ class Conversation:
                 self._speech_ms = at_ms
             case TurnCommitted():
                 self._leaving, self._turn_ms = False, action.start_ms
+                self._answered_ms = self._now_ms
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)
             case NoInput(last=True) if not getattr(self._engine, "autonomous", False):
@@ -352,10 +370,8 @@ class Conversation:
             case engines.CallerText() | engines.Expect():
                 self._learn(event)
             case engines.Interrupt():
-                self._transcript.say("event", "barge-in")
                 self._turns.interrupted()
-                self._drop()
-                self._reply(False)
+                self._interrupted()
             case engines.ToolCall():
                 self._tools.add(event, self._turns.turn)
                 self._next_tool()
@@ -444,6 +460,13 @@ class Conversation:
             self._carry_out(self._turns.agent_finished(self._now_ms))
             self._next_tool()
 
+    def _interrupted(self) -> None:
+        """The caller has cut the agent short."""
+        self._transcript.say("event", BARGE_IN)
+        self._drop()
+        self._tools.over()
+        self._reply(False)
+
     def _drop(self) -> None:
         """What isn't played yet never will be."""
         self._mouth.drop()
@@ -451,7 +474,8 @@ class Conversation:
 
     def _fill(self) -> None:
         """Bridge a long wait."""
-        clip = self._filler.due(self._now_ms, self._mouth.silent and self._owes)
+        silent = self._mouth.idle or self._mouth.silent
+        clip = self._filler.due(self._now_ms, silent and not self._mouth.held and self._owes)
         if clip is not None:
             self._mouth.fill(clip)
 

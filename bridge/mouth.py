@@ -92,6 +92,7 @@ class Mouth:
 
     def close(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
+        self._tell_past()
         self.playout.drop()
         self._heard(self.playout.dropped(self._slot.heard_items()))
 
@@ -153,6 +154,7 @@ class Mouth:
 
     def drop(self) -> None:
         """What isn't played yet never will be."""
+        self._tell_past()
         self._tell_marks()
         self.playout.drop()
         self._tell_marks()
@@ -166,9 +168,8 @@ class Mouth:
                 return
             self._clearing = False
             self._heard(self.playout.dropped(self._slot.heard_items()))
+        self._tell_past()
         told = self._slot.heard_items()
-        if self._past:
-            told, self._past = {**self._past, **told}, {}
         for item, samples in told.items():
             if self._filling is not None and item == self._filling[0]:
                 if samples >= self._filling[1]:
@@ -198,6 +199,11 @@ class Mouth:
             self._room.clear()
         elif not self._room.is_set():
             self._room.set()
+
+    def _tell_past(self) -> None:
+        past, self._past = self._past, {}
+        for item, samples in past.items():
+            self._heard(self.playout.heard(item, samples))
 
     def _go_on(self) -> None:
         self._unrecorded -= 1

@@ -172,7 +172,9 @@ class MediaClient:
         """Have somebody hear all calls together, besides their own listeners."""
         self._frames.tap = tap
 
-    async def attach(self, call_id: str, rate: int, since_ms: int = -1) -> Slot:
+    async def attach(
+        self, call_id: str, rate: int, since_ms: int = -1, answered_ms: int = -1
+    ) -> Slot:
         """Take over the slot of a call whose worker is gone, or is to be.
 
         What that worker had queued plays to its end first, unless it is cleared. Raises
@@ -180,7 +182,7 @@ class MediaClient:
         """
         answer = await self._ask_again({"op": "attach", "call_id": call_id})
         slot = self._take(call_id, answer, rate)
-        self._frames.go_on(slot.lane, since_ms)
+        self._frames.go_on(slot.lane, since_ms, answered_ms)
         slot.inherit()
         return slot
 

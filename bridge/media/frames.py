@@ -21,8 +21,7 @@ from bridge.media.base import Up
 from bridge.media.slots import CONCEALED, DROPPED, ECHO, FRAME_MS, SPEECH, SlotMap
 
 _AGAIN_FRAMES = 20
-"""A new owner of a slot hears so much again: speech that had begun and wasn't noted yet. Too little
-to make a turn of what was answered: a turn ends with more silence."""
+"""A new owner of a slot hears so much again: speech that had begun and wasn't noted yet."""
 _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
 
@@ -72,8 +71,8 @@ class Frames:
         self._regroup()
         return lane
 
-    def go_on(self, lane: Lane, since_ms: int) -> None:
-        """Read on where the slot's former owner stopped and a little before, or at `since_ms`."""
+    def go_on(self, lane: Lane, since_ms: int, answered_ms: int) -> None:
+        """Read on where the slot's former owner stopped; see `bridge.media.base.Media.attach`."""
         c = self._slots.columns
         head = int(c["t_head"][lane.index]) // (lane.line * FRAME_MS)
         read = int(c["up_read"][lane.index])
@@ -83,6 +82,9 @@ class Frames:
         begin = read - _AGAIN_FRAMES
         if since_ms >= 0:
             begin = min(begin, since_ms // FRAME_MS - _AGAIN_FRAMES)
+        if not 0 <= since_ms < answered_ms:
+            # The end of a turn would be taken for another one, and its answer for overtaken.
+            begin = max(begin, answered_ms // FRAME_MS)
         oldest = head - (self._slots.up[lane.line].shape[1] - _KEEP_FRAMES)
         self._cursor[lane.index] = min(max(begin, oldest, 0), head)
 

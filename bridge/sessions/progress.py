@@ -28,6 +28,8 @@ class Item:
     """All of its audio was queued."""
     pauses: tuple[tuple[int, int], ...] = ()
     """Silence put into it that isn't its own: (where, how much)."""
+    dropped: bool = False
+    """The caller cut it short; what he heard of it isn't in the transcript yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,17 @@ class Progress:
     """Audio time from which the caller's speech hasn't come to words yet; -1: there is none."""
     unanswered: bool = False
     """That speech is a whole turn: what `replying` owes is its answer."""
+    answered_ms: int = -1
+    """Audio time up to which all that the caller said makes turns that are over; -1: there is none.
+    """
     held: bool = False
     """The caller's phone holds the call."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What an engine itself wants kept (session ids, handles)."""
     done: tuple[Done, ...] = ()
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """How often what had been asked for in this turn when the present reply began, by the part of
+    a tool's key that says what it is."""
     unknown: Mapping[str, Any] = field(default_factory=dict)
     """What a newer version of the program noted; kept as it is."""
 
