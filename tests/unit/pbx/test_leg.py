@@ -148,6 +148,7 @@ async def test_who_could_not_be_moved_stays_with_us(told):
     with pytest.raises(PbxRefused, match="could not move the call to worker w2"):
         await task
     assert not leg._commands.forgotten
+    assert leg.was_taken(), "where he leaves us now, it is not by us"
     await leg.answer()
 
 
