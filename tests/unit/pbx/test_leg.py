@@ -296,6 +296,22 @@ async def test_a_call_that_is_anothers_is_a_stranger_from_then_on():
     await pbx.close()
 
 
+@pytest.mark.parametrize(
+    ("app", "args", "sent"),
+    [
+        ("ari-bridge-w1", ("demo",), True),
+        ("ari-bridge-w1", ("resume",), False),
+        ("ari-bridge", ("demo",), False),
+    ],
+)
+async def test_who_comes_in_by_our_own_door_was_sent(app, args, sent):
+    pbx, _ = one_of_several()
+    pbx._sort(Started(channel("1.1"), args, app))
+    leg = await asyncio.wait_for(pbx.told.get(), 5)
+    assert leg.incoming.sent is sent
+    await pbx.close()
+
+
 async def test_who_is_new_to_us_may_be_anothers():
     pbx, ari = one_of_several()
     pbx._sort(Started(channel("1.1"), ("demo",), "ari-bridge"))
