@@ -270,9 +270,10 @@ class Callers:
             if not (line := self._answers.readline()).endswith("\n"):
                 self._answers.seek(here)  # half a line is read again
                 return
-            port, peer = map(int, line.split())
+            port, *peer = map(int, line.split())
             phone = self._phones[(port - self.ports.start) // 2]
-            phone.peer, phone.up_at = (self._pbx.bind, peer), time.time()
+            if peer:
+                phone.peer, phone.up_at = (self._pbx.bind, peer[0]), time.time()
 
     def _listen(self) -> None:
         who: list[_Phone] = []
