@@ -96,10 +96,10 @@ class Dialled:
     def _text(self, raw: bytes) -> None:
         try:
             message = json.loads(raw)
+            self._take(message)
             found = self._waiting.get(message.get("type"))
             if found is not None and not found.done():
                 found.set_result(message)
-            self._take(message)
         except EngineError as error:
             self._end(error)
         except _ODD as error:

@@ -24,7 +24,7 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -35,7 +35,6 @@ from openai.types.realtime import (
     RealtimeAudioFormatsParam,
     RealtimeAudioInputTurnDetectionParam,
     RealtimeClientEventParam,
-    RealtimeFunctionToolParam,
     RealtimeResponseCreateParamsParam,
     RealtimeSessionCreateRequestParam,
 )
@@ -45,8 +44,7 @@ from websockets.exceptions import WebSocketException as SocketError
 from bridge.agent import Agent
 from bridge.engines.base import Engine, Pcm, Shared
 from bridge.engines.codec import Codec
-from bridge.engines.functions import Function
-from bridge.engines.prompt import Message
+from bridge.engines.openai_items import items, line, message, told, tool
 from bridge.engines.speech import SAY, SpeechEngine
 from bridge.engines.wire import (
     CLOSE_S,
@@ -113,12 +111,12 @@ class OpenAiWire:
         self._engine, self._settings, self._client = engine, settings, client
         self._language = agent.language
         self._interrupts = agent.turns.barge_in == "engine"
-        line = engine.context.rate
+        rate = engine.context.rate
         name = settings.format
         if name == "auto":
-            name = "pcmu" if line == 8000 else "pcm"
-        rate = PCM_RATE if name == "pcm" else 8000
-        self._codec = Codec(name, line, rate, rate)
+            name = "pcmu" if rate == 8000 else "pcm"
+        there = PCM_RATE if name == "pcm" else 8000
+        self._codec = Codec(name, rate, there, there)
         self._format = FORMATS[name]
         self._connection: AsyncRealtimeConnection | None = None
         self._outbox: Outbox[str] = Outbox(VENDOR, self._send_raw)
@@ -144,7 +142,7 @@ class OpenAiWire:
             ).enter()
             await self._expect("session.created")
             self._send({"type": "session.update", "session": self._session(past)})
-            for item in _items(past.messages[1:]):
+            for item in items(past.messages[1:]):
                 self._send({"type": "conversation.item.create", "item": item})
             await self._outbox.flush()
             await self._expect("session.updated")
@@ -152,7 +150,7 @@ class OpenAiWire:
             body = (error.response.body or b"")[:500].decode(errors="replace")
             status = error.response.status_code
             variable = self._settings.api_key_env
-            raise refused(VENDOR, status, variable, _message(body)) from error
+            raise refused(VENDOR, status, variable, message(body)) from error
         except (OSError, SocketError, OpenAIError, ValueError) as error:
             raise unreachable(VENDOR, error) from error
 
@@ -234,7 +232,7 @@ class OpenAiWire:
             "type": "realtime",
             "output_modalities": ["audio"],
             "instructions": past.messages[0].text,
-            "tools": [_tool(function) for function in past.functions],
+            "tools": [tool(function) for function in past.functions],
             "audio": {
                 "input": {"format": self._format, "turn_detection": self._detection()},
                 "output": {"format": self._format, "voice": settings.voice},
@@ -298,7 +296,7 @@ class OpenAiWire:
             if event.get("type") == kind:
                 return
             if event.get("type") == "error":
-                raise EngineError(f"{VENDOR} refuses the session: {_told(event)}")
+                raise EngineError(f"{VENDOR} refuses the session: {told(event)}")
 
     async def _receive(self, connection: AsyncRealtimeConnection) -> None:
         while True:
@@ -370,7 +368,7 @@ class OpenAiWire:
         elif response["status"] == "failed":
             details = (response.get("status_details") or {}).get("error") or {}
             what = details.get("message") or details.get("code") or "no reason given"
-            raise EngineLost(f"{VENDOR} couldn't answer: {_line(what)}")
+            raise EngineLost(f"{VENDOR} couldn't answer: {line(what)}")
         else:
             self._engine.replied(more=self._next is not None)
         if self._next is not None:
@@ -378,7 +376,7 @@ class OpenAiWire:
             self._create(following)
 
     def _error(self, event: dict[str, Any]) -> None:
-        code, what = event["error"].get("code"), _told(event)
+        code, what = event["error"].get("code"), told(event)
         ask = self._asked
         if code == "session_expired":
             raise EngineLost(f"{VENDOR}: {what}")
@@ -415,80 +413,6 @@ class _Ask:
     def __init__(self, how: RealtimeResponseCreateParamsParam | None = None) -> None:
         self.id = f"ask_{secrets.token_hex(6)}"
         self.how = how
-
-
-def _tool(function: Function) -> RealtimeFunctionToolParam:
-    return {
-        "type": "function",
-        "name": function.name,
-        "description": function.description,
-        "parameters": dict(function.parameters),
-    }
-
-
-def _items(messages: Sequence[Message]) -> list[ConversationItemParam]:
-    """The history. Calls get names of our own: what they were called elsewhere may be too long."""
-    items: list[ConversationItemParam] = []
-    calls: dict[str, str] = {}
-    for message in messages:
-        match message.role:
-            case "user":
-                items.append(
-                    {
-                        "type": "message",
-                        "role": "user",
-                        "content": [{"type": "input_text", "text": message.text}],
-                    }
-                )
-            case "system":
-                items.append(
-                    {
-                        "type": "message",
-                        "role": "system",
-                        "content": [{"type": "input_text", "text": message.text}],
-                    }
-                )
-            case "assistant" if message.text:
-                items.append(
-                    {
-                        "type": "message",
-                        "role": "assistant",
-                        "content": [{"type": "output_text", "text": message.text}],
-                    }
-                )
-            case "tool":
-                name = calls.get(message.call_id, "call_0")
-                items.append(
-                    {"type": "function_call_output", "call_id": name, "output": message.text}
-                )
-        for call in message.calls:
-            calls[call.id] = f"call_{len(calls) + 1}"
-            items.append(
-                {
-                    "type": "function_call",
-                    "call_id": calls[call.id],
-                    "name": call.name,
-                    "arguments": json.dumps(dict(call.arguments), default=str),
-                }
-            )
-    return items
-
-
-def _told(event: dict[str, Any]) -> str:
-    error = event.get("error") or {}
-    return _line(error.get("message") or error.get("code") or "an error without a word")
-
-
-def _message(body: str) -> str:
-    """What an HTTP response's body says went wrong, if anything."""
-    try:
-        return _told(json.loads(body))
-    except (ValueError, AttributeError):
-        return ""
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:200]
 
 
 class OpenAiProvider:

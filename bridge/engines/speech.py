@@ -64,6 +64,7 @@ from bridge.engines.base import (
 )
 from bridge.engines.functions import declared
 from bridge.engines.hearing import Hearing
+from bridge.engines.items import Items
 from bridge.engines.prompt import assembler
 from bridge.engines.wire import Past, SpeechSettings, Wire
 from bridge.errors import BridgeError, EngineError
@@ -89,7 +90,7 @@ GO_ON = (
 REST = ', with the words "{rest}"'
 ANSWER = "[The line failed for a moment. Answer what the caller said last, and don't mention it.]"
 KEYS = "[The caller pressed the keys {digits}.]"
-TOOL = "[The tool {name}, which you called before the line failed, has ended: {value}]"
+TOOL = "[The tool {name} that you called before the line failed, has ended: {value}]"
 
 
 class SpeechEngine:
@@ -130,10 +131,11 @@ class SpeechEngine:
         self._fresh = False  # nothing has been asked since that state was given
         self._now_ms = self._opened_ms = 0
         self._renew_ms = 0
-        self._items = _Items()
+        self._items = Items()
         self._hearing = Hearing(rate, KEEP_MS) if turns == "bridge" else None
         self._turn_open = False  # the caller's turn was begun, where the bridge ends it
         self._foreign: set[str] = set()  # calls that an earlier connection was asked for
+        self._uncalled: deque[str] = deque(maxlen=100)
         self._reserved: int | None = None  # for the answer that is due
         self._active = False  # the vendor is making an answer
         self._calls: dict[str, str] = {}  # tool calls without a result: their names
@@ -315,6 +317,7 @@ class SpeechEngine:
     def uncalled(self, call: str) -> None:
         """It doesn't want it any more, and no result either."""
         self._calls.pop(call, None)
+        self._uncalled.append(call)
 
     def remember(self, **state: Any) -> None:
         """What a later connection to the vendor needs."""
@@ -362,7 +365,8 @@ class SpeechEngine:
             self.context.emit(Failed(fault))
 
     async def _renew(self) -> None:
-        """Change over to a new session, if all is still quiet when it is open."""
+        """Change over to a new session, if all is still quiet, and as it was, when it is open."""
+        lines = self._lines
         try:
             wire = await self._open()
         except BridgeError as error:
@@ -371,7 +375,7 @@ class SpeechEngine:
         finally:
             self._renewing = None
         old, running = self._wire, self._running
-        if not self._quiet or old is None:
+        if not self._quiet or self._lines != lines or old is None:
             await wire.close()
             return
         self._take(wire)
@@ -487,7 +491,10 @@ class SpeechEngine:
     def _result(self, wire: Wire, event: ToolResult) -> None:
         name = self._calls.pop(event.id, None)
         if name is None:
-            return
+            if self.context.resume is None or event.id in self._uncalled:
+                return
+            name = ""  # the process that asked for it is dead
+            self._foreign.add(event.id)
         undone = not event.ok and event.value == "interrupted"
         answer = not (self._calls or undone or self._speaks or self._turn_open)
         if answer:
@@ -500,42 +507,3 @@ class SpeechEngine:
     def _note(self, entry: Entry) -> None:
         self._history.append(entry)
         self._lines += 1
-
-
-class _Items:
-    """Agent audio: the vendor's items and ours."""
-
-    def __init__(self) -> None:
-        self.begun: dict[str, int] = {}
-        self.samples: dict[int, int] = {}
-        self.done: set[int] = set()
-        self.dropped: deque[str] = deque(maxlen=256)
-        """The vendor's, of which no more is wanted."""
-        self._heard: dict[int, str] = {}
-
-    @property
-    def open(self) -> bool:
-        """Whether something was given that isn't over."""
-        return any(self.samples.get(own) for own in self.begun.values())
-
-    def begin(self, item: str, own: int) -> None:
-        """An item's first word or audio."""
-        self.begun[item] = own
-        self.samples[own] = 0
-        self._heard[own] = item
-
-    def drop(self) -> None:
-        """Nothing more is wanted of any; what was heard of them is still to be told."""
-        self.dropped.extend(self.begun)
-        self.begun.clear()
-        self.done.clear()
-
-    def over(self, own: int) -> tuple[str, int] | None:
-        """The item was heard, or what wasn't is dropped: its name and samples."""
-        item = self._heard.pop(own, None)
-        if item is None:
-            return None
-        self.begun.pop(item, None)
-        self.done.discard(own)
-        self.dropped.append(item)
-        return item, self.samples.pop(own, 0)

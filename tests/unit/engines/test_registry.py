@@ -19,7 +19,7 @@ def test_our_engines_are_there():
 def test_an_unknown_engine_names_the_nearest():
     with pytest.raises(ConfigError, match="no engine 'ofline'; did you mean 'offline'"):
         entrance("ofline")
-    with pytest.raises(ConfigError, match="there are: cascade, echo, offline"):
+    with pytest.raises(ConfigError, match="there are: cascade, deepgram-agent, echo, elevenlabs"):
         entrance("zzz")
 
 

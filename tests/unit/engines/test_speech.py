@@ -17,6 +17,7 @@ from bridge.engines.base import (
     Heard,
     Interrupt,
     ReplyDone,
+    Resume,
     SpeechStarted,
     State,
     Text,
@@ -378,3 +379,43 @@ async def test_audio_that_the_vendor_does_not_take_is_bounded(monkeypatch):
     with pytest.raises(EngineLost, match="Vendor didn't read"):
         await box.run()
     assert sent == ["audio"]
+
+
+async def test_an_exchange_while_a_session_opens_is_not_lost():
+    class Slow(Paper):
+        async def open(self, past):
+            await super().open(past)
+            if len(call.wires) == 2:
+                call.engine.ended(400)
+                call.engine.caller_said("When?")
+                call.engine.audio("a", FRAME)
+                call.engine.replied()
+                call.engine.notify(Heard(1, 20, "Now.", cut=False))
+
+    call = Call(wire=Slow)
+    async with call:
+        call.engine.renew_soon()
+        call.engine.hear(1000, FRAME)
+        while len(call.wires) < 2 or ("close",) not in call.wires[1].told:
+            await asyncio.sleep(0)
+        call.engine.hear(7000, FRAME)
+        while len(call.wires) < 3 or ("close",) not in call.wires[0].told:
+            await asyncio.sleep(0)
+    assert [m.text for m in call.wires[2].past.messages[1:]] == ["When?", "Now."]
+
+
+async def test_items_that_were_never_heard_are_forgotten():
+    async with Call() as call:
+        for n in range(1000):
+            call.engine.text(f"item {n}", "Well")
+            call.engine.notify(BargeIn(0, 0))
+        assert not call.engine._items.samples
+        assert not call.engine._items._heard
+
+
+async def test_a_result_that_a_dead_process_asked_for_is_told():
+    async with Call(resume=Resume(owed=False)) as call:
+        call.engine.notify(ToolResult("dead:1", True, "booked"))
+        ((what, text, answer),) = call.told
+    assert (what, answer) == ("tell", True)
+    assert "booked" in text
