@@ -19,6 +19,7 @@ demo: setup ## a real call with the offline agent (SCRIPT=file: another script; 
 	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PHONE),--phone)
 
 test: check ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
+	@tests/lab/setup.sh stack
 	@$(PY) -m pytest tests/unit tests/contract tests/integration tests/pbx
 
 check: setup ## style and types
@@ -30,8 +31,8 @@ drill: setup ## kill and freeze processes under load (DRILL=name: one of them; R
 	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench: ## BENCH=media: what a call costs (9 min); BENCH=turns: who has the floor (12 min); in out/bench
-	@tests/lab/setup.sh bench
+	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),stack)
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove the environment and all output (the private root stays in the cache)
-	rm -rf .venv .lab .lab-bench out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .lab .lab-bench .lab-stack out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from bridge.audio.hum import is_hum
 from bridge.engines.base import Pcm
@@ -54,6 +55,19 @@ class Glimpse:
     """It sounds like a hum, whatever words were made of it."""
 
 
+class Listener(Protocol):
+    """What a cascade needs to know of a caller's words; `Listening` tells what each is for."""
+
+    @property
+    def last(self) -> Glimpse | None: ...
+    def started(self, at_ms: int) -> None: ...
+    def pausing(self, turn: int, start_ms: int, end_ms: int) -> None: ...
+    def ended(self) -> None: ...
+    def grew(self) -> None: ...
+    async def words(self, turn: int, start_ms: int, end_ms: int) -> Glimpse: ...
+    async def close(self) -> None: ...
+
+
 class Listening:
     """One call's."""
 
@@ -75,6 +89,11 @@ class Listening:
         self._until_ms = 0  # what the transcription under way holds
         self._task: asyncio.Task[None] | None = None
         self._last: Glimpse | None = None
+
+    @property
+    def last(self) -> Glimpse | None:
+        """What is known of what he is saying."""
+        return self._last
 
     def started(self, at_ms: int) -> None:
         """The caller began to speak."""
@@ -116,7 +135,7 @@ class Listening:
         self._last = found
         return found
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop at once."""
         self.ended()
         if self._task is not None:
