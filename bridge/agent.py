@@ -32,15 +32,16 @@ class TurnSettings:
     min_speech_ms: int = 100
     """Speech shorter than this while the agent is silent is no turn."""
     min_speech_while_speaking_ms: int = 800
-    """Speech that is longer while the agent speaks interrupts it, whatever is said. (The agent
-    pauses at once; shorter speech interrupts if it holds a word that isn't a mere "uh-huh".)"""
+    """Speech that is longer while the agent speaks interrupts it, whatever is said (half as long
+    again, if all that could be made out is a mere "uh-huh"). The agent pauses at once; shorter
+    speech interrupts if it holds another word."""
     resume_ms: int = 400
     """Silence after shorter speech after which the agent goes on, where no words were made out."""
     eager_silence_ms: int = 200
     """Silence after speech at which the engine begins to prepare its answer; 0: only at the end."""
     complete_silence_ms: int = 280
     """Silence that ends the caller's turn after a whole sentence."""
-    end_silence_ms: int = 720
+    end_silence_ms: int = 600
     """The same where nothing says whether the sentence is whole; engines without words: always."""
     incomplete_silence_ms: int = 1000
     """The same after half of a sentence, or where a number was asked for."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import time
@@ -36,6 +37,7 @@ from bridge.recall import Memory, numbers_now
 from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.sessions.model import Record
+from bridge.sessions.progress import Progress
 from bridge.tools import Outcome as Outcome
 from bridge.tools import Tools
 from bridge.transcript import Transcript
@@ -49,6 +51,8 @@ GREETING_S = 1.0
 _NUMBERS_S = 5.0
 """Between two notes of where the packets stand; in between it can be told by the time."""
 
+
+_NUMBERS = itertools.count()
 
 _KEYS_S = (0.0, 0.3)
 """When keys are looked for that the former owner passed on: his last may come a little later."""
@@ -84,6 +88,8 @@ class Call:
             ears: the worker's, which tell voices from noises.
         """
         self.id = leg.incoming.call_id
+        self.number = next(_NUMBERS)
+        """Among this process' calls."""
         self._leg, self._media, self._store, self._mind = leg, media, store, mind
         self._ears = ears
         self._over: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -205,16 +211,17 @@ class Call:
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
         self._place()
-        resume = conversation.take_up(self._memory, fresh=fresh)
-        incoming, history = self._leg.incoming, self._memory.history()
-        return conversation, conversation.context(agent, incoming, self._tasks, history, resume)
+        resume, history = conversation.take_up(self._memory, fresh=fresh)
+        context = conversation.context(agent, self._leg.incoming, self._tasks, history, resume)
+        return conversation, context
 
     async def _inherit(self, agent: Agent, engine: Engine, record: Record) -> tuple[Slot, bool]:
         """The audio of a conversation that another process began, and whether it begins anew."""
-        since_ms = self._memory.progress.since_ms if self._memory else -1
+        progress = self._memory.progress if self._memory else Progress()
         if record.place in ("", self._media.place):  # the last version notes none
             try:
-                return await self._media.attach(self.id, engine.rate, since_ms), False
+                since = progress.since_ms, progress.answered_ms
+                return await self._media.attach(self.id, engine.rate, *since), False
             except MediaError as error:
                 log.warning("%s; opening another", error)
         # Its media process was another host's, or has forgotten it: the PBX gets a new address, and

@@ -65,10 +65,11 @@ class Calls:
             if call.id in self._calls and self._calls[call.id][0] is call:
                 del self._calls[call.id]
 
-    def note(self) -> None:
-        """Write down how far each conversation has got."""
+    def note(self, part: int = 0, parts: int = 1) -> None:
+        """Write down how far each conversation has got, of one part of the calls."""
         for call, _ in [*self._calls.values()]:
-            call.note()
+            if call.number % parts == part:
+                call.note()
 
     # Whose is it? ---------------------------------------------------------------------------------
 

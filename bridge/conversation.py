@@ -47,8 +47,9 @@ from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.mouth import Mouth
 from bridge.pbx.base import Incoming
-from bridge.recall import Memory, restore, restore_lost
+from bridge.recall import Memory, interrupted, restore, restore_lost
 from bridge.sessions.base import Store
+from bridge.sessions.model import BARGE_IN
 from bridge.sessions.progress import Item, Progress
 from bridge.stopwatch import Stopwatch
 from bridge.tools import Outcome, Tools
@@ -97,14 +98,17 @@ class Conversation:
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
         self._now_ms = 0
         self._replying = self._leaving = False
+        self._armed: bool | None = None  # as the slot was told
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
+        self._answered_ms = -1
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
         self._begun_to_speak = asyncio.Event()
-        tools.on_change = self.note
+        # In one batch with the line, so that nobody takes the caller's words for unsettled.
+        tools.on_change = transcript.on_settled = self.note
         tools.quiet = lambda: not self._mouth.playing
 
     # Beginning and end ----------------------------------------------------------------------------
@@ -138,21 +142,27 @@ class Conversation:
         self._replying = greeting
         self.note()
 
-    def take_up(self, memory: Memory, *, fresh: bool = False) -> engines.Resume:
+    def take_up(
+        self, memory: Memory, *, fresh: bool = False
+    ) -> tuple[engines.Resume, tuple[engines.Entry, ...]]:
         """One that another process began: items, turn, tools.
 
-        `fresh`: the slot is a new one, what waited in the old one is lost.
+        `fresh`: the slot is a new one, what waited in the old one is lost. Returns what the engine
+        is to know of it, the history last.
         """
         progress = memory.progress
         if fresh:
             resume = restore_lost(memory, self._mouth.playout)
-            self._mouth.owe_past()
         else:
+            progress = interrupted(progress, self._slot)
             resume = restore(memory, self._slot, self._mouth.playout)
+        cut = self._mouth.playout.dropped()
+        if fresh:
+            self._mouth.owe_past()
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
         self._replying, self._state = resume.replying, progress.extra
-        self._unknown = progress.unknown
+        self._unknown, self._answered_ms = progress.unknown, progress.answered_ms
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
@@ -164,9 +174,14 @@ class Conversation:
             self._turns.reply_done(0)
         if progress.held:
             self._hold(True)
+        for heard in cut:
+            self._transcript.settle()
+            self._transcript.agent(heard)
         self._transcript.say("event", "taken over")
+        self.note()  # in one batch with these
         log.info("taken up with %d ms still to be heard", self._mouth.playout.waiting_ms)
-        return resume
+        told = tuple(engines.Entry("agent", heard.text) for heard in cut if heard.text)
+        return resume, (*memory.history(), *told)
 
     async def spoken(self) -> None:
         """Returns when the engine has given its first audio (or has nothing to say)."""
@@ -177,10 +192,10 @@ class Conversation:
         sensitivity = self._agent.turns.sensitivity
         self._slot.tune(sensitivity)
         if self._ears is not None:
-            self._ear = self._ears.open(self._slot.rate, sensitivity)
+            self._ear = self._ears.open(self._slot.index, sensitivity)
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
-        self._slot.on_frames = partial(context.run, self._delivery)
+        self._slot.on_frames = partial(context.run, self._guarded, self._deliver)
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
@@ -198,9 +213,11 @@ class Conversation:
             turn=self._turns.turn,
             since_ms=self._turn_ms if self._turn_ms >= 0 else self._speech_ms,
             unanswered=self._turn_ms >= 0,
+            answered_ms=self._answered_ms,
             held=self._mouth.held,
             extra=self._state,
             done=self._tools.done,
+            asked=self._tools.asked,
             unknown=self._unknown,
         )
         if progress != self._noted:
@@ -227,6 +244,9 @@ class Conversation:
         self._leaving = False
         self._filler.silent_since(self._now_ms)
         self._carry_out(self._turns.digit(self._now_ms))
+        if not (self._replying or self._tools.open()):
+            self._tools.over()
+        self.note()
         self._engine.notify(engines.Digit(digit))
 
     def hold(self, on: bool) -> None:
@@ -238,42 +258,45 @@ class Conversation:
     def _hold(self, on: bool) -> None:
         self._mouth.hold(on)
         self._carry_out(self._turns.hold(on))
-        self._slot.arm(self._turns.armed)
+        self._arm()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[..., None], *what: Any) -> None:
         """Do it, unless the call is over; the call's boundary, where others call us."""
         if self._over():
             return
         try:
-            work()
+            work(*what)
         except Exception as error:
             log.exception("a fault of ours ended the call")
             self._end(Outcome("failed", str(error) or type(error).__name__))
 
-    def _delivery(self, up: Up) -> None:
-        self._guarded(partial(self._deliver, up))
-
     def _deliver(self, up: Up) -> None:
+        turns, ear = self._turns, self._ear
         self._now_ms = up.at_ms
         if not self._mouth.held:  # what a phone on hold sends is not for the engine
             self._engine.hear(up.at_ms, up.pcm)
         self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
-        self._account()
+        if not self._mouth.idle:
+            self._account()
         if self._slot.tripped:
             self._tripped()
-        ear = self._ear
-        if ear is not None:
-            ear.hear(up.pcm.reshape(len(up.speech), -1), up.speech)
         for loud in up.speech:
             voice = loud and (ear is None or ear.voice)
-            near = ear is None or ear.near
-            spoke = self._turns.caller_speaks
-            self._carry_out(self._turns.frame(self._now_ms, voice, near))
-            if ear is not None and spoke and self._turns.caller_was_heard:
+            near = not voice or ear is None or ear.near
+            spoke = turns.caller_speaks
+            if actions := turns.frame(self._now_ms, voice, near):
+                self._carry_out(actions)
+            if ear is not None and spoke and turns.caller_was_heard:
                 ear.his_own()
             self._now_ms += FRAME_MS
-        self._slot.arm(self._turns.armed)
+        self._arm()
         self._fill()
+
+    def _arm(self) -> None:
+        armed = self._turns.armed
+        if armed is not self._armed:
+            self._armed = armed
+            self._slot.arm(armed)
 
     def _tripped(self) -> None:
         """Media has paused the agent by itself: from here on the pause is ours."""
@@ -294,9 +317,7 @@ class Conversation:
             case AgentResumed():
                 self._mouth.resume()
             case BargeIn():
-                self._transcript.say("event", "barge-in")
-                self._drop()
-                self._reply(False)
+                self._interrupted()
             case TurnWithdrawn():
                 self._drop()
                 self._reply(False)
@@ -304,9 +325,10 @@ class Conversation:
                 self._speech_ms = at_ms
             case TurnCommitted():
                 self._leaving, self._turn_ms = False, action.start_ms
+                self._answered_ms = self._now_ms
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)
-            case NoInput(last=True):
+            case NoInput(last=True) if not getattr(self._engine, "autonomous", False):
                 self._no_input()
         self._engine.notify(action)
 
@@ -348,10 +370,8 @@ class Conversation:
             case engines.CallerText() | engines.Expect():
                 self._learn(event)
             case engines.Interrupt():
-                self._transcript.say("event", "barge-in")
                 self._turns.interrupted()
-                self._drop()
-                self._reply(False)
+                self._interrupted()
             case engines.ToolCall():
                 self._tools.add(event, self._turns.turn)
                 self._next_tool()
@@ -440,6 +460,13 @@ class Conversation:
             self._carry_out(self._turns.agent_finished(self._now_ms))
             self._next_tool()
 
+    def _interrupted(self) -> None:
+        """The caller has cut the agent short."""
+        self._transcript.say("event", BARGE_IN)
+        self._drop()
+        self._tools.over()
+        self._reply(False)
+
     def _drop(self) -> None:
         """What isn't played yet never will be."""
         self._mouth.drop()
@@ -447,13 +474,21 @@ class Conversation:
 
     def _fill(self) -> None:
         """Bridge a long wait."""
-        turns = self._turns
-        # The answer to keys is no turn's, so the floor stays the caller's until he hears it.
-        replies = self._replying and turns.state is State.LISTENING and not turns.caller_speaks
-        owes = replies or turns.state is State.THINKING or any(t.begun for t in self._tools.open())
-        clip = self._filler.due(self._now_ms, owes and self._mouth.silent)
+        silent = self._mouth.idle or self._mouth.silent
+        clip = self._filler.due(self._now_ms, silent and not self._mouth.held and self._owes)
         if clip is not None:
             self._mouth.fill(clip)
+
+    @property
+    def _owes(self) -> bool:
+        """Whether the caller waits for something."""
+        turns = self._turns
+        if turns.state is State.THINKING:
+            return True
+        # The answer to keys is no turn's, so the floor stays the caller's until he hears it.
+        if self._replying and turns.state is State.LISTENING and not turns.caller_speaks:
+            return True
+        return any(t.begun for t in self._tools.open())
 
     def _marked(self, name: str, heard: bool) -> None:
         self._engine.notify(engines.Marked(name, heard))

@@ -156,13 +156,20 @@ class Door:
             log.warning("call %s is under way, and taken without its past: %s", call_id, error)
             record = None
         if record is None or record.state == "ended":
-            self._calls.begin(leg, None)
+            if self.stopping:
+                await self._turn_away(leg, _AGAIN)
+            else:
+                self._calls.begin(leg, None)
             return
         leg.forget()
         if record.worker == self._leases.name:
-            return  # we are taking it over this very moment
+            # We are taking him over this very moment, or he was sent to us and never came.
+            self._reconciler.stray(call_id, record.worker)
+            return
         member = self._leases.members.get(record.worker)
         if member is not None and member.alive:
             await self._pbxs[leg.incoming.pbx].send_home(call_id, record.worker)
         elif self._takeover:
             self._reconciler.dead(record.worker)
+            # His owner may have died before his call was on the list of those that go on.
+            self._reconciler.stray(call_id, record.worker)

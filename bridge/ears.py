@@ -1,13 +1,17 @@
 """Which of the frames that the first stage took for speech hold a voice: the calls of a worker.
 
-Theory of operation. A call opens an `Ear` and gives it every frame with the first stage's decision.
-While that fires, and `AFTER_MS` behind it, the frames go to the neural stage: what all calls have
-brought in one round of the event loop is judged together at its end. When it begins to fire, the
-last `BEFORE_MS` go first. A line that is silent costs next to nothing.
+Theory of operation. Media's reader gives `Ears` what came on the lines of all calls in one round,
+with the first stage's decisions, when the calls themselves have had it; a call's *lane* is the
+number of its slot. The last quarter of a second of each lane is kept. While the first stage fires,
+its chunks go through the network, those of all lanes together; when it begins to fire, and after a
+gap, the last `BEFORE_MS` go first. A line that is silent costs next to nothing. What fires again
+within `AFTER_MS` is the same stretch of sound.
 
 A verdict is at most 32 ms of audio and one delivery old. In the first `DOUBT_MS` of an onset the
 network hasn't heard enough, and what is loud counts as speech. Later a voice is there from `on` on,
-until the probability falls below `on - HYSTERESIS`.
+until the probability falls below `on - HYSTERESIS`. A voice of which the network is `SURE` is only
+looked at again `SKIP` chunks later: what may follow it is mostly more of it, or silence, which the
+first stage hears.
 
 Voices in the background are voices to the network. What tells them from the caller is that they are
 farther away: their loudest syllables stay `FAR_DB` below his. How loud he is, is learnt from his
@@ -20,15 +24,14 @@ its probability above `on`, over the time for which it lasts.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.neural import CHUNK, CHUNK_MS, RATE, Network, NeuralBank, load
+from bridge.audio.columns import Column, heap, reset
+from bridge.audio.neural import CHUNK, CHUNK_MS, CONTEXT, RATE, Network, NeuralBank, load
 from bridge.audio.resample import ResamplerBank
 from bridge.audio.speech import level_db
 from bridge.media.base import FRAME_MS
@@ -37,121 +40,89 @@ log = logging.getLogger(__name__)
 
 BEFORE_MS, AFTER_MS, DOUBT_MS = 100, 400, 60
 HYSTERESIS = 0.15
+SURE, SKIP = 0.9, 2
 FAR_DB, OWN_DB, NEAR_MS = 12.5, -14.5, 256
 """dB of full scale, for the mean over `_LOUDEST` chunks of `CHUNK_MS`."""
-CERTAIN_MS, FORGOTTEN_MS = 150, 230
-"""Tuning half: at most 127 of coughs and noises (190 of one piece of music), at least 179 of words.
-Without a voice for so long it begins anew."""
+CERTAIN_MS, FORGOTTEN_MS = 90, 230
+"""Tuning half: of 208 noises one cough has more (112, the next 83), of 230 interruptions one has
+less (65, the next 116). Without a voice for so long it begins anew."""
 _LOUDEST, _RECENT = 3, 24
 _FRAME = RATE * FRAME_MS // 1000
-_STEP = 64
-"""Lanes are made so many at a time."""
+_BEFORE = RATE * BEFORE_MS // 1000
+_FRAMES = 16
+"""Kept of each lane: more than what is looked back at, and what waits to be a chunk."""
+_KEPT = _FRAMES * _FRAME
+_AUDIO = np.arange(-CONTEXT, CHUNK)
+
+_FAR, _NEAR, _UNKNOWN = 0, 1, -1
+
+_SPEC = {
+    "listening": Column("?"),
+    "on": Column("f4"),
+    "audio": Column("i2", 0, (_FRAMES, _FRAME)),
+    "end": Column("i8"),
+    "judged": Column("i8"),
+    "left_ms": Column("i4"),
+    "heard_ms": Column("i4"),
+    "voiced": Column("?"),
+    "skip": Column("i4"),
+    "level_db": Column("f4", -np.inf, (_RECENT,)),
+    "levels": Column("i4"),
+    "gain_ms": Column("f4"),
+    "certain_ms": Column("f4"),
+    "certain_at": Column("i8"),
+    "own_db": Column("f4", OWN_DB),
+    "known": Column("?"),
+    "voice": Column("?", 1),
+    "near": Column("i1", _UNKNOWN),
+}
+"""Of each lane: audio up to `end` at `RATE` (a ring), of which all up to `judged` was judged; what
+is left of the stretch; what the network has heard of it; the levels of its last chunks with a
+voice; the certainty that a chunk adds, all of it, and up to where it was added; how loud its caller
+is; what its `Ear` says."""
 
 
 class Ear:
     """One call's."""
 
-    def __init__(self, ears: Ears, lane: int, rate: int, sensitivity: float) -> None:
+    def __init__(self, ears: Ears, lane: int) -> None:
         """Made by `Ears.open`."""
-        self._ears, self.lane, self.rate = ears, lane, rate
-        self._on = 0.5 + 0.6 * (0.5 - sensitivity)
-        self._before: deque[NDArray[np.int16]] = deque(maxlen=BEFORE_MS // FRAME_MS)
-        self._left_ms = 0  # to listen on behind the last frame that fired
-        self._heard_ms = 0  # of this stretch, by the network
-        self._voice = False
-        self._certain_ms = self._without_ms = 0.0
-        self._own_db = OWN_DB
-        self._known = False  # that is his, not a supposition
-        self._level_db: deque[float] = deque(maxlen=_RECENT)  # of chunks with a voice
-
-    def hear(self, pcm: NDArray[np.int16], fired: Sequence[bool]) -> None:
-        """Frames (n, samples) at the ear's rate, and the first stage's decisions (n,)."""
-        if not self._ears.knows(self):
-            return
-        for frame, loud in zip(pcm, fired, strict=True):
-            if not loud and self._left_ms <= 0:
-                self._before.append(frame.copy())
-                continue
-            if self._left_ms <= 0:
-                self._begin()
-            self._left_ms = AFTER_MS if loud else self._left_ms - FRAME_MS
-            self._ears.take(self, frame)
+        self._ears, self.lane = ears, lane
 
     @property
     def voice(self) -> bool:
         """Whether what the first stage takes for speech now is to count as speech."""
-        return self._heard_ms < DOUBT_MS or self._voice
+        return bool(self._ears.voice.item(self.lane))
 
     @property
     def near(self) -> bool | None:
         """Whether there is a voice, and the caller's own; False: somebody's in the background;
         None: nobody can tell yet."""
-        loud = bool(self._level_db) and self._loudest_db() >= self._own_db - FAR_DB
-        if loud and self._certain_ms >= CERTAIN_MS:
-            return True
-        return None if loud or len(self._level_db) < NEAR_MS // CHUNK_MS else False
+        near = self._ears.near.item(self.lane)
+        return None if near == _UNKNOWN else bool(near)
 
     def his_own(self) -> None:
         """What was heard last was a turn of the caller's."""
-        if len(self._level_db) >= _LOUDEST:
-            loudest = self._loudest_db()
-            self._own_db = (self._own_db + loudest) / 2 if self._known else loudest
-            self._known = True
-
-    def judged(self, likely: float, level_db: float) -> None:
-        """What the network says of the next chunk, and its level in dB of full scale."""
-        self._heard_ms += CHUNK_MS
-        self._voice = likely >= (self._on - HYSTERESIS if self._voice else self._on)
-        if self._voice:
-            self._level_db.append(level_db)
-            self._certain_ms += max(0.0, likely - self._on) / (1 - self._on) * CHUNK_MS
-            self._without_ms = 0.0
-        else:
-            self._without_ms += CHUNK_MS
-            if self._without_ms >= FORGOTTEN_MS:
-                self._certain_ms = 0.0
-
-    def _loudest_db(self) -> float:
-        loudest = sorted(self._level_db)[-_LOUDEST:]
-        return sum(loudest) / len(loudest)
+        self._ears.learn(self.lane)
 
     def close(self) -> None:
-        """Give the lane back; idempotent."""
+        """The call is over; idempotent."""
         self._ears.give_back(self)
-
-    def _begin(self) -> None:
-        self._heard_ms = 0
-        self._voice = False
-        self._certain_ms = 0.0
-        self._level_db.clear()
-        self._ears.reset(self)
-        # What came before is heard too, but says nothing of the onset: the doubt begins behind it.
-        self._heard_ms = -len(self._before) * FRAME_MS
-        for frame in self._before:
-            self._ears.take(self, frame)
-        self._before.clear()
 
 
 class Ears:
     """The neural stage of a worker; without the model it opens no ears, and the first stage alone
     decides."""
 
-    def __init__(
-        self,
-        network: Network | None = None,
-        soon: Callable[[Callable[[], None]], object] | None = None,
-    ) -> None:
-        """`network`: another than the packaged one; `soon` has `flush` called at the end of the
-        round, the event loop's by default."""
+    def __init__(self, network: Network | None = None) -> None:
+        """`network`: another than the packaged one."""
         self._network = network
-        self._soon = soon or _soon
         self._bank: NeuralBank | None = None
-        self._lanes = 0
-        self._free: list[int] = []
-        self._ears: dict[int, Ear] = {}
-        self._frames: dict[Ear, list[NDArray[np.int16]]] = {}
-        self._rest: dict[int, NDArray[np.int16]] = {}  # of each lane, less than a chunk
+        self._open: dict[int, Ear] = {}
         self._down: dict[int, ResamplerBank] = {}
+        self._columns: dict[str, NDArray[Any]] = {}
+        self._lanes = 0
+        self._grow(0)
 
     def load(self) -> None:
         """Load the model, or say once why there is none."""
@@ -166,84 +137,165 @@ class Ears:
                 error,
             )
 
-    def open(self, rate: int, sensitivity: float) -> Ear | None:
-        """An ear for a call whose frames have `rate` Hz; None: there is no model."""
+    def open(self, lane: int, sensitivity: float) -> Ear | None:
+        """An ear for the call in that lane; None: there is no model."""
         if self._network is None:
             return None
-        if not self._free:
-            self._grow()
-        ear = Ear(self, self._free.pop(), rate, sensitivity)
-        self._ears[ear.lane] = ear
-        self.reset(ear)
+        if lane >= self._lanes:
+            self._grow(max(lane + 1, 2 * self._lanes, 64))
+        ear = self._open[lane] = Ear(self, lane)
+        reset(_SPEC, self._columns, lane)
+        self._listening[lane] = True
+        self._on[lane] = 0.5 + 0.6 * (0.5 - sensitivity)
+        for bank in self._down.values():
+            bank.reset(lane)
         return ear
-
-    def knows(self, ear: Ear) -> bool:
-        """Whether that ear is open."""
-        return self._ears.get(ear.lane) is ear
-
-    def take(self, ear: Ear, frame: NDArray[np.int16]) -> None:
-        """A frame to be judged at the end of this round of the loop."""
-        if not self._frames:
-            self._soon(self.flush)
-        self._frames.setdefault(ear, []).append(frame)
-
-    def reset(self, ear: Ear) -> None:
-        """A new stretch of audio begins."""
-        assert self._bank is not None
-        self._bank.reset(ear.lane)
-        self._rest[ear.lane] = np.zeros(0, np.int16)
-        if ear.rate in self._down:
-            self._down[ear.rate].reset(ear.lane)
 
     def give_back(self, ear: Ear) -> None:
         """The call is over."""
-        if self.knows(ear):
-            del self._ears[ear.lane]
-            self._frames.pop(ear, None)
-            self._free.append(ear.lane)
+        if self._open.get(ear.lane) is ear:
+            del self._open[ear.lane]
+            self._listening[ear.lane] = False
 
-    def flush(self) -> None:
-        """Judge what has come."""
-        taken, self._frames = self._frames, {}
-        for count, rate in sorted({(len(frames), ear.rate) for ear, frames in taken.items()}):
-            some = [e for e, f in taken.items() if len(f) == count and e.rate == rate]
-            pcm = np.stack([np.concatenate(taken[ear]) for ear in some])
-            lanes = np.array([ear.lane for ear in some], np.intp)
-            for lane, line in zip(lanes.tolist(), self._to_line(lanes, pcm, rate), strict=True):
-                self._rest[lane] = np.concatenate([self._rest[lane], line])
-        ready = list(taken)
-        while ready := [ear for ear in ready if len(self._rest[ear.lane]) >= CHUNK]:
-            self._judge(ready)
+    def hear(
+        self,
+        lanes: NDArray[np.intp],
+        rate: int,
+        pcm: NDArray[np.int16],
+        fired: NDArray[np.bool_],
+    ) -> None:
+        """What came on some lanes; those that aren't open are passed over.
 
-    def _judge(self, ears: list[Ear]) -> None:
+        Args:
+            lanes: (k,), each at most once.
+            rate: of the lines, Hz.
+            pcm: (k, n * samples of a frame).
+            fired: (k, n), the first stage's decisions.
+        """
+        if not self._open:
+            return
+        mine = lanes < self._lanes
+        mine[mine] = self._listening[lanes[mine]]
+        if not mine.all():
+            lanes, pcm, fired = lanes[mine], pcm[mine], fired[mine]
+        if not len(lanes):
+            return
+        if rate != RATE:
+            if rate not in self._down:
+                self._down[rate] = ResamplerBank(rate, RATE, self._lanes)
+            pcm = self._down[rate].process(lanes, pcm)
+        for n in range(fired.shape[1]):
+            self._frame(lanes, pcm[:, n * _FRAME : (n + 1) * _FRAME], fired[:, n])
+
+    def learn(self, lane: int) -> None:
+        """What was heard last on a lane was a turn of its caller's."""
+        if self._levels[lane] >= _LOUDEST:
+            loudest = _loudest(self._level_db[lane])
+            known = self._known[lane]
+            self._own_db[lane] = (self._own_db[lane] + loudest) / 2 if known else loudest
+            self._known[lane] = True
+            self._tell_near(np.array([lane]))
+
+    def _frame(
+        self, lanes: NDArray[np.intp], frame: NDArray[np.int16], fired: NDArray[np.bool_]
+    ) -> None:
+        """One frame of each lane."""
+        end = self._end[lanes]
+        self._audio[lanes, end // _FRAME % _FRAMES] = frame
+        self._end[lanes] = end + _FRAME
+        left_ms = self._left_ms[lanes]
+        over = left_ms <= 0
+        self._left_ms[lanes] = np.where(fired, AFTER_MS, left_ms - FRAME_MS)
+        ends = ~fired & (left_ms == FRAME_MS)
+        if ends.any():  # what comes next is another stretch
+            self.voice[lanes[ends]] = True
+            self.near[lanes[ends]] = _UNKNOWN
+        if not fired.any():
+            return
+        heard, end = lanes[fired], end[fired]
+        self._judged[heard] = np.maximum(self._judged[heard], end - _BEFORE)
+        if (begins := over[fired]).any():
+            self._begin(heard[begins], end[begins])
+        while len(heard := heard[self._end[heard] - self._judged[heard] >= CHUNK]):
+            self._judge(heard)
+
+    def _begin(self, lanes: NDArray[np.intp], end: NDArray[np.int64]) -> None:
+        """Another stretch, in the frame that begins at `end` (samples)."""
         assert self._bank is not None
-        lanes = np.array([ear.lane for ear in ears], np.intp)
-        chunk = np.stack([self._rest[ear.lane][:CHUNK] for ear in ears])
-        judged = zip(ears, self._bank.judge(lanes, chunk).tolist(), level_db(chunk), strict=True)
-        for ear, likely, level in judged:
-            self._rest[ear.lane] = self._rest[ear.lane][CHUNK:]
-            ear.judged(likely, float(level))
+        self._bank.reset(lanes)
+        # What came before is heard too, but says nothing of the onset: the doubt begins behind it.
+        self._heard_ms[lanes] = (self._judged[lanes] - end) * 1000 // RATE
+        self._voiced[lanes] = False
+        self._levels[lanes] = self._skip[lanes] = self._certain_ms[lanes] = 0
+        self.near[lanes] = _UNKNOWN
+        self._level_db[lanes] = -np.inf
 
-    def _to_line(
-        self, lanes: NDArray[np.intp], pcm: NDArray[np.int16], rate: int
-    ) -> NDArray[np.int16]:
-        if rate == RATE:
-            return pcm
-        if rate not in self._down:
-            self._down[rate] = ResamplerBank(rate, RATE, self._lanes)
-        return self._down[rate].process(lanes, pcm)
+    def _judge(self, lanes: NDArray[np.intp]) -> None:
+        """The next chunk of each lane."""
+        assert self._bank is not None
+        at = (self._judged[lanes, None] + _AUDIO) % _KEPT
+        audio = self._audio.reshape(len(self._audio), -1)[lanes[:, None], at]
+        self._judged[lanes] += CHUNK
+        skipped = self._skip[lanes] > 0
+        self._skip[lanes[skipped]] -= 1
+        looked = ~skipped
+        if looked.any():
+            some = lanes[looked]
+            likely = self._bank.judge(some, audio[looked])
+            on = self._on[some]
+            voiced = likely >= np.where(self._voiced[some], on - HYSTERESIS, on)
+            self._voiced[some] = voiced
+            self._skip[some] = np.where(voiced & (likely >= SURE), SKIP, 0)
+            self._gain_ms[some] = CHUNK_MS * np.maximum(likely - on, 0) / (1 - on)
+        self._heard_ms[lanes] += CHUNK_MS
+        voiced = self._voiced[lanes]
+        self.voice[lanes] = voiced | (self._heard_ms[lanes] < DOUBT_MS)
+        over = self._judged[lanes] - self._certain_at[lanes] > FORGOTTEN_MS * RATE // 1000
+        over &= self._certain_ms[lanes] > 0
+        if over.any():
+            some = lanes[over]
+            self._certain_ms[some] = 0
+            self._tell_near(some)
+        if voiced.any():
+            some = lanes[voiced]
+            self._certain_ms[some] += self._gain_ms[some]
+            self._certain_at[some] = self._judged[some]
+            self._level_db[some, self._levels[some] % _RECENT] = level_db(audio[voiced, CONTEXT:])
+            self._levels[some] += 1
+            self._tell_near(some)
 
-    def _grow(self) -> None:
-        """More lanes; what the present ones have heard is kept."""
-        assert self._network is not None
-        old, before = self._bank, self._lanes
-        self._lanes += _STEP
-        self._bank = NeuralBank(self._network, self._lanes)
-        if old is not None:
-            self._bank.keep(old)
+    def _tell_near(self, lanes: NDArray[np.intp]) -> None:
+        early = self._levels[lanes] < NEAR_MS // CHUNK_MS
+        loud = _loudest(self._level_db[lanes]) >= self._own_db[lanes] - FAR_DB
+        certain = loud & (self._certain_ms[lanes] >= CERTAIN_MS)
+        self.near[lanes] = np.where(certain, _NEAR, np.where(early | loud, _UNKNOWN, _FAR))
+
+    def _grow(self, lanes: int) -> None:
+        """So many lanes; what the present ones have heard is kept."""
+        if self._network is not None:
+            bank = NeuralBank(self._network, lanes)
+            if self._bank is not None:
+                bank.keep(self._bank)
+            self._bank = bank
         self._down.clear()  # 2 ms of memory a call
-        self._free += range(before, self._lanes)
+        for name, column in heap(_SPEC, lanes).items():
+            if self._lanes:
+                column[: self._lanes] = self._columns[name]
+            self._columns[name] = column
+        c = self._columns
+        self.voice, self.near = c["voice"], c["near"]
+        self._listening, self._on = c["listening"], c["on"]
+        self._audio, self._end, self._judged = c["audio"], c["end"], c["judged"]
+        self._left_ms, self._heard_ms = c["left_ms"], c["heard_ms"]
+        self._voiced, self._skip = c["voiced"], c["skip"]
+        self._level_db, self._levels = c["level_db"], c["levels"]
+        self._gain_ms, self._certain_ms = c["gain_ms"], c["certain_ms"]
+        self._certain_at = c["certain_at"]
+        self._own_db, self._known = c["own_db"], c["known"]
+        self._lanes = lanes
 
 
-def _soon(flush: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_soon(flush)
+def _loudest(level_db: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the loudest few of (..., n)."""
+    mean: NDArray[np.float32] = np.sort(level_db, axis=-1)[..., -_LOUDEST:].mean(axis=-1)
+    return mean

@@ -65,6 +65,8 @@ class Mouth:
         self._newest, self._unrecorded = 0, 0
         self._past: dict[int, int] = {}  # heard of items in a slot that is lost, not told yet
         self._filling: tuple[int, int] | None = None  # item and length, while a filler plays
+        self.idle = False
+        """Whether nothing can have gone out that `account` would tell of."""
         self._room = asyncio.Event()
         self._room.set()
 
@@ -86,9 +88,11 @@ class Mouth:
     def owe_past(self) -> None:
         """What `playout` holds was heard from a slot that is lost: tell so."""
         self._past = {item: queued for item, _, queued, *_ in self.playout.open_items()}
+        self.idle = False
 
     def close(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
+        self._tell_past()
         self.playout.drop()
         self._heard(self.playout.dropped(self._slot.heard_items()))
 
@@ -104,6 +108,7 @@ class Mouth:
             return False
         if self._filling is not None:
             self._clear()
+        self.idle = False
         self._backlog.append(audio)
         if audio.item != self._newest:
             self._newest = audio.item
@@ -113,17 +118,20 @@ class Mouth:
 
     def done(self, event: ItemDone) -> None:
         """The item is complete."""
+        self.idle = False
         self._backlog.append(event)
         self.feed()
 
     def mark(self, name: str) -> None:
         """To be told when everything up to now has been played."""
+        self.idle = False
         self.playout.mark(name)
         self._tell_marks()
 
     def fill(self, clip: NDArray[np.int16]) -> None:
         """Play what is no part of the conversation, int16 (n,) at the slot's rate."""
         item = self.playout.new_item()
+        self.idle = False
         self._filling = item, len(clip)
         self._slot.play(item, clip)
         self._slot.done(item)
@@ -146,6 +154,7 @@ class Mouth:
 
     def drop(self) -> None:
         """What isn't played yet never will be."""
+        self._tell_past()
         self._tell_marks()
         self.playout.drop()
         self._tell_marks()
@@ -159,16 +168,19 @@ class Mouth:
                 return
             self._clearing = False
             self._heard(self.playout.dropped(self._slot.heard_items()))
-        past, self._past = self._past, {}
-        for item, samples in {**past, **self._slot.heard_items()}.items():
+        self._tell_past()
+        told = self._slot.heard_items()
+        for item, samples in told.items():
             if self._filling is not None and item == self._filling[0]:
                 if samples >= self._filling[1]:
                     self._filling = None
                 continue
             self._sent(samples * 1000 / self._slot.rate)
-            self._heard(self.playout.heard(item, samples))
+            if over := self.playout.heard(item, samples):
+                self._heard(over)
         self._tell_marks()
         self.feed()
+        self.idle = not (told or self._backlog or self._filling or self.playout.busy)
 
     def feed(self) -> None:
         """As much of the backlog into the slot as it takes."""
@@ -185,14 +197,20 @@ class Mouth:
             self._backlog.popleft()
         if self.playout.waiting_ms >= ROOM_MS:
             self._room.clear()
-        else:
+        elif not self._room.is_set():
             self._room.set()
+
+    def _tell_past(self) -> None:
+        past, self._past = self._past, {}
+        for item, samples in past.items():
+            self._heard(self.playout.heard(item, samples))
 
     def _go_on(self) -> None:
         self._unrecorded -= 1
         self.feed()
 
     def _clear(self) -> None:
+        self.idle = False
         self._filling = None
         self._slot.clear()
         if self.held:

@@ -5,18 +5,25 @@ What an item's audio in the slot says is the truth; the record adds its words. A
 got into the slot counts as not begun, and one that is incomplete there ends where its audio ends:
 the engine says the rest, as an item of its own. Where the slot itself is lost (its host died), the
 record tells how far each item was heard, a quarter of a second ago at most: it ends there.
+
+A process may also die after the caller has cut the agent short and before it has written what was
+heard by then. That is still to be told: the record keeps a dropped item until its line is written,
+and where it doesn't know of the interruption yet, the slot does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.dialog.playout import Playout, cut_text, split_text
 from bridge.engines.base import Entry, Resume
 from bridge.media.base import Slot
-from bridge.sessions.model import Line, Record
+from bridge.sessions.model import BARGE_IN, Line, Record
 from bridge.sessions.progress import Item, Progress
+
+AT_ONCE_S = 0.05
+"""A key and the agent's falling silent by it are written down within so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,59 +52,110 @@ class Memory:
             entries.append(Entry("caller", caller))
         return tuple(entries)
 
+    @property
+    def answered(self) -> bool:
+        """Whether the agent had the last word, though maybe nothing could be understood of it."""
+        roles = [line.role for line in self.lines if line.role != "event"]
+        return roles[-1:] == ["agent"] and not self.progress.caller
+
     def digits(self) -> str:
         """Keys pressed since anybody spoke."""
-        pressed = ""
+        pressed, cut, cut_at = "", False, 0.0
         for line in reversed(self.lines):
-            if line.role not in ("dtmf", "event"):
-                break
-            if line.role == "dtmf":
-                pressed = line.text + pressed
+            if cut_at:  # before this the agent spoke; what cut it short was a key or a word
+                at_once = line.role == "dtmf" and cut_at - line.at < AT_ONCE_S
+                return line.text + pressed if at_once else pressed
+            match line.role:
+                case "dtmf":
+                    pressed = line.text + pressed
+                case "event":
+                    cut_at = line.at if cut and line.text == BARGE_IN else 0.0
+                case "agent" if line.cut:
+                    cut = True  # it is written after what cut it short
+                case _:
+                    break
         return pressed
 
 
 def restore(memory: Memory, slot: Slot, playout: Playout) -> Resume:
-    """Make `playout` know what is in the slot, and find out what is still to be said."""
-    progress = memory.progress
+    """Make `playout` know what is in the slot, and find out what is still to be said.
+
+    What had been dropped and isn't in the transcript yet, `playout.dropped` tells.
+    """
+    progress = interrupted(memory.progress, slot)
     noted = {item.item: item for item in progress.items}
-    texts = {item.item: item.text for item in progress.items}
-    rest = ""
+    _restore_dropped(progress, playout)
+    rest, begun = "", False
     for left in slot.left:
         known = noted.get(left.item)
-        if known is None and left.item <= progress.last_item:
-            continue  # it was over, and is in the transcript
-        text = texts.get(left.item, "")
+        if left.cut or (known.dropped if known is not None else left.item <= progress.last_item):
+            continue  # it was over, and is in the transcript or about to be
+        text = known.text if known is not None else ""
+        heard = max(known.heard, left.heard) if known is not None else left.heard
+        pauses = known.pauses if known is not None else ()
+        begun = begun or known is not None
         if not left.done:
             text, rest = split_text(text, left.samples * 1000 / slot.rate)
-        heard = known.heard if known is not None else 0
-        pauses = known.pauses if known is not None else ()
         heard = min(heard, left.samples)
         playout.restore(left.item, text, left.samples, heard, done=True, pauses=pauses)
     there = {left.item for left in slot.left}
     given = tuple(text for item, text in progress.given if item in there or item not in noted)
     playout.skip(progress.last_item)
-    # A key cuts the agent short, so what plays answers all keys before it.
-    digits = "" if progress.replying or playout.playing else memory.digits()
+    answers = progress.replying or begun or playout.playing
+    over = memory.answered or any(item.dropped for item in progress.items)
     return Resume(
         given=given,
         replying=progress.replying,
         rest=rest,
-        digits=digits,
+        # A key cuts the agent short, so what plays answers all keys before it.
+        digits="" if answers else memory.digits(),
         # What plays on answers the caller's last line, though it isn't in the history yet.
-        owed=progress.replying or not playout.playing,
+        owed=progress.replying or not (answers or over),
         state=progress.extra,
     )
+
+
+def interrupted(progress: Progress, slot: Slot) -> Progress:
+    """What was noted, put right where the agent was cut short after that, as the slot shows."""
+    cut = {left.item: left for left in slot.left if left.cut}
+    items = tuple(
+        replace(
+            item,
+            queued=max(item.queued, cut[item.item].samples),
+            heard=max(item.heard, cut[item.item].heard),
+            dropped=True,
+        )
+        if item.item in cut
+        else item
+        for item in progress.items
+    )
+    if all(item.dropped for item in progress.items if item.item in cut):
+        return replace(progress, items=items)
+    tools = tuple(tool for tool in progress.tools if tool.begun)
+    return replace(progress, items=items, tools=tools, replying=False, given=())
+
+
+def _restore_dropped(progress: Progress, playout: Playout) -> None:
+    for item in progress.items:
+        if item.dropped:
+            playout.restore(
+                *(item.item, item.text, item.queued, item.heard, item.done, item.pauses),
+                dropped=True,
+            )
 
 
 def restore_lost(memory: Memory, playout: Playout) -> Resume:
     """The same where nothing is left of the slot: `playout` gets what was heard, as queued.
 
-    The caller of this owes it the news that it was heard.
+    The caller of this owes it the news that it was heard. As with `restore`, `playout.dropped`
+    tells what had been dropped.
     """
     progress = memory.progress
+    _restore_dropped(progress, playout)
+    open_items = [item for item in progress.items if not item.dropped]
     begun: list[Item] = []
     rest = ""
-    for item in progress.items:
+    for item in open_items:
         said, left = _heard_of(item, playout.rate)
         if rest or not said:  # not begun
             if progress.replying:
@@ -112,15 +170,16 @@ def restore_lost(memory: Memory, playout: Playout) -> Resume:
     there = {item.item for item in begun}
     given = tuple(text for item, text in progress.given if item in there or item not in noted)
     if not progress.replying:  # all was given, so that nothing follows the rest
-        given = tuple(item.text for item in progress.items)
+        given = tuple(item.text for item in open_items)
     replying = progress.replying or bool(rest)
-    digits = "" if replying else memory.digits()
+    digits = "" if replying or begun else memory.digits()
+    over = memory.answered or len(open_items) < len(progress.items)
     return Resume(
         given=given,
         replying=replying,
         rest=rest,
         digits=digits,
-        owed=replying or not begun,
+        owed=replying or not (begun or over),
         state=progress.extra,
     )
 

@@ -100,14 +100,24 @@ class Reconciler:
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._taking: set[str] = set()
         self._strays: Mapping[str, str] = {}
+        self._closed = False
 
     def dead(self, worker: str) -> None:
         """A worker is known to be dead: take our part of its calls."""
-        if worker == self._leases.name or worker in self._busy:
+        if self._closed or worker == self._leases.name or worker in self._busy:
             return
         task = asyncio.create_task(self._inherit(worker), name=f"takeover of {worker}")
         self._busy[worker] = task
         task.add_done_callback(lambda _: self._busy.pop(worker))
+
+    def stray(self, call_id: str, owner: str) -> None:
+        """A caller was found whose owner is dead, or is us and we don't know him: take him."""
+        name = f"call {call_id}"
+        if self._closed or call_id in self._taking or self._held(call_id) or name in self._busy:
+            return
+        task = asyncio.create_task(self._take_one(call_id, owner), name=f"takeover of {name}")
+        self._busy[name] = task
+        task.add_done_callback(lambda _: self._busy.pop(name))
 
     async def unknown(self) -> None:
         """Look for calls that nobody looks after; what is so twice in a row is taken.
@@ -118,6 +128,8 @@ class Reconciler:
         try:
             live = await self._leases.live()
         except StoreUnreachable:
+            return
+        if self._closed:
             return
         me, members = self._leases.name, self._leases.members
         strays = {
@@ -138,9 +150,18 @@ class Reconciler:
                 log.warning("can't look after them now: %s", error)
 
     async def close(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more: we are leaving, and whoever leaves with us is others' to inherit."""
+        self._closed = True
         for task in [*self._busy.values()]:
             task.cancel()
+
+    async def _take_one(self, call_id: str, owner: str) -> None:
+        try:
+            live = await self._leases.live()
+            if owner == self._leases.name or live.get(call_id) != owner:  # else `dead` finds it
+                await self._take_all([call_id], owner)
+        except StoreUnreachable as error:
+            log.warning("can't look after call %s now: %s", call_id, error)
 
     async def _inherit(self, worker: str) -> None:
         try:
@@ -170,6 +191,8 @@ class Reconciler:
 
         async def one(call_id: str) -> None:
             async with gate:
+                if call_id in self._taking:
+                    return
                 self._taking.add(call_id)
                 try:
                     await self._take(call_id, worker)

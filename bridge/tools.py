@@ -11,6 +11,10 @@ Every call has a key made of the call, the caller's turn, its name and arguments
 came in this turn. So the same call is known again, whichever process or engine asks for it: one
 that is done is answered from its result, and one that had begun when its process died isn't run
 twice (`bridge.toolbox` tells the exception). Only the last turn's are kept.
+
+A reply that is given again counts its calls again from where it began to. One that was interrupted
+is never given again: what the next one asks for is new, also where a key, which is no turn of the
+caller's, has come between.
 """
 
 from __future__ import annotations
@@ -41,6 +45,8 @@ DURABLE_S = 1.0
 """A tool waits so long for Redis to know that it has begun."""
 MOST_RESULT = 4000
 """Characters of a result that are kept."""
+MOST_DONE = 20
+"""Results that are kept of replies that are over."""
 LEAVING = ("transfer", "hang_up", "leave")
 """They take the caller away: while he is here, none has had its effect."""
 UNKNOWN = "it was interrupted; it is not known whether it was done"
@@ -93,7 +99,9 @@ class Tools:
         self._task: asyncio.Task[None] | None = None
         self._running: Tool | None = None
         self._turn = 0
-        self._count: Counter[str] = Counter()
+        self._count: Counter[str] = Counter()  # calls of this turn, by what they are
+        self._used: Counter[str] = Counter()  # the highest that any of them counted
+        self._base: Counter[str] = Counter()  # what they had counted when the reply began
         self._done: dict[str, Done] = {}
 
     def add(self, call: ToolCall, turn: int) -> None:
@@ -125,10 +133,12 @@ class Tools:
                 self._transcript.say("event", f"{tool.name}: {UNKNOWN}")
             if not asks_again:
                 self._waiting.append(replace(tool, begun=False))
-        for key in (*self._done, *(tool.key for tool in self._waiting)):
-            if not asks_again and key:
+        self._used, self._base = Counter(progress.asked), Counter(progress.asked)
+        for key in (*self._done, *(tool.key for tool in progress.tools)):
+            if key:
                 what, number = key.split(":")[-2:]
-                self._count[what] = max(self._count[what], int(number))
+                self._used[what] = max(self._used[what], int(number))
+        self._count = Counter(self._base if asks_again else self._used)
 
     def open(self) -> tuple[Tool, ...]:
         """What isn't done, as a session remembers it."""
@@ -146,9 +156,20 @@ class Tools:
         if self._waiting and not running:
             self._task = self._tasks.create_task(self._run_all(), context=self._context)
 
+    @property
+    def asked(self) -> dict[str, int]:
+        """How often what was asked for in this turn, before the present reply began."""
+        return dict(self._base)
+
     def again(self) -> None:
-        """What was asked for in this turn will be asked for again."""
-        self._count.clear()
+        """What was asked for in this reply will be asked for again."""
+        self._count = Counter(self._base)
+
+    def over(self) -> None:
+        """The reply is over, and isn't given again: what the next one asks for is new."""
+        self._base, self._count = Counter(self._used), Counter(self._used)
+        for key in [*self._done][:-MOST_DONE]:  # a caller who only presses keys has one turn
+            del self._done[key]
 
     def cancel(self) -> None:
         """The caller interrupted, or went on: what waits isn't run."""
@@ -162,13 +183,15 @@ class Tools:
     def _set_turn(self, turn: int) -> None:
         if turn != self._turn:
             self._turn = turn
-            self._count.clear()
+            for counted in (self._count, self._used, self._base):
+                counted.clear()
             self._done.clear()
 
     def _key(self, call: ToolCall, turn: int) -> str:
         arguments = json.dumps(dict(call.arguments), sort_keys=True, default=str)
         what = hashlib.sha256(f"{call.name} {arguments}".encode()).hexdigest()[:16]
         self._count[what] += 1
+        self._used[what] = max(self._used[what], self._count[what])
         return f"{self._leg.incoming.call_id}:{turn}:{what}:{self._count[what]}"
 
     def _harmless(self, name: str) -> bool:
@@ -235,6 +258,8 @@ class Tools:
         function = toolbox.named(tool.name, self._agent.tools)
         incoming = self._leg.incoming
         await self._store.written(incoming.call_id, DURABLE_S)
+        if not self._store.owns(incoming.call_id):  # we were held up, and it goes on elsewhere
+            raise PbxGone("another worker owns the call")
         context = toolbox.ToolContext(
             incoming.call_id, tool.key, incoming.caller_number, self._agent.name
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from bridge.dialog.playout import Heard
 from bridge.sessions.base import Store
@@ -16,6 +17,8 @@ class Transcript:
         """Write into `store`."""
         self._store, self._call_id = store, call_id
         self._caller: Line | None = None
+        self.on_settled: Callable[[], None] = lambda: None
+        """Told when `caller_text` has become a line."""
 
     @property
     def caller_text(self) -> str:
@@ -36,6 +39,7 @@ class Transcript:
         if self._caller is not None:
             self._store.say(self._call_id, self._caller)
             self._caller = None
+            self.on_settled()
 
     def agent(self, heard: Heard) -> None:
         """What the caller heard of an item that is over."""

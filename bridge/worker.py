@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import random
@@ -47,6 +48,7 @@ from bridge.minds import Minds
 from bridge.pbx.asterisk import AsteriskPbx
 from bridge.reconcile import Reconciler, takers
 from bridge.sessions.lease import RedisLeases
+from bridge.sessions.members import BEAT_S
 from bridge.sessions.progress import NOTE_S
 from bridge.sessions.redis import RedisStore
 from bridge.tools import Outcome
@@ -57,6 +59,8 @@ _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 # A stop takes at most their sum, whatever is away; the launcher waits a little longer.
 _END_CALLS_S, _FLUSH_S, _CLOSE_S = 3.0, 2.5, 1.5
 _LOOK_S = 2.0
+_NOTE_PARTS = 4
+"""So many parts of the calls are noted one after the other: 150 at once take some 10 ms."""
 _ORPHAN_LOOK_S = 0.5
 _SUCCESSORS_S = 10.0
 """How long an orphan waits for the last of its successors once the first is there."""
@@ -64,6 +68,9 @@ _TELL_S = 0.15
 """So long workers that are to stop at the same time have to find that out of each other."""
 _DOOR_S = 1.5
 """So long we keep the front door open for the next who holds it."""
+_HEARD_OF_S = 2 * BEAT_S
+"""Who was heard of since then may live."""
+_FOUND_AGAIN_S = 0.5
 _TAKEN_S, _TAKEN_LOOK_S = 2.0, 0.2
 _NOT_THERE_YET = (StoreUnreachable, MediaUnreachable, PbxUnreachable)
 _T = TypeVar("_T")
@@ -137,6 +144,7 @@ class Worker:
             for why in missing_libraries():
                 log.warning("%s; until then such callers are taken in the next best codec", why)
             self._ears.load()
+            media.tap(self._ears.hear)
             await self._minds.prepare()
             # A full collection that walks through every loaded library holds all calls up: 80 to
             # 190 ms when measured. What is there before the first call stays.
@@ -228,8 +236,7 @@ class Worker:
         self._media.on_left = self._neighbour_left
         leases.on_dead = self._reconciler.dead
         self._spawn(self._look_around())
-        for worker in set(self._media.orphans().values()) - {""}:
-            self._reconciler.dead(worker)  # who had died before we began
+        self._spawn(self._dead_before_us())
 
     # Who is there ---------------------------------------------------------------------------------
 
@@ -253,6 +260,23 @@ class Worker:
         self._reconciler.dead(worker)
         self._leases.nudge()
 
+    async def _dead_before_us(self) -> None:
+        """Take the calls of this host's workers that had died before we began.
+
+        A media process that has itself just begun finds its living workers again at once.
+        """
+        left = set(self._media.orphans().values()) - {""}
+        with contextlib.suppress(StoreUnreachable):
+            await self._leases.beat()
+        members = self._leases.members
+        alive = {w for w in left if w in members and members[w].idle_s < _HEARD_OF_S}
+        for worker in left - alive:
+            self._reconciler.dead(worker)
+        if alive:
+            await asyncio.sleep(_FOUND_AGAIN_S)
+            for worker in alive & set(self._media.orphans().values()):
+                self._reconciler.dead(worker)
+
     async def _look_around(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -260,9 +284,9 @@ class Worker:
 
     async def _note(self) -> None:
         """How far each conversation has got, for whoever takes it up."""
-        while True:
-            await asyncio.sleep(NOTE_S)
-            self._calls.note()
+        for part in itertools.cycle(range(_NOTE_PARTS)):
+            await asyncio.sleep(NOTE_S / _NOTE_PARTS)
+            self._calls.note(part, _NOTE_PARTS)
 
     async def _watch_launcher(self) -> None:
         """Without a launcher, make room for the next one's workers."""
@@ -304,10 +328,7 @@ class Worker:
         self._takes = self._leases.wants_door = False
         self._door.stopping = True
         await self._reconciler.close()
-        others = await self._others()
-        if others:
-            await self._hand_over()
-        else:
+        if not (await self._others() and await self._hand_over()):
             for pbx in self._pbxs.values():
                 pbx.door(False)
             if len(self._calls) and self.config.worker.drain_s:
@@ -327,12 +348,13 @@ class Worker:
         here = self._media.place
         return [m.name for m in able if self._neighbours_stay or m.place != here]
 
-    async def _hand_over(self) -> None:
-        """Leave all calls as if we had died, at a moment when all is written."""
+    async def _hand_over(self) -> bool:
+        """Leave all calls as if we had died, at a moment when all is written; False: none came."""
         log.info("handing %d calls over", len(self._calls))
         self._calls.note()
         if not await self._store.flush(_FLUSH_S):
-            return
+            log.warning("Redis is slow or away: nobody could go on with our calls, so we keep them")
+            return False
         for pbx in self._pbxs.values():
             pbx.hand_over(self._store.pass_key)
         self._calls.let_go()
@@ -351,6 +373,7 @@ class Worker:
             *(pbx.fetched(_DOOR_S) for pbx in self._pbxs.values()),
             *taken,
         )
+        return True
 
     async def _taken(self) -> None:
         """Wait, but not for long, until our calls are others'."""

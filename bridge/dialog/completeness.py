@@ -3,8 +3,10 @@
 A fixed silence is either rude (it cuts in where a caller looks for a word) or slow (every answer
 comes late). So the words decide, which the speech-to-text gives while the caller speaks:
 
-    COMPLETE    nothing is missing, and the engine has an answer to just this  complete_silence_ms
-    UNSURE      no words yet, or nothing speaks for either                     end_silence_ms
+    COMPLETE    a question, a request or a wish in which nothing is missing,   complete_silence_ms
+                and the engine has an answer to just this
+    UNSURE      no words yet, or nothing speaks for either: a statement,       end_silence_ms
+                behind which the question often is still to come
     INCOMPLETE  it breaks off: "I would like to", "and", "uh", a number under  incomplete_silence_ms
                 way, or a number was asked for
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import Enum
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from typing import Literal
 
 from bridge.agent import TurnSettings
@@ -30,8 +32,10 @@ from bridge.agent import TurnSettings
 Expected = Literal["", "number", "yes-no"]
 """What the agent has asked for: nothing in particular, a number, or yes or no."""
 
-UNDERSTOOD = 0.8
-"""From this on (0 to 1) an engine's own opinion counts as an answer to just these words."""
+HALF_UNDERSTOOD, UNDERSTOOD, WHOLLY = 0.65, 0.8, 0.95
+"""From this on (0 to 1) an engine's own opinion counts as an answer to just these words: to a
+question of some length, to another question or request, and to a few words that are neither ("gift
+vouchers", "goodbye")."""
 
 
 class Completeness(Enum):
@@ -77,12 +81,19 @@ def judge(
         return Completeness.UNSURE
     if _breaks_off(words, text.rstrip()):
         return Completeness.INCOMPLETE
+    if _half(words):
+        misheard = understood is not None and understood >= WHOLLY
+        return Completeness.UNSURE if misheard else Completeness.INCOMPLETE
     if _open_ended(words, expected) or text.rstrip().endswith(","):
         return Completeness.UNSURE
+    wants = expected == "yes-no" or _wants(words)
     if understood is None:
-        whole = len(words) >= _LEAST_WORDS
+        whole = wants and len(words) >= _LEAST_WORDS
+    elif len(words) <= _FEW:
+        whole = understood >= (UNDERSTOOD if wants else WHOLLY)
     else:
-        whole = understood >= UNDERSTOOD or _whole_question(words)
+        enough = HALF_UNDERSTOOD if _whole_question(words) else UNDERSTOOD
+        whole = wants and understood >= enough
     return Completeness.COMPLETE if whole else Completeness.UNSURE
 
 
@@ -94,7 +105,7 @@ _LEAST_WORDS = 3
 """Fewer may be the beginning of anything, unless the engine knows better."""
 
 
-_LEAST_QUESTION = 4
+_LEAST_QUESTION, _FEW = 4, 3
 
 
 def _set(text: str) -> frozenset[str]:
@@ -162,6 +173,25 @@ _ALONE = _set("""
 """)
 """What people say before they say what they want."""
 
+_REQUESTS = _set("""
+    give tell show let put connect transfer send help repeat say speak talk explain check track read
+    take bring find call cancel stop wait hold go come start
+""")
+"""What a request begins with."""
+
+_WISHES = frozenset(("want", "need", "like", "wanna", "wish", "please", "wondering", "wanted"))
+"""Of somebody who says what he wants ("I would like to …"), wherever in the sentence."""
+
+_BEFORE_QUESTIONS = _set("until till at for from to by since in on with about")
+"""Before a question word: "until when", "at what time"."""
+
+_LEAVE = _set("thanks bye goodbye")
+"""What a conversation ends with ("that is all, thank you")."""
+
+_INVERTED = _set("is are do does did can could may will would shall should")
+_SUBJECT = _set("i you we they it there")
+"""An auxiliary before its subject: a question, also behind another clause."""
+
 _DIGITS = _set("""
     zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen
     fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty
@@ -188,10 +218,8 @@ def _breaks_off(words: Sequence[str], text: str) -> bool:
     if last in _LAST_IN_QUESTIONS:
         return not _may_end(words)
     if last in _QUESTION:
-        return len(words) > 1 and words[-2] not in ("me", "you", "say", "know", "or", "and")
-    if _number_under_way(words):
-        return True
-    return _half(words)
+        return len(words) > 1 and words[-2] not in ("you", "say", "know", "or", "and")
+    return _number_under_way(words)
 
 
 def _may_end(words: Sequence[str]) -> bool:
@@ -215,6 +243,8 @@ def _number_under_way(words: Sequence[str]) -> bool:
     """Whether the text names a number, or ends with spoken digits as in one."""
     if any(pair in (("number", "is"), ("number", "was")) for pair in pairwise(words)):
         return True
+    if words[-1] in ("number", "numbers"):
+        return words[0] not in _ASKING
     run = 0
     for word in reversed(words):
         if word not in _DIGITS and not word.isdigit():
@@ -222,14 +252,32 @@ def _number_under_way(words: Sequence[str]) -> bool:
         run += 1
     if not run:
         return False
-    before = words[len(words) - run - 1] if run < len(words) else ""
-    return not (run <= 2 and before in _BEFORE_TIMES)
+    if run == len(words):
+        return True
+    # "someone" and "anyone" are heard as two words, so one "one" says nothing.
+    return run > 2 or (words[-1] != "one" and words[len(words) - run - 1] not in _BEFORE_TIMES)
 
 
 def _whole_question(words: Sequence[str]) -> bool:
     """Whether it is a question of some length: whoever asks one waits for the answer."""
     first = next((w for w in words if w not in _ALONE), "")
     return first in _ASKING and len(words) >= _LEAST_QUESTION
+
+
+def _wants(words: Sequence[str]) -> bool:
+    """Whether it is a question, a request or a wish: whoever only states something ("I have been
+    waiting for two weeks") is mostly about to ask something."""
+    said = list(dropwhile(lambda w: w in _ALONE or w in ("and", "but", "or"), words))
+    if not said or said[0] in _ASKING or said[0] in _REQUESTS or _WISHES & set(said):
+        return True
+    if said[1:] and said[0] in _BEFORE_QUESTIONS and said[1] in _QUESTION:
+        return True
+    if said[-1] in _LEAVE or {("thank", "you"), ("looking", "for")} & set(pairwise(words)):
+        return True
+    return any(
+        a in _INVERTED and b in _SUBJECT and before not in _PRONOUN
+        for before, (a, b) in zip(said, pairwise(said[1:]), strict=False)
+    )
 
 
 def _half(words: Sequence[str]) -> bool:

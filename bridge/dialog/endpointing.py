@@ -29,7 +29,8 @@ LEAK_MS = 7
 up to one, and a closure costs little."""
 
 RESUME_MS = 60
-"""Shorter speech does not end a silence: a wrong frame or two must not keep a turn open."""
+"""Shorter speech does not end a silence: a wrong frame or two must not keep a turn open. As long as
+it lasts the silence ends nothing either: it may be the beginning of more."""
 
 
 class Phase(Enum):
@@ -74,9 +75,10 @@ class Endpointer:
     """How much speech it has held so far."""
     eager: bool = False
     """Whether the present silence has been long enough for an `EAGER` edge."""
+    settled_ms: int | None = None
+    """What `settle` said of the present silence."""
     _run_ms: int = 0
     _score_ms: int = 0
-    _settled_ms: int | None = None
     _paused: bool = False
 
     def frame(self, at_ms: int, speech: bool) -> Edge | None:
@@ -96,7 +98,7 @@ class Endpointer:
 
     def settle(self, end_silence_ms: int) -> None:
         """Let the present silence end the segment after so much; the next frame may do so."""
-        self._settled_ms = end_silence_ms
+        self.settled_ms = end_silence_ms
 
     def reset(self) -> None:
         """Forget the present segment."""
@@ -104,7 +106,7 @@ class Endpointer:
         self.voiced_ms = 0
         self._run_ms = 0
         self._paused = self.eager = False
-        self._settled_ms = None
+        self.settled_ms = None
 
     def _speech(self, at_ms: int) -> Edge | None:
         end_ms = at_ms + FRAME_MS
@@ -124,16 +126,16 @@ class Endpointer:
         if self._run_ms >= RESUME_MS or end_ms - self.end_ms <= RESUME_MS:
             self.end_ms = end_ms
             self._paused = False
-            self._settled_ms = None
+            self.settled_ms = None
             if self.eager:
                 self.eager = False
                 return Edge.RESUMED
             return None
-        return self._silence(end_ms - self.end_ms)
+        return self._silence(end_ms - self.end_ms, over=False)
 
-    def _silence(self, silence_ms: int) -> Edge | None:
-        limit_ms = self.end_silence_ms if self._settled_ms is None else self._settled_ms
-        if silence_ms >= limit_ms:
+    def _silence(self, silence_ms: int, over: bool = True) -> Edge | None:
+        limit_ms = self.end_silence_ms if self.settled_ms is None else self.settled_ms
+        if over and silence_ms >= limit_ms:
             self.reset()
             return Edge.END
         if self.eager_silence_ms and not self.eager and silence_ms >= self.eager_silence_ms:

@@ -108,18 +108,22 @@ class Playout:
         heard: int,
         done: bool,
         pauses: Pauses = (),
+        dropped: bool = False,
     ) -> None:
-        """Take an item over that another process has begun; call it in the order of items."""
+        """Take an item over that another process has begun; call it in the order of items.
+
+        `dropped`: that process had dropped it and not told so yet; `dropped` tells.
+        """
         self._last_id = max(self._last_id, item)
-        it = _Item([text], len(text), queued, min(heard, queued), done, pauses=list(pauses))
+        heard = min(heard, queued)
+        it = _Item([text], len(text), queued, heard, done, dropped, pauses=list(pauses))
         self._items[item] = it
 
-    def open_items(self) -> list[tuple[int, str, int, int, bool, Pauses]]:
-        """What isn't over, as `restore` takes it."""
+    def open_items(self) -> list[tuple[int, str, int, int, bool, Pauses, bool]]:
+        """What isn't told yet: as `restore` takes it, and whether it was dropped."""
         return [
-            (item, "".join(it.pieces), it.queued, it.heard, it.done, tuple(it.pauses))
+            (item, "".join(it.pieces), it.queued, it.heard, it.done, tuple(it.pauses), it.dropped)
             for item, it in self._items.items()
-            if not it.dropped
         ]
 
     def skip(self, item: int) -> None:
@@ -134,12 +138,23 @@ class Playout:
     @property
     def playing(self) -> bool:
         """Whether audio is queued that hasn't been played (or dropped)."""
-        return any(i.heard < i.queued and not i.dropped for i in self._items.values())
+        for i in self._items.values():  # noqa: SIM110 - asked for with every frame
+            if i.heard < i.queued and not i.dropped:
+                return True
+        return False
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is an item or a mark that isn't over."""
+        return bool(self._items or self._marks or self._lost)
 
     @property
     def waiting_ms(self) -> float:
         """How much queued audio hasn't been played."""
-        waiting = sum(i.queued - i.heard for i in self._items.values() if not i.dropped)
+        waiting = 0
+        for i in self._items.values():
+            if not i.dropped:
+                waiting += i.queued - i.heard
         return waiting * 1000 / self.rate
 
     @property
@@ -195,6 +210,8 @@ class Playout:
 
     def reached(self) -> list[tuple[str, bool]]:
         """Marks that were reached since the last time, in order; False: by being cleared."""
+        if not (self._lost or self._marks):
+            return []
         found = [(name, False) for name in self._lost]
         self._lost.clear()
         while self._marks:
@@ -214,7 +231,8 @@ class Playout:
             return []
         before = it.heard
         it.heard = max(it.heard, min(samples, it.queued))
-        left = self._left_behind(item) if it.heard > before else []
+        one = len(self._items) == 1
+        left = self._left_behind(item) if it.heard > before and not one else []
         return left + self._over(item, it)
 
     def drop(self) -> None:

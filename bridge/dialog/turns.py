@@ -27,7 +27,7 @@ every one of them on to the engine.
                                                                        > INTERRUPTED
     evidence against  -              -                 -               AgentResumed   -
     it                                                                 > SPEAKING
-    eager silence     TurnEager      -                 -               -              TurnEager
+    eager silence     TurnEager f)   -                 -               -              TurnEager f)
     ... speaks on     TurnWithdrawn  -                 -               -              TurnWithdrawn
     final silence     TurnCommitted  d)                d)              d)             TurnCommitted
                       > THINKING                                                      > THINKING
@@ -43,9 +43,12 @@ a) Nothing of the answer has been played: the caller merely paused, and what he 
    same turn, which is withdrawn (although it was committed) and committed again under its own
    number.
 b) Some of it has: a gap in the agent's speech, which is interrupted as in SPEAKING.
-c) Only words of speech for which the agent was paused and went on again: they came late.
+c) Only words of speech for which the agent was paused and went on again: they came late, or what
+   had been taken for a sign of listening reads otherwise with more silence behind it.
 d) A turn that began before the agent spoke, or was spoken where it may not be interrupted, is kept
    and committed when the agent is done. Other speech against the agent is forgotten.
+f) And another TurnPausing, unless the words say that he is done: with more silence behind them they
+   may read better.
 e) LISTENING if the reply is done, else THINKING; if the caller is speaking he has a turn like any
    other.
 
@@ -145,9 +148,10 @@ class Turns:
         self._audible = False  # some of the present reply has been queued for playout
         self._paused_ms = 0
         self._against = Interruption(settings)
+        self._looked_again_ms = -1  # behind the speech that ended there
         self._kept: tuple[int, int] | None = None  # a turn that waits until the agent is done
         self._heeded = False  # words were made out of a segment that may not interrupt
-        self._doubt: tuple[int, int] | None = None  # speech after which the agent went on wordless
+        self._doubt: tuple[int, int] | None = None  # speech after which the agent went on
         self._quiet_ms: int | None = None  # since when nothing has happened
         self._no_input = 0
         self._held = False
@@ -252,6 +256,8 @@ class Turns:
             self._heeded = weight in (Weight.WORD, Weight.WORDS)
         if whole and self.caller_speaks:
             self.endpoint.settle(end_silence_ms)
+            if self.endpoint.eager:
+                actions = actions + self._look_again()
         return actions
 
     def agent_started(self) -> None:
@@ -317,7 +323,7 @@ class Turns:
             case Edge.PAUSE:
                 return [self._pausing()]
             case Edge.EAGER:
-                return self._eager_end()
+                return self._eager_end() + self._look_again()
             case Edge.RESUMED:
                 return self._withdraw()
             case Edge.END:
@@ -353,6 +359,19 @@ class Turns:
             return []
         self._eager = True
         return [TurnEager(self.turn, self._start_ms, self.endpoint.end_ms)]
+
+    def _look_again(self) -> list[Action]:
+        """His words don't say that he is done: with more silence behind them they may read better.
+        Once a silence."""
+        endpoint = self.endpoint
+        settled_ms = endpoint.settled_ms
+        unclear = settled_ms is not None and settled_ms > self.settings.complete_silence_ms
+        if not (unclear and self._counts and self._bridge_owns):
+            return []
+        if self._looked_again_ms == endpoint.end_ms:
+            return []
+        self._looked_again_ms = endpoint.end_ms
+        return [self._pausing()]
 
     def _end(self, at_ms: int) -> list[Action]:
         self._quiet_ms = at_ms
@@ -445,15 +464,12 @@ class Turns:
         match self._against.find(now_ms, speech, self._paused_ms, self.endpoint):
             case Finding.INTERRUPTS:
                 return self._confirm(now_ms)
-            case Finding.NOTHING:
-                self._against.no_alarm()
+            case Finding.NOTHING | Finding.WORDLESS as found:
+                if found is Finding.NOTHING:
+                    self._against.no_alarm()
+                if self._against.certain:
+                    self._doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
                 return self._resume(now_ms)
-            case Finding.WORDLESS:
-                certain = self._against.certain
-                doubt = (self.endpoint.start_ms, self.endpoint.end_ms)
-                resumed = self._resume(now_ms)
-                self._doubt = doubt if certain else None
-                return resumed
             case Finding.NOISE:
                 self._against.false_alarm(now_ms)
                 return self._resume(now_ms, noise=True)

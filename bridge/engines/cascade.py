@@ -259,6 +259,8 @@ class Cascade:
         """Words of somebody who may not be done."""
         if self._context is None:
             return
+        self._gone_on(found)
+        self._read_better(found)
         understood = None
         if found.text and not isinstance(self._brain, Model):
             understood = self._brain.understands(found.text, self._memory)
@@ -269,16 +271,18 @@ class Cascade:
         )
         self._guess(found)
 
+    def _gone_on(self, found: Glimpse) -> None:
+        """Give up the answer that was begun in a pause, if there are more words by now."""
+        reply = self._reply
+        if reply is None or not reply.hasty or reply.words is None:
+            return
+        more = words(found.text) != words(reply.words.text)
+        if more and found.until_ms > reply.hasty + GONE_ON_MS:
+            self._cancel()
+
     def _guess(self, found: Glimpse) -> None:
         """Words up to about a pause: a whole sentence may be all that the caller has to say."""
         pause, context, reply = self._pause, self._context, self._reply
-        if (
-            reply is not None
-            and reply.hasty
-            and found.until_ms > reply.hasty + GONE_ON_MS
-            and words(found.text) != words(reply.said)
-        ):
-            self._cancel()  # he went on, and there was no other pause yet
         if pause is None or context is None or not pause.turn:
             return
         if found.start_ms != pause.start_ms or found.until_ms < pause.end_ms - GUESS_MS:
@@ -288,16 +292,24 @@ class Cascade:
             self._pause = None
         event = TurnEager(pause.turn, pause.start_ms, pause.end_ms)
         if reply is not None and reply.event == event and not reply.opened.is_set():
-            if reply.guess is None or words(reply.guess) == words(found.text):
-                reply.guess = None if sure else reply.guess
-                return
-            self._cancel()
-        elif reply is not None and reply.speaking:
+            reply.guess = reply.guess and not sure  # other words have begun it anew before this
             return
-        if judge(found.text, "", None, context.agent.language) is Completeness.COMPLETE:
-            self._begin(event, guess="" if sure else found.text)
-            if self._reply is not None:
-                self._reply.hasty, self._reply.said = pause.end_ms, found.text
+        whole = judge(found.text, "", None, context.agent.language) is Completeness.COMPLETE
+        if whole and not (reply is not None and reply.speaking):
+            self._begin(event, guess=None if sure else found)
+            assert self._reply is not None
+            self._reply.hasty = pause.end_ms
+
+    def _read_better(self, found: Glimpse) -> None:
+        """What an answer is being prepared to has other words than it was taken for."""
+        reply = self._reply
+        if reply is None or reply.event is None or reply.words is None or reply.opened.is_set():
+            return
+        same_turn = reply.words.start_ms == found.start_ms
+        if same_turn and found.until_ms > reply.words.until_ms and found.text != reply.words.text:
+            self._begin(reply.event)
+            assert self._reply is not None
+            self._reply.hasty = reply.hasty
 
     # Replies --------------------------------------------------------------------------------------
 
@@ -305,7 +317,7 @@ class Cascade:
         self,
         what: Said | Say | TurnEager | TurnCommitted,
         resume: Resume | None = None,
-        guess: str = "",
+        guess: Glimpse | None = None,
     ) -> None:
         self._cancel()
         if self._context is None:
@@ -313,7 +325,7 @@ class Cascade:
         turn = what if isinstance(what, TurnEager | TurnCommitted) else None
         eager = TurnEager(turn.turn, turn.start_ms, turn.end_ms) if turn else None
         reply = self._reply = Reply(self._context.emit, eager)
-        reply.guess = guess or None
+        reply.guess, reply.words = guess is not None, guess
         self._before = (self._memory, list(self._history)) if eager else None
         if not isinstance(what, TurnEager):
             reply.opened.set()
@@ -333,7 +345,7 @@ class Cascade:
         reply = self._reply
         eager = TurnEager(event.turn, event.start_ms, event.end_ms)
         waits = reply is not None and reply.event == eager and not reply.opened.is_set()
-        if waits and reply is not None and reply.guess is None:
+        if waits and reply is not None and not reply.guess:
             reply.hasty = 0
             reply.open()
         else:
@@ -374,11 +386,10 @@ class Cascade:
 
     async def _listen(self, reply: Reply, turn: TurnEager) -> Said | None:
         assert self._listening
-        if reply.guess is not None:
-            reply.stamp(heard=self._clock(), transcript=self._clock())
-            reply.give(CallerText(reply.guess, True, turn.turn))
-            return Said("words", reply.guess)
-        found = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
+        if reply.guess and reply.words is not None:
+            found = reply.words
+        else:
+            found = reply.words = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
         text = found.text
         reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.engines.base import EngineEvent, Timing, TurnEager
+from bridge.engines.listening import Glimpse
 
 
 class Reply:
@@ -15,16 +16,16 @@ class Reply:
 
     def __init__(self, emit: Callable[[EngineEvent], None], event: TurnEager | None) -> None:
         self.event = event
+        self.words: Glimpse | None = None
+        """What it answers, of a turn."""
         self.timing = Timing(event.turn) if event else None
         self.opened = asyncio.Event()
         self.calls: list[str] = []
         """Ids of the tools that it has called and that it goes on with."""
-        self.guess: str | None = None
-        """What the caller is taken to have said; None: it is certain, or yet to be found out."""
+        self.guess = False
+        """Whether its words lack the caller's last voice, and are yet to be confirmed."""
         self.hasty = 0
         """Where the pause began (ms) in which it was begun, while nobody takes that for the end."""
-        self.said = ""
-        """What it then answers."""
         self.spoken = 0
         """Sentences that it has said, here or where it was begun."""
         self.task: asyncio.Task[None] | None = None

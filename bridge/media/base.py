@@ -40,11 +40,17 @@ class Left:
     """Queued of it, at the engine's rate."""
     done: bool
     """That is all of it."""
+    heard: int = 0
+    """Samples of it that had gone out when the slot was attached."""
+    cut: bool = False
+    """The former owner had dropped the rest: no more of it is heard."""
 
 
 class Slot(Protocol):
     """One call's audio."""
 
+    index: int
+    """Numbers it among the media process' slots."""
     rate: int
     left: tuple[Left, ...]
     """What a former owner left, in order; of a slot that was attached. `heard_items` tells how it
@@ -117,11 +123,14 @@ class Media(Protocol):
     place: str
     """Names this media process and its slots, on all hosts."""
 
-    async def attach(self, call_id: str, rate: int, since_ms: int = -1) -> Slot:
+    async def attach(
+        self, call_id: str, rate: int, since_ms: int = -1, answered_ms: int = -1
+    ) -> Slot:
         """Take over the slot of a call whose worker is gone. What is queued in it plays on.
 
         Frames begin where that worker stopped reading and a little before, or at `since_ms` if
-        that is earlier; as far back as the ring goes.
+        that is earlier; as far back as the ring goes. What was said before `answered_ms` doesn't
+        come again, unless all since `since_ms` has to.
 
         Raises:
             MediaError: there is no such slot (any more).

@@ -21,7 +21,7 @@ import numpy as np
 from bridge.audio.resample import ResamplerBank
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
 from bridge.media import control
-from bridge.media.frames import Frames, Lane
+from bridge.media.frames import Frames, Lane, Tap
 from bridge.media.handle import Slot
 from bridge.media.memory import keep_freed_memory
 from bridge.media.player import Player, flush_all
@@ -168,7 +168,13 @@ class MediaClient:
         }
         return self._take(call_id, await self._ask_again(request), rate)
 
-    async def attach(self, call_id: str, rate: int, since_ms: int = -1) -> Slot:
+    def tap(self, tap: Tap) -> None:
+        """Have somebody hear all calls together, besides their own listeners."""
+        self._frames.tap = tap
+
+    async def attach(
+        self, call_id: str, rate: int, since_ms: int = -1, answered_ms: int = -1
+    ) -> Slot:
         """Take over the slot of a call whose worker is gone, or is to be.
 
         What that worker had queued plays to its end first, unless it is cleared. Raises
@@ -176,7 +182,7 @@ class MediaClient:
         """
         answer = await self._ask_again({"op": "attach", "call_id": call_id})
         slot = self._take(call_id, answer, rate)
-        self._frames.go_on(slot.lane, since_ms)
+        self._frames.go_on(slot.lane, since_ms, answered_ms)
         slot.inherit()
         return slot
 

@@ -2,7 +2,8 @@
 
 Media raises one eventfd a tick when any of our slots has new frames; then all of them are read from
 the shared map, resampled and given to their listeners in one go, a few numpy operations for any
-number of calls. Frames wait in their ring until somebody listens.
+number of calls. Frames wait in their ring until somebody listens. Who listens to all calls together
+is given the same frames afterwards, as they came on the lines.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from bridge.media.base import Up
 from bridge.media.slots import CONCEALED, DROPPED, ECHO, FRAME_MS, SPEECH, SlotMap
 
 _AGAIN_FRAMES = 20
-"""A new owner of a slot hears so much again: speech that had begun and wasn't noted yet. Too little
-to make a turn of what was answered: a turn ends with more silence."""
+"""A new owner of a slot hears so much again: speech that had begun and wasn't noted yet."""
 _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
 
 Listener = Callable[[Up], None]
+Tap = Callable[[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]], None]
+"""Slots (k,), the lines' rate in Hz, frames (k, n * samples), which of them hold speech (k, n)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +53,9 @@ class Frames:
         self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
         self._listeners: list[Listener | None] = [None] * slots.calls
         self._listening = np.zeros(slots.calls, bool)
+        self.tap: Tap | None = None
+        """Who listens to all calls together."""
+        self._tapped: list[tuple[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]]] = []
 
     def open(self, index: int, rate: int) -> Lane:
         """A new slot of ours, read from its first frame on; `rate` 0 is the line's own."""
@@ -66,8 +71,8 @@ class Frames:
         self._regroup()
         return lane
 
-    def go_on(self, lane: Lane, since_ms: int) -> None:
-        """Read on where the slot's former owner stopped and a little before, or at `since_ms`."""
+    def go_on(self, lane: Lane, since_ms: int, answered_ms: int) -> None:
+        """Read on where the slot's former owner stopped; see `bridge.media.base.Media.attach`."""
         c = self._slots.columns
         head = int(c["t_head"][lane.index]) // (lane.line * FRAME_MS)
         read = int(c["up_read"][lane.index])
@@ -77,6 +82,9 @@ class Frames:
         begin = read - _AGAIN_FRAMES
         if since_ms >= 0:
             begin = min(begin, since_ms // FRAME_MS - _AGAIN_FRAMES)
+        if not 0 <= since_ms < answered_ms:
+            # The end of a turn would be taken for another one, and its answer for overtaken.
+            begin = max(begin, answered_ms // FRAME_MS)
         oldest = head - (self._slots.up[lane.line].shape[1] - _KEEP_FRAMES)
         self._cursor[lane.index] = min(max(begin, oldest, 0), head)
 
@@ -108,6 +116,11 @@ class Frames:
             for count in np.flatnonzero(np.bincount(fresh)[1:]) + 1:
                 some = fresh == count
                 self._hand_up(line, rate, rows[some], cursor[some], int(count))
+        if self._tapped:
+            tapped, self._tapped = self._tapped, []
+            for heard in tapped:
+                if self.tap is not None:
+                    self.tap(*heard)
 
     def _regroup(self) -> None:
         groups: dict[tuple[int, int], list[int]] = {}
@@ -129,6 +142,9 @@ class Frames:
         pcm = frames[rows[:, None], at].reshape(len(rows), -1)
         flags = self._slots.columns["up_flags"][rows[:, None], at]
         self._cursor[rows] = self._slots.columns["up_read"][rows] = cursor + count
+        if self.tap is not None:
+            fired = flags & (SPEECH | ECHO | DROPPED) == SPEECH
+            self._tapped.append((rows, line * 1000, pcm, fired))
         if rate != line * 1000:
             pcm = self._banks[line, rate].process(rows, pcm)
         raw = flags.tobytes()

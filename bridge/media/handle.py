@@ -98,7 +98,7 @@ class Slot:
     def tripped(self) -> bool:
         """Whether it has done so and `deal` wasn't called yet."""
         c, i = self._columns, self.index
-        return bool(c["reflex_count"][i] != c["reflex_done"][i])
+        return bool(c["reflex_count"].item(i) != c["reflex_done"].item(i))
 
     def deal(self) -> None:
         """The trip is dealt with: from here on `pause` and `resume` rule."""

@@ -2,7 +2,8 @@
 
 The former owner noted each item's place in the shared map (`play_items`), and media goes on playing
 its ring up to where it had written when the slot was handed over (`play_limit`), unless the new
-owner clears. Figures are samples at the engine's rate, as everywhere above the slot.
+owner clears. What the former owner himself had cleared ended where media cut it (`play_cuts`), or
+will at its next frame. Figures are samples at the engine's rate, as everywhere above the slot.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 from bridge.audio.resample import DELAY_MS
 from bridge.media.base import Left
-from bridge.media.slots import FRAME_MS, SlotMap
+from bridge.media.slots import CUTS, FRAME_MS, SlotMap
 
 
 class Inherited:
@@ -25,21 +26,38 @@ class Inherited:
         self._line = int(c["down_rate"][index]) * 1000
         written = int(min(c["play_write"][index, ring], c["play_limit"][index, ring]))
         self._end = written * self._frame
-        cleared = int(c["play_clear"][index, ring]) * self._frame
+        cuts = self._cuts()
         done = int(c["play_done"][index, ring]) >= written
         rows = [tuple(map(int, row)) for row in c["play_items"][index, ring] if row[0] >= 0]
         rows.sort(key=lambda row: row[1])
         ends = [row[1] for row in rows][1:] + [self._end] * bool(rows)
-        self._rows = [
-            (item, start, end, rate)
-            for (item, start, rate), end in zip(rows, ends, strict=True)
-            if end > cleared and end > start
-        ]
-        self.items = tuple(
-            Left(item, self._engine(end - start, rate, whole=True), done or end < self._end)
-            for item, start, end, rate in self._rows
-        )
+        self._rows: list[tuple[int, int, int, int]] = []
         self._told: dict[int, int] = {}
+        items: list[Left] = []
+        at = self._at()
+        for (item, start, rate), end in zip(rows, ends, strict=True):
+            samples = self._engine(end - start, rate, whole=True)
+            complete = done or end < self._end
+            stops = [stop for stop, go_on in cuts if start < go_on and stop < end]
+            if stops:
+                heard = self._engine(stops[0] - start, rate, whole=False)
+                items.append(Left(item, samples, complete, min(heard, samples), cut=True))
+            elif end > start:
+                self._rows.append((item, start, end, rate))
+                heard = self._engine(min(at, end) - start, rate, whole=at >= end)
+                items.append(Left(item, samples, complete, heard))
+        self.items = tuple(items)
+
+    def _cuts(self) -> list[tuple[int, int]]:
+        """Where the former owner's clears stopped the playout, and where it went on; samples."""
+        here = (self._index, self._ring)
+        read, clear = int(self._c["play_read"][here]), int(self._c["play_clear"][here])
+        count = int(self._c["play_cut_count"][here])
+        table = self._c["play_cuts"][here]
+        cuts = [(int(table[n % CUTS][0]), int(table[n % CUTS][1])) for n in range(count)[-CUTS:]]
+        if read < clear and not (cuts and cuts[-1][1] >= clear):
+            cuts.append((read, clear))  # not carried out yet: media stands where it will stop
+        return [(stop * self._frame, go_on * self._frame) for stop, go_on in cuts]
 
     @property
     def over(self) -> bool:

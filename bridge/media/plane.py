@@ -41,7 +41,6 @@ class Plane:
         self.slots, self.link = slots, link
         reflex = ReflexBank(slots.columns)
         self.up, self.down = Uplink(slots, link, reflex), Downlink(slots, link, reflex)
-        self.grid = Grid(now, PERIOD_MS)
         self._c = slots.columns
         self._phases: list[NDArray[np.intp]] = [np.zeros(0, np.intp)] * PHASES
         self.open_calls = 0
@@ -50,6 +49,9 @@ class Plane:
                 int(index), int(self._c["remote_ip"][index]), int(self._c["remote_port"][index])
             )
         self.refresh()
+        # Calls that we took over wait for a packet already: behind by one, we send it at once.
+        behind_ms = PHASES * PERIOD_MS if self.open_calls else 0.0
+        self.grid = Grid(now - behind_ms, PERIOD_MS)
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`; harmless at any time."""

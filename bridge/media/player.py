@@ -180,16 +180,18 @@ class Player:
         self._settle()
         for one in self._items:
             if one.item == item:
-                return self._heard(one)
+                return self._heard(one, self._at())
         return self._settled.get(item, 0)
 
     def heard_items(self) -> dict[int, int]:
         """Samples that went out, of every item for which that has changed since the last time."""
         self._settle()
-        told = dict(self._settled_since)
-        self._settled_since.clear()
+        told, self._settled_since = self._settled_since, {}
+        if not self._items:
+            return told
+        at = self._at()
         for one in self._items:
-            heard = self._heard(one)
+            heard = self._heard(one, at)
             if heard > one.heard:
                 one.heard = told[one.item] = heard
             if heard < one.taken:
@@ -236,7 +238,7 @@ class Player:
 
     def _settle(self) -> None:
         """Take note of cuts, and let go of items whose heard samples are final."""
-        count = int(self._cut_count[self._n])
+        count: int = self._cut_count.item(self._n)
         while self._seen_cuts < count:
             stop, go_on = (int(v) * self._frame for v in self._cuts[self._seen_cuts % CUTS])
             self._seen_cuts += 1
@@ -247,8 +249,7 @@ class Player:
                     one.done = one.final = True
         while self._items:
             one = self._items[0]
-            over = self._at() >= one.start + one.length
-            if not (one.done and (one.final or over)):
+            if not (one.done and (one.final or self._at() >= one.start + one.length)):
                 return
             self._settled[one.item] = self._settled_since[one.item] = one.taken
             if len(self._settled) > ITEMS:
@@ -256,12 +257,13 @@ class Player:
             self._items.popleft()
 
     def _at(self) -> int:
-        return int(self._read[self._n]) * self._frame
+        at: int = self._read.item(self._n)
+        return at * self._frame
 
-    def _heard(self, one: _Item) -> int:
-        if self._at() >= one.start + one.length and one.done:
+    def _heard(self, one: _Item, at: int) -> int:
+        if one.done and at >= one.start + one.length:
             return one.taken
-        return min(one.taken, self._engine(self._at() - one.start))
+        return min(one.taken, self._engine(at - one.start))
 
     def _engine(self, line: int) -> int:
         """Samples at the engine's rate that so many of the line's stand for."""

@@ -31,6 +31,9 @@ class Store(Protocol):
     async def written(self, call_id: str, timeout_s: float) -> bool:
         """Return when all so far of one of our calls is durable (True), or Redis is away."""
 
+    def owns(self, call_id: str) -> bool:
+        """Whether a call is ours, as far as is known: no write of it was refused."""
+
     def when_written(self, call_id: str, then: Callable[[], None]) -> None:
         """Call `then` once all so far of one of our calls is durable; for what a caller waits for:
         before he could notice, and at once where Redis has been slow or is away."""

@@ -145,6 +145,7 @@ class RedisLeases:
         self._last_tick = time.monotonic()
         self._woke = -math.inf
         self._unsure = False
+        self._beating = asyncio.Lock()
         self._nudged = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -167,6 +168,10 @@ class RedisLeases:
 
     async def beat(self) -> None:
         """Renew all our leases, and learn who is there. Raises `StoreUnreachable`."""
+        async with self._beating:  # an answer that another has overtaken would look forgotten
+            await self._renew()
+
+    async def _renew(self) -> None:
         began = time.monotonic()
         trusted_s = began - self._healthy_since
         healthy = trusted_s >= TTL_S
@@ -243,9 +248,12 @@ class RedisLeases:
         """See `Leases.claim`."""
         flat = await self._ask(self._claim(keys=[call_key(call_id)], args=[owner, self.name]))
         if not flat:
-            state = await self._ask(self._server.hget(call_key(call_id), "state"))  # type: ignore[arg-type]
+            fields = self._server.hmget(call_key(call_id), ["state", "worker"])
+            state, really = await self._ask(fields)  # type: ignore[arg-type]
             if state in (None, "ended"):  # then it is on the list by mistake
                 await self._ask(self._server.hdel(LIVE, call_id))  # type: ignore[arg-type]
+            else:  # who had claimed it may have died before he could put that on the list
+                await self._ask(self._server.hset(LIVE, call_id, really))  # type: ignore[arg-type]
             return None
         await self._ask(self._server.hset(LIVE, call_id, self.name))  # type: ignore[arg-type]
         return Record.from_fields(dict(zip(flat[::2], flat[1::2], strict=True)))
@@ -254,6 +262,8 @@ class RedisLeases:
         """See `Leases.bury`."""
         await self._ask(self._bury(keys=[_UNTIL, _ABOUT, _DOOR], args=[worker]))
         self.members.pop(worker, None)
+        if worker == self.door_holder:
+            self.nudge()  # somebody has to open the front door again
 
     async def owners(self, call_ids: Collection[str]) -> Mapping[str, str]:
         """See `Leases.owners`."""
@@ -305,6 +315,7 @@ class RedisLeases:
     def _doubt(self) -> None:
         self._unsure = True
         self._settled.clear()
+        self._nudged.set()
 
 
 async def _nothing() -> None:

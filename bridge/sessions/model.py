@@ -26,6 +26,9 @@ PREFIX = "ari-bridge"
 INDEX = f"{PREFIX}:calls"
 LIVE = f"{PREFIX}:live"
 
+BARGE_IN = "barge-in"
+"""The event that the caller has cut the agent short."""
+
 Role = Literal["caller", "agent", "dtmf", "event"]
 State = Literal["setup", "talking", "ended"]
 

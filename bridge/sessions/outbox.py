@@ -42,6 +42,11 @@ class Owned:
     lines: deque[tuple[str, Line]] = field(default_factory=lambda: deque(maxlen=_KEEP_LINES))
     last_id: tuple[int, int] = (0, 0)
 
+    def next_id(self, line: Line) -> str:
+        """The stream id of the next line; ids rise, even when the wall clock steps back."""
+        self.last_id = max((int(line.at * 1000), 0), (self.last_id[0], self.last_id[1] + 1))
+        return "{}-{}".format(*self.last_id)
+
 
 class Outbox:
     """One worker's."""
@@ -67,10 +72,8 @@ class Outbox:
             if name not in ("fence", "other") and (value := getattr(record, name))
         }
         own.fields |= record.other
-        for line in lines:
-            ms = max(int(line.at * 1000), own.last_id[0])
-            own.last_id = (ms, own.last_id[1] + 1)
-            own.lines.append((f"{ms}-{own.last_id[1]}", line))
+        for line in lines:  # their ids are those by which they are stored
+            own.lines.append((own.next_id(line), line))
 
     def put(self, call_id: str, fields: dict[str, str | float]) -> None:
         """Fields of one of our calls have changed."""
@@ -84,11 +87,7 @@ class Outbox:
         """One of our calls has another line."""
         if (own := self.owned.get(call_id)) is None:
             return
-        ms, seq = int(line.at * 1000), 0
-        if (ms, seq) <= own.last_id:  # ids must rise, even when the wall clock steps back
-            ms, seq = own.last_id[0], own.last_id[1] + 1
-        own.last_id = (ms, seq)
-        entry = (f"{ms}-{seq}", line)
+        entry = (own.next_id(line), line)
         own.lines.append(entry)
         self._of(call_id).lines.append(entry)
         self._lines += 1
@@ -130,6 +129,8 @@ class Outbox:
 
     def take_back(self, batch: dict[str, Pending]) -> None:
         """It may not have been written: it is sent again, before what has gathered since."""
+        for call_id in [c for c in batch if c not in self.owned]:  # it was forgotten meanwhile
+            self._lines -= len(batch.pop(call_id).lines)
         for call_id, newer in self.pending.items():
             older = batch.setdefault(call_id, Pending())
             older.fields |= newer.fields

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 NOTE_S = 0.2
@@ -28,6 +28,8 @@ class Item:
     """All of its audio was queued."""
     pauses: tuple[tuple[int, int], ...] = ()
     """Silence put into it that isn't its own: (where, how much)."""
+    dropped: bool = False
+    """The caller cut it short; what he heard of it isn't in the transcript yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +75,25 @@ class Progress:
     """Audio time from which the caller's speech hasn't come to words yet; -1: there is none."""
     unanswered: bool = False
     """That speech is a whole turn: what `replying` owes is its answer."""
+    answered_ms: int = -1
+    """Audio time up to which all that the caller said makes turns that are over; -1: there is none.
+    """
     held: bool = False
     """The caller's phone holds the call."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What an engine itself wants kept (session ids, handles)."""
     done: tuple[Done, ...] = ()
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """How often what had been asked for in this turn when the present reply began, by the part of
+    a tool's key that says what it is."""
     unknown: Mapping[str, Any] = field(default_factory=dict)
     """What a newer version of the program noted; kept as it is."""
 
     def to_text(self) -> str:
         """As one field of the record."""
-        table = asdict(self)
+        table = _table(self)
+        for name in ("items", "tools", "done"):
+            table[name] = [_table(part) for part in table[name]]
         return json.dumps({**table.pop("unknown"), **table}, separators=(",", ":"))
 
     @classmethod
@@ -100,6 +110,11 @@ class Progress:
         )
         ours["given"] = tuple((int(i), str(t)) for i, t in ours.get("given", ()))
         return cls(**ours)
+
+
+def _table(one: Progress | Item | Tool | Done) -> dict[str, Any]:
+    """Its fields; `dataclasses.asdict` copies all that is in them, five times a second a call."""
+    return {name: getattr(one, name) for name in one.__slots__}
 
 
 def _known(cls: type[Item | Tool | Done], table: Mapping[str, Any]) -> dict[str, Any]:

@@ -227,6 +227,10 @@ class RedisStore:
                 return False
         return self.up
 
+    def owns(self, call_id: str) -> bool:
+        """See `Store.owns`."""
+        return call_id in self._box.owned
+
     def when_written(self, call_id: str, then: Callable[[], None]) -> None:
         """See `Store.when_written`."""
         if self._round_s >= SOON_S or not self.up:
@@ -245,9 +249,14 @@ class RedisStore:
         then()
 
     async def flush(self, timeout_s: float) -> bool:
-        """Wait until all is written (needs `run`); False if that took longer than `timeout_s`."""
+        """Wait until all is written (needs `run`); False if that took longer than `timeout_s`.
+
+        All of it, when this returns: nothing has come in since.
+        """
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                while not self._idle.is_set():
+                    await self._idle.wait()
         except TimeoutError:
             return False
         return True

@@ -86,10 +86,17 @@ class Call:
 
     def gap_ms(self, since: float, until: float) -> float:
         """Longest time without RTP between two moments in which the call was up."""
+        return self.gap(since, until)[0]
+
+    def gap(self, since: float, until: float) -> tuple[float, float]:
+        """The same, and when it began, epoch seconds."""
         inside = self.at[(self.at >= since) & (self.at <= until)]
         if len(inside) < 2:
-            return (until - since) * 1000
-        return float(np.diff(inside, prepend=since, append=until).max() * 1000)
+            inside = inside[:0]
+        edges = np.array([since, *inside, until])
+        gaps = np.diff(edges)
+        longest = int(gaps.argmax())
+        return float(gaps[longest] * 1000), float(edges[longest])
 
     def answered_ms(self, hz: int, since: float) -> float | None:
         """From then until an answer in that tone began; None: there was none."""

@@ -87,7 +87,7 @@ class LossBlock(Block):
         for hz in (engine.SPOKEN_HZ, engine.hz_of_key(this.short_key)):
             answer = call.answered_ms(hz, since)
             if answer is not None and answer < self.patience_s * 1000:
-                tally.answer_gaps.append(answer)
+                this.answers.append(answer)
                 self._judge_silence(call, since, since + answer / 1000, f"{name}, asking")
                 return
         tally.miss("unanswered", name)

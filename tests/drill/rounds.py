@@ -37,6 +37,10 @@ _ANSWER_S = 12.0
 _AFTER_ANSWER_S = 1.0
 _LONG_AGAIN_S, _LONG_S = 1.5, 3.0
 """When they press again who have not got their long answer yet, and how long that is waited for."""
+_NOTED_MS = 50.0
+"""Who goes without a packet for longer is told of."""
+_SLOW_MS = 800.0
+"""Nor should an answer take longer."""
 _TOOL_S = 1.2
 """So long nobody presses another key who has started a tool."""
 
@@ -52,6 +56,14 @@ class Round:
     greeting: bool = False
     """It happened while calls were set up or greeted: nobody was asked for a long answer."""
     tool_users: tuple[int, ...] = ()
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    """Of each call: its longest time without a packet, ms, and when that began."""
+    answers: list[float] = field(default_factory=list)
+    """How long each who asked had to wait, ms."""
+    slowest: tuple[float, str] = (0.0, "")
+    """The longest of these, and whose it is."""
+    void: bool = False
+    """The machine stood still: these don't count."""
 
     @property
     def long_key(self) -> int:
@@ -250,12 +262,11 @@ class Block:
             for this, following in zip(self.rounds, [*self.rounds[1:], None], strict=True):
                 until = following.struck - 0.2 if following else hung_up - 0.1
                 since = max(this.struck - 0.2, call.answered_at)
-                gap = call.gap_ms(since, until)
-                tally.packet_gaps.append(gap)
-                if gap > 500:
-                    tally.note(f"{name}, round {this.number}: {gap:.0f} ms without a packet")
+                this.gaps.append(call.gap(since, until))
                 self._judge_round(call, n, this, f"{name}, round {this.number}")
             self._judge_transcript(call, name, told.get(self.number + n))
+        for this, following in zip(self.rounds, [*self.rounds[1:], None], strict=True):
+            self._judge_gaps(this, following.struck if following else hung_up)
         asked_for = Counter(self.number + n for this in self.rounds for n in this.tool_users)
         for number, times in self.records.tools_used().items():
             tally.tools += times
@@ -276,10 +287,27 @@ class Block:
         if answer is None or answer > self.patience_s * 1000:
             tally.miss("unanswered", name)
         if n not in this.tool_users:
-            tally.answer_gaps.append(self.patience_s * 1000 if answer is None else answer)
+            this.answers.append(self.patience_s * 1000 if answer is None else answer)
+            this.slowest = max(this.slowest, (this.answers[-1], name))
         spoken = call.heard_ms(engine.SPOKEN_HZ, this.struck, this.ended)
         if self.spoken and answer is not None and not spoken:
             tally.miss("unheard", name)
+
+    def _judge_gaps(self, this: Round, until: float) -> None:
+        this.void = self.tally.void(this.struck - 0.2, until)
+        if this.void:
+            self.tally.note(f"round {this.number} is void: the machine stood still")
+        else:
+            self.tally.packet_gaps += [ms for ms, _ in this.gaps]
+            self.tally.answer_gaps += this.answers
+        if this.slowest[0] > _SLOW_MS:
+            self.tally.note(f"{this.slowest[1]}: answered after {this.slowest[0]:.0f} ms")
+        if long := [gap for gap in this.gaps if gap[0] > _NOTED_MS]:
+            ms, since = max(long)
+            self.tally.note(
+                f"round {this.number}: {len(long)} calls without a packet for up to {ms:.0f} ms, "
+                f"{since - this.struck:+.2f} s after the strike"
+            )
 
     def _judge_long(self, ms: int, hz: int, name: str) -> None:
         if ms < engine.LONG_MS - self.word_ms:

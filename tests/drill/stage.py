@@ -20,6 +20,7 @@ from tests.drill.engine import GREETING_HZ, TASKS_FOLDER, sentence
 from tests.drill.leftovers import Leftovers
 from tests.drill.records import Records
 from tests.drill.rounds import Block, Strike
+from tests.drill.still import Still
 from tests.drill.tally import Tally
 from tests.drill.tools import FILE
 from tests.lab.bridge import Bridge
@@ -88,6 +89,7 @@ class Stage:
                 **self.settings,
             }
             self.environment = _environment(folder)
+            self.tally.still = started.enter_context(Still()).spans
             self.stack = Stack(
                 settings=self.made,
                 options=self.words,

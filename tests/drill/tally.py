@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,9 @@ ZEROS = (
     *("greeted_twice", "tools_twice", "two_voices"),
 )
 """Counts that are 0 in every drill."""
+STILL_MS = 15.0
+"""The machine may stand still for so long in a round that counts."""
+MOST_VOID = 3
 # Of more calls than these, a note a call helps nobody.
 _MOST_NOTES = 40
 
@@ -34,6 +37,12 @@ class Tally:
     extra: dict[str, object] = field(default_factory=dict)
     """What only this drill tells."""
     packet_gaps: list[float] = field(default_factory=list)
+    """As the captures show them, of all rounds that aren't void."""
+    still: Callable[[], Sequence[tuple[float, float]]] = tuple
+    """When the machine itself stood still, epoch seconds."""
+    may_be_void: int = 0
+    """Rounds whose gaps don't count, because the machine stood still: they are held again."""
+    void_rounds: int = 0
     answer_gaps: list[float] = field(default_factory=list)
     fillers: list[float] = field(default_factory=list)
     """Silences before anything was heard, where that is measured."""
@@ -43,6 +52,14 @@ class Tally:
     leftovers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEFTOVERS, 0))
     say: Callable[[str], None] = lambda line: None
     notes: int = 0
+
+    def void(self, since: float, until: float) -> bool:
+        """Whether a round's gaps don't count: the machine stood still in it, and not too often."""
+        times = [b - a for a, b in self.still() if a < until and b > since]
+        if self.void_rounds >= self.may_be_void or max(times, default=0.0) * 1000 <= STILL_MS:
+            return False
+        self.void_rounds += 1
+        return True
 
     def note(self, line: str) -> None:
         """Say what was wrong, and where."""
@@ -69,6 +86,8 @@ class Tally:
                 **_most(self.packet_gaps),
             },
             "answer_gap_ms": _percentiles(self.answer_gaps, (50, 99)),
+            "machine_still_ms": _most([(until - since) * 1000 for since, until in self.still()]),
+            "void_rounds": self.void_rounds,
             **({"filler_ms": _percentiles(self.fillers, (50, 99))} if self.fillers else {}),
             "leftovers": self.leftovers,
         }

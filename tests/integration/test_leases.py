@@ -54,6 +54,7 @@ async def test_the_first_holds_the_door_and_the_next_when_it_is_buried(server):
         assert b.members["a"].alive
         trusting(b)
         await b.bury("a")
+        assert b._nudged.is_set(), "callers wait at the door"
         await b.beat()
         assert b.holds_door
         await a.beat()
@@ -276,6 +277,52 @@ async def test_a_silent_host_is_dead_before_its_leases_are(server, monkeypatch):
             await asyncio.sleep(0.02)
             await b.beat()
         assert b.members["a"].alive, "by its lease"
+
+
+async def test_an_answer_that_another_overtakes_is_no_sign_of_a_redis_that_forgot(server):
+    async with worker(server.url, "a") as (_, a):
+        await a.beat()
+        real, held, there = a._beat, asyncio.Event(), asyncio.Event()
+
+        async def slow(**arguments):
+            answer = await real(**arguments)
+            if not there.is_set():
+                there.set()
+                await held.wait()
+            return answer
+
+        a._beat = slow
+        forgotten = []
+        a.on_forgotten = lambda: forgotten.append(1)
+        first = asyncio.create_task(a.beat())
+        await there.wait()
+        second = asyncio.create_task(a.beat())
+        await asyncio.wait({second}, timeout=0.2)
+        held.set()
+        await asyncio.gather(first, second)
+        assert not forgotten
+        assert not a._unsure
+
+
+async def test_who_is_in_doubt_asks_at_once(server):
+    async with worker(server.url, "a") as (_, a):
+        await a.beat()
+        await a.bury("a")  # by another
+        await a.beat()
+        assert a._unsure
+        assert a._nudged.is_set()
+
+
+async def test_a_call_whose_heir_died_while_he_claimed_it_is_found_again(server):
+    async with worker(server.url, "a") as (store, _), worker(server.url, "c") as (_, c):
+        store.begin("c1")
+        store.put("c1", worker="a", state="talking", started=1.0)
+        assert await store.flush(5)
+        await store.server.hset("ari-bridge:{c1}:call", mapping={"worker": "b", "fence": 2})
+        assert await c.live() == {"c1": "a"}, "b died before it could put itself there"
+        assert await c.claim("c1", "a") is None
+        assert await c.live() == {"c1": "b"}
+        assert (await c.claim("c1", "b")).worker == "c"
 
 
 async def test_a_call_that_is_on_the_list_by_mistake_is_taken_off_it(server):

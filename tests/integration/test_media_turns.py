@@ -114,9 +114,21 @@ async def test_an_heir_hears_what_nobody_has_read():
         assert heard[-1] - 800 <= again[0] <= heard[-1] + 40 - 400, "a little of it again"
         third = await MediaClient.connect(folder, "w3")
         slot = await third.attach("a", RATE, since_ms=700)
-        slot.on_frames = lambda up: far.append(up.at_ms)
+        slot.on_frames = lambda up: far.append((up.at_ms, up.at_ms + 20 * len(up.speech)))
         await until(lambda: far)
-        assert far[0] == 300
-        for client in (second, third):
+        assert far[0][0] == 300
+        await third.close()
+        till = far[-1][1]
+        fourth, answered = await MediaClient.connect(folder, "w4"), []
+        slot = await fourth.attach("a", RATE, answered_ms=till)
+        slot.on_frames = lambda up: answered.append(up.at_ms)
+        await until(lambda: answered)
+        assert answered[0] == till, "none of it again"
+        fifth, whole = await MediaClient.connect(folder, "w5"), []
+        slot = await fifth.attach("a", RATE, since_ms=700, answered_ms=till)
+        slot.on_frames = lambda up: whole.append(up.at_ms)
+        await until(lambda: whole)
+        assert whole[0] == 300, "a turn without words is heard as a whole"
+        for client in (second, fourth, fifth):
             await client.close()
     phone.close()

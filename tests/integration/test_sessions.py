@@ -156,6 +156,39 @@ async def test_what_is_durable_is_known(server):
         assert await store.flush(10)
 
 
+async def test_nothing_is_unwritten_when_a_flush_is_over(server):
+    async with storing(server.url) as store:
+        store.begin("a")
+        store.say("a", lines(1)[0])
+        rounds, told = store._next_round, [Line(200.0, "dtmf", "7")]
+
+        def meanwhile():  # before whoever waits for the first batch goes on
+            rounds()
+            if told:
+                store.say("a", told.pop())
+
+        store._next_round = meanwhile
+        assert await store.flush(5)
+        assert not store._box.pending
+        assert not store._sending
+        store.forget("a")
+        assert [line.text for line in await store.transcript("a")] == ["line 0", "7"]
+
+
+async def test_a_call_that_came_over_is_not_written_twice_after_an_outage(server):
+    async with storing(server.url) as first:
+        first.begin("a")
+        first.put("a", worker="w", state="talking")
+        for line in lines(5):
+            first.say("a", line)
+        assert await first.flush(5)
+        async with storing(server.url) as heir:
+            heir.adopt(await first.load("a"), await first.transcript("a"))
+            heir.refresh()
+            assert await heir.flush(5)
+            assert await heir.transcript("a") == lines(5)
+
+
 async def test_who_has_no_time_to_wait_does_not_wait_for_a_slow_redis(server):
     async with storing(server.url, timeout_s=5) as store:
         store.begin("a")

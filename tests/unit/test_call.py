@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bridge import toolbox
 from bridge.agent import Agent, TransferSettings, TurnSettings
 from bridge.call import Call, Outcome
 from bridge.dialog.turns import (
@@ -19,12 +20,12 @@ from bridge.dialog.turns import (
 )
 from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
-from bridge.media.base import Up
+from bridge.media.base import Left, Up
 from bridge.mouth import ROOM_MS
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
 from bridge.recall import Memory
-from bridge.sessions.model import Record
-from bridge.sessions.progress import Progress
+from bridge.sessions.model import Line, Record
+from bridge.sessions.progress import Item, Progress
 
 RATE = 8000
 FRAME = RATE // 50
@@ -79,6 +80,7 @@ class Leg:
 class Slot:
     """Plays a frame a delivery; room for half a second."""
 
+    index = 0
     rate = RATE
     numbers = (1, 2, 3)
     left = ()
@@ -86,7 +88,7 @@ class Slot:
     def __init__(self):
         self.on_frames = None
         self.queue = []  # one item number a sample
-        self.counts = {}
+        self.counts, self.told = {}, {}
         self.cleared = True
         self.paused = self.tripped = self.echo = self.armed = False
         self.at_ms = 0
@@ -127,7 +129,9 @@ class Slot:
         return {"mos": 4.2}
 
     def heard_items(self):
-        return dict(self.counts)
+        told = {i: n for i, n in self.counts.items() if n != self.told.get(i)}
+        self.told = dict(self.counts)
+        return told
 
     async def close(self):
         self.closed = True
@@ -151,10 +155,11 @@ class Media:
     def __init__(self):
         self.slot = Slot()
 
-    async def attach(self, call_id, rate, since_ms):
+    async def attach(self, call_id, rate, since_ms, answered_ms):
+        self.answered_ms = answered_ms
         return self.slot
 
-    async def open(self, call_id, remote, codec, rate, *, late):
+    async def open(self, call_id, remote, codec, rate, *, late, after=None):
         self.late = late
         assert (call_id, remote, codec, rate) == ("c1", ("127.0.0.1", 9000), "PCMU", RATE)
         return self.slot
@@ -205,6 +210,11 @@ class Store:
 
     async def written(self, call_id, timeout_s):
         return True
+
+    owned = True
+
+    def owns(self, call_id):
+        return self.owned
 
     keys = ""
 
@@ -332,7 +342,7 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
         # More of what was interrupted is not played, a new item is.
         talk.engine.context.emit(engines.Audio(item, np.ones(800, np.int16)))
         assert talk.slot.queue == []
-        talk.slot.deliver(False, 40)
+        talk.slot.deliver(False, 36)  # he has finished, and no filler is due yet
         fresh = talk.engine.say("yes?", 100)
         assert set(talk.slot.queue) == {fresh}
 
@@ -475,6 +485,123 @@ async def test_keys_that_were_pressed_between_two_owners_reach_the_engine():
         digits = [e.digit for e in talk.engine.told if isinstance(e, engines.Digit)]
         assert digits == ["4", "2"]
         assert ("dtmf", "2") in talk.store.lines
+
+
+async def test_a_process_that_dies_before_it_has_written_what_was_heard_leaves_that_to_its_heir():
+    async with Talk() as dying:
+        item = dying.engine.say("one two three four five six seven eight", 4000)
+        dying.slot.deliver(False, 100)
+        dying.leg.events.put_nowait(Dtmf("4", 100))
+        await dying.settle()
+        assert dying.store.lines == [("dtmf", "4"), ("event", "barge-in")]
+        record = Record(
+            "c1", agent="demo", state="talking", progress=dying.store.record["progress"]
+        )
+    lines = [Line(9.0, role, text) for role, text in dying.store.lines[:2]]
+    heir = Talk(memory=Memory(record, lines))
+    heir.slot.left = (Left(item, 4 * RATE, True, 2 * RATE, True),)
+    async with heir:
+        role, text = heir.store.lines[0]
+        assert (role, text) == ("agent", "one two three four")
+        assert heir.engine.context.history == (
+            engines.Entry("dtmf", "4"),
+            engines.Entry("agent", "one two three four"),
+        )
+        assert heir.engine.context.resume.digits == "4"
+        assert heir.slot.queue == []
+        assert Progress.from_text(heir.store.record["progress"]).items == (), "it is told"
+
+
+@pytest.mark.parametrize("speaking", [True, False])
+async def test_a_tool_that_is_asked_for_by_another_key_is_another_call(monkeypatch, speaking):
+    runs = []
+
+    async def count(call):
+        runs.append(call.key)
+        return len(runs)
+
+    monkeypatch.setattr(toolbox, "_load", {"count": count}.__getitem__)
+    talk = Talk()
+    talk.agent = replace(talk.agent, tools=("count",))
+    async with talk:
+        for key in "55":
+            talk.leg.events.put_nowait(Dtmf(key, 100))
+            await talk.settle()
+            talk.slot.deliver(False)
+            talk.engine.context.emit(engines.ToolCall(f"t{len(runs)}", "count"))
+            await talk.settle()
+            talk.engine.say("one two three four", 1000)
+            talk.slot.deliver(False, 5 if speaking else 60)
+        progress = Progress.from_text(talk.store.record["progress"])
+    assert len(set(runs)) == 2
+    results = [e.value for e in talk.engine.told if isinstance(e, engines.ToolResult)]
+    assert results == [1, 2]
+    assert list(progress.asked.values()) == [1], "what came before the present reply"
+
+
+async def test_what_an_engine_asks_for_after_it_heard_an_interruption_is_new(monkeypatch):
+    runs = []
+
+    async def count(call):
+        runs.append(call.key)
+
+    monkeypatch.setattr(toolbox, "_load", {"count": count}.__getitem__)
+    talk = Talk()
+    talk.agent = replace(talk.agent, tools=("count",))
+    talk.engine.turns = "engine"
+    async with talk:
+        for _ in range(2):
+            talk.engine.context.emit(engines.Interrupt())
+            talk.slot.deliver(False)
+            talk.engine.context.emit(engines.ToolCall("t", "count"))
+            await talk.settle()
+    assert len(set(runs)) == 2
+
+
+@pytest.mark.parametrize("how", ["key", "end", "none"])
+async def test_what_was_heard_before_the_host_died_is_told_whatever_comes_first(how):
+    noted = Item(3, "one two three four", RATE, RATE, done=True)
+    record = Record("c1", agent="demo", state="talking", progress=Progress((noted,), 3).to_text())
+    heir = Talk(memory=Memory(replace(record, place="elsewhere"), []))
+    async with heir:
+        if how == "key":
+            heir.leg.events.put_nowait(Dtmf("4", 100))
+            await heir.settle()
+        elif how == "end":
+            heir.leg.events.put_nowait(HungUp("hangup"))
+            await heir.end()
+        if how != "end":
+            heir.slot.deliver(False, 2)
+        assert heir.store.lines.count(("agent", "one two three four")) == 1
+
+
+async def test_the_end_of_an_answered_turn_is_not_heard_again():
+    """It would make a turn of its own, whose reply overtakes the owed one."""
+    async with Talk() as talk:
+        talk.slot.deliver(True, 40)
+        talk.slot.deliver(False, 40)
+        answered_ms = Progress.from_text(talk.store.record["progress"]).answered_ms
+        assert 800 < answered_ms < 1600
+        record = Record("c1", agent="demo", state="talking", progress=talk.store.record["progress"])
+    heir = Talk(memory=Memory(record, []))
+    async with heir:
+        assert heir.media.answered_ms == answered_ms
+        heir.leg.events.put_nowait(Dtmf("4", 100))
+        await heir.settle()
+        again = Progress.from_text(heir.store.record["progress"]).answered_ms
+        assert again == answered_ms, "the next heir is told as well"
+
+
+async def test_the_callers_words_are_a_line_or_unsettled_and_never_both():
+    async with Talk() as talk:
+        talk.slot.deliver(True, 40)
+        talk.slot.deliver(False, 40)
+        talk.engine.context.emit(engines.CallerText("hello", final=True, turn=1))
+        assert Progress.from_text(talk.store.record["progress"]).caller == "hello"
+        item = talk.engine.context.new_item()
+        talk.engine.context.emit(engines.Audio(item, np.ones(800, np.int16)))
+        assert talk.store.lines == [("caller", "hello")]
+        assert Progress.from_text(talk.store.record["progress"]).caller == ""
 
 
 async def test_hold_pauses_the_agent():

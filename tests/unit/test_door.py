@@ -10,6 +10,7 @@ from bridge.door import Door
 from bridge.errors import PbxUnreachable
 from bridge.pbx.base import Incoming
 from bridge.sessions.base import Member
+from bridge.sessions.model import Record
 
 
 class Leases:
@@ -75,6 +76,59 @@ async def test_without_what_must_be_there_a_caller_goes_on_in_the_dialplan():
     assert leg.left["ARI_BRIDGE_RESULT"] == "failed"
     assert leg.released
     assert begun == []
+
+
+def found_by(leases, record, stopping=False):
+    """A door whose worker finds a caller of whom that is remembered."""
+    begun, strays, homes, tasks = [], [], [], []
+
+    async def load(call_id):
+        return record
+
+    async def send_home(call_id, worker):
+        homes.append(worker)
+
+    pbx = SimpleNamespace(send_home=send_home)
+    reconciler = SimpleNamespace(
+        dead=lambda worker: strays.append(("dead", worker)),
+        stray=lambda call_id, owner: strays.append((call_id, owner)),
+    )
+    door = Door(
+        *(leases, SimpleNamespace(load=load), {"": pbx}),
+        *(SimpleNamespace(begin=lambda leg, memory: begun.append(leg)), reconciler),
+        spawn=lambda work: tasks.append(asyncio.ensure_future(work)),
+        takeover=True,
+    )
+    door.stopping = stopping
+    leg = Leg()
+    leg.incoming = SimpleNamespace(call_id="c1", resumed=True, pbx="")
+    door.take(leg)
+    return leg, begun, strays, homes, tasks
+
+
+async def test_who_is_found_goes_home_and_whose_owner_is_dead_is_taken():
+    leases = Leases(False, {})
+    leases.members = {"other": Member("other", alive=True, started=0.0, load=0, takes=True)}
+    for owner, taken, sent in (
+        ("other", [], ["other"]),
+        ("gone", [("dead", "gone"), ("c1", "gone")], []),
+        ("me", [("c1", "me")], []),
+    ):
+        leg, begun, strays, homes, tasks = found_by(leases, Record("c1", worker=owner))
+        await asyncio.gather(*tasks)
+        assert (strays, homes, begun) == (taken, sent, [])
+        assert leg.forgotten
+
+
+@pytest.mark.parametrize("record", [None, Record("c1", state="ended")])
+@pytest.mark.parametrize("stopping", [True, False])
+async def test_who_is_found_and_unknown_is_new_unless_we_are_leaving(record, stopping):
+    leg, begun, strays, _, tasks = found_by(Leases(False, {}), record, stopping)
+    await asyncio.gather(*tasks)
+    assert (begun == [leg]) is not stopping
+    assert strays == []
+    if stopping:
+        assert leg.left["ARI_BRIDGE_RESULT"] == "again"
 
 
 async def test_whom_nobody_could_be_given_is_free_when_he_comes_again():

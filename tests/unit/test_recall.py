@@ -5,11 +5,12 @@ from types import SimpleNamespace
 from bridge.dialog.playout import MS_PER_SYLLABLE, Playout
 from bridge.engines.base import Entry, Resume
 from bridge.media.base import Left
-from bridge.recall import Memory, numbers_now, restore, restore_lost
+from bridge.recall import Memory, interrupted, numbers_now, restore, restore_lost
 from bridge.sessions.model import Line, Record
-from bridge.sessions.progress import Item, Progress
+from bridge.sessions.progress import Item, Progress, Tool
 
 RATE = 8000
+WORDS = " ".join(["bab"] * 10)
 
 
 def memory(progress=None, *lines):
@@ -62,7 +63,7 @@ def test_what_is_queued_whole_plays_on_and_nothing_is_missing():
     assert restore(memory(progress), slot((1, RATE, True), (2, RATE, True)), playout) == Resume(
         given=("one", "two"), replying=True
     )
-    assert playout.open_items() == [(2, "two", RATE, 100, True, ())]
+    assert playout.open_items() == [(2, "two", RATE, 100, True, (), False)]
     assert playout.new_item() == 3
     over = playout.heard(2, RATE)
     assert [(h.text, h.cut) for h in over] == [("two", False)]
@@ -89,7 +90,7 @@ def test_the_rest_of_a_sentence_that_is_half_in_the_slot_is_to_be_said():
     half = 5 * int(MS_PER_SYLLABLE) * RATE // 1000
     resume = restore(memory(progress), slot((1, half, False)), playout)
     assert resume.rest == " ".join(["bab"] * 5)
-    assert playout.open_items() == [(1, " ".join(["bab"] * 5), half, 0, True, ())]
+    assert playout.open_items() == [(1, " ".join(["bab"] * 5), half, 0, True, (), False)]
     assert resume.given == (words,)
 
 
@@ -99,10 +100,67 @@ def test_an_item_newer_than_the_record_still_counts():
     assert [item for item, *_ in playout.open_items()] == [2]
 
 
+def cut(heard, *, dropped, replying=False):
+    """A sentence that was cut short; `dropped` if the record knows that. Heard so much of 10."""
+    noted = Item(1, WORDS, 2 * RATE, 100, done=True, dropped=dropped)
+    given = ((1, WORDS),) if replying else ()
+    tools = (Tool("t", "hang_up", {}),) if replying else ()
+    progress = Progress((noted,), 1, tools, replying, given)
+    return progress, slot((1, 2 * RATE, True, 2 * RATE * heard // 10, True))
+
+
+def test_what_was_heard_of_a_sentence_that_a_key_cut_short_is_still_told():
+    progress, left = cut(4, dropped=True)
+    playout = Playout(RATE)
+    resume = restore(memory(progress, ("dtmf", "7"), ("event", "barge-in")), left, playout)
+    assert resume == Resume(digits="7", owed=False)
+    assert not playout.playing
+    (heard,) = playout.dropped()
+    assert (heard.text, heard.heard_ms, heard.cut) == (" ".join(["bab"] * 4), 800, True)
+    assert playout.open_items() == []
+    assert playout.new_item() == 2
+
+
+def test_an_interruption_that_only_the_slot_knows_of_ends_the_reply():
+    progress, left = cut(4, dropped=False, replying=True)
+    playout = Playout(RATE)
+    resume = restore(memory(progress, ("caller", "what is it?")), left, playout)
+    assert resume == Resume(owed=False), "what was cut short is not said again"
+    assert [heard.text for heard in playout.dropped()] == [" ".join(["bab"] * 4)]
+    assert interrupted(progress, left).tools == (), "nor does it hang up then"
+
+
+def test_where_the_slot_is_lost_too_the_record_tells_what_was_heard():
+    noted = Item(1, WORDS, 2 * RATE, RATE, done=True, dropped=True)
+    playout = Playout(RATE)
+    resume = restore_lost(memory(Progress((noted,), 1), ("dtmf", "7")), playout)
+    assert resume == Resume(digits="7", owed=False)
+    assert [heard.text for heard in playout.dropped()] == [" ".join(["bab"] * 5)]
+
+
+def test_who_was_cut_short_before_a_word_could_be_understood_owes_nothing():
+    said = Memory(
+        Record("c1"),
+        [Line(0, "caller", "what?"), Line(1, "event", "barge-in"), Line(2, "agent", "", 80, True)],
+    )
+    assert restore(said, slot(), Playout(RATE)) == Resume(owed=False)
+
+
+def pressed(*lines):
+    return Memory(Record("c1"), [Line(at, role, text, *cut) for at, role, text, *cut in lines])
+
+
+def test_keys_that_cut_the_agent_short_are_still_unanswered_once_that_is_written():
+    key = ((0.0, "dtmf", "1"), (5.0, "agent", "You said 1.", 900, False))
+    cut_short = ((9.0, "event", "barge-in"), (9.02, "agent", "And", 300, True))
+    assert pressed(*key, (8.999, "dtmf", "2"), *cut_short).digits() == "2"
+    assert pressed((0.0, "dtmf", "1"), (8.999, "dtmf", "2"), *cut_short).digits() == "2"
+    late = (9.01, "dtmf", "3")
+    assert pressed((8.999, "dtmf", "2"), cut_short[0], late, cut_short[1]).digits() == "23"
+    assert pressed((0.0, "dtmf", "1"), *cut_short).digits() == "", "a word did, into the answer"
+
+
 # ---- the slot is lost with its host
-
-
-WORDS = " ".join(["bab"] * 10)
 
 
 def test_what_was_heard_of_a_sentence_is_not_said_again():

@@ -210,6 +210,55 @@ async def test_calls_that_nobody_looks_after_are_taken_when_that_is_sure(owner):
     assert len(begun) == 1
 
 
+async def test_who_leaves_takes_nothing_any_more():
+    """Two workers stop at the same time: the first's calls are for those who stay."""
+    leases = Leases({"c1": "dead", "c2": "long dead"}, others("other"))
+    reconciler, begun = reconciler_of(leases)
+    await reconciler.unknown()
+    await reconciler.close()
+    reconciler.dead("dead")
+    reconciler.stray("c1", "me")
+    await reconciler.unknown()
+    await settle(reconciler)
+    assert not begun
+    assert leases.owners_of == {"c1": "dead", "c2": "long dead"}
+
+
+@pytest.mark.parametrize(
+    ("live", "record", "taken"),
+    [
+        ({}, "dead", True),  # he died before the call was on the list
+        ({"c1": "dead"}, "dead", False),  # whoever inherits from him takes it
+        ({"c1": "me"}, "me", True),  # it was sent to us and never came
+    ],
+)
+async def test_a_caller_who_is_found_is_taken_where_nobody_else_will(live, record, taken):
+    leases = Leases(live, others())
+    reconciler, begun = reconciler_of(leases)
+    leases.owners_of_records = {"c1": record}
+    claim = leases.claim
+
+    async def by_record(call_id, owner):
+        leases.owners_of.setdefault(call_id, leases.owners_of_records[call_id])
+        return await claim(call_id, owner)
+
+    leases.claim = by_record
+    reconciler.stray("c1", record)
+    reconciler.stray("c1", record)
+    await settle(reconciler)
+    assert len(begun) == taken
+
+
+async def test_a_caller_who_is_held_or_being_taken_is_no_stray():
+    reconciler, begun = reconciler_of(Leases({"c1": "me", "c2": "me"}, others()), held={"c1"})
+    reconciler._taking.add("c2")
+    reconciler.stray("c1", "me")
+    reconciler.stray("c2", "me")
+    await reconciler._take_all(["c2"], "me")
+    assert not begun
+    assert not reconciler._busy
+
+
 async def test_calls_that_we_hold_are_no_strays():
     reconciler, begun = reconciler_of(Leases({"c1": "me"}, others()), held={"c1"})
     await reconciler.unknown()

@@ -10,7 +10,7 @@ from bridge.agent import Agent, TransferSettings
 from bridge.engines.base import ToolCall, ToolResult
 from bridge.errors import PbxRefused
 from bridge.sessions.progress import Progress
-from bridge.tools import MOST_RESULT, UNKNOWN, Tools
+from bridge.tools import MOST_DONE, MOST_RESULT, UNKNOWN, Tools
 from bridge.transcript import Transcript
 from tests.unit.test_call import Leg, Store
 
@@ -83,7 +83,13 @@ class Desk:
 
     def progress(self, replying):
         """What another process reads, if this one dies now."""
-        made = Progress(tools=self.tools.open(), done=self.tools.done, turn=1, replying=replying)
+        made = Progress(
+            tools=self.tools.open(),
+            done=self.tools.done,
+            asked=self.tools.asked,
+            turn=1,
+            replying=replying,
+        )
         return Progress.from_text(made.to_text())
 
 
@@ -201,6 +207,38 @@ async def test_another_engine_that_asks_again_gets_the_one_result(world):
     assert len(world.done) == 1
 
 
+async def test_what_is_asked_for_after_an_interruption_by_a_key_is_new(world):
+    """A key is no turn of the caller's."""
+    async with Desk() as desk:
+        await desk.ask("t1", "count")
+        desk.tools.cancel()
+        desk.tools.over()
+        await desk.ask("t2", "count")
+        assert [result.value for result in desk.told] == [1, 2]
+        left = desk.progress(replying=True)
+    assert len({key for key, _ in world.done}) == 2
+    async with Desk() as heir:  # its engine gives the second reply again
+        heir.tools.take_up(left, asks_again=True)
+        await heir.ask("x", "count")
+        assert heir.told == [ToolResult("x", ok=True, value=2)]
+        await heir.ask("y", "count")
+        assert len(world.done) == 3
+    async with Desk() as heir:  # and here a third one follows
+        heir.tools.take_up(left, asks_again=False)
+        await heir.ask("x", "count")
+    assert len({key for key, _ in world.done}) == 3
+    assert len(world.done) == 4
+
+
+async def test_a_call_that_a_turn_asks_for_again_after_it_went_on_is_the_same(world):
+    async with Desk() as desk:
+        await desk.ask("t1", "count")
+        desk.tools.cancel()  # as when the turn is withdrawn, and committed again
+        await desk.ask("t2", "count")
+    assert [result.value for result in desk.told] == [1, 1]
+    assert len(world.done) == 1
+
+
 async def test_the_next_turn_may_ask_for_the_same(world):
     async with Desk() as desk:
         await desk.ask("t1", "count", turn=1)
@@ -230,6 +268,30 @@ async def test_what_has_begun_is_durable_before_it_runs(world):
         desk.store.written = written
         await desk.ask("t", "count")
     assert seen == [(0, True)]
+
+
+async def test_what_was_never_durable_is_not_run_once_the_call_is_anothers(world):
+    """A process that was stopped goes on: its heir knows nothing of the tool, and runs it."""
+    async with Desk() as desk:
+
+        async def refused(call_id, timeout_s):
+            desk.store.owned = False
+            return True
+
+        desk.store.written = refused
+        await desk.ask("t", "count")
+    assert world.done == []
+    assert desk.told == []
+
+
+async def test_a_caller_who_only_presses_keys_leaves_a_bounded_record(world):
+    async with Desk() as desk:
+        for n in range(3 * MOST_DONE):
+            await desk.ask(f"t{n}", "count", what=n)
+            desk.tools.cancel()
+            desk.tools.over()
+        assert len(desk.tools.done) == MOST_DONE
+        assert desk.tools.done[-1].value == 3 * MOST_DONE
 
 
 async def test_a_huge_result_is_cut(world):

@@ -118,9 +118,8 @@ class _Listening:
     left: int = 0
     due_ms: int = 0
     wanted: bool = False
-    ready: tuple[int, int, str, bool] | None = None
-    """Words under way: when they are known, up to where they reach, what they are, and whether they
-    sound like a hum."""
+    ready: tuple[int, int, Pcm] | None = None
+    """Words under way: when they are known, up to where they reach, of which audio."""
 
 
 def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
@@ -131,7 +130,7 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
     columns["s_above_db"][:], columns["s_least_db"][:] = speech.thresholds(agent.turns.sensitivity)
     bank, reflexes = speech.SpeechBank(columns), ReflexBank(columns)
     ears = _ears()
-    opened = [ears.open(RATE, agent.turns.sensitivity) if ears else None for _ in cases]
+    opened = [ears.open(n, agent.turns.sensitivity) if ears else None for n in range(len(cases))]
     length = max(len(case.frames) for case in cases)
     for k in range(length):
         rows = np.array([n for n, case in enumerate(cases) if k < len(case.frames)], np.intp)
@@ -146,15 +145,13 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
         for n, frame, flag in zip(rows, heard, flags, strict=True):
             case, ear = cases[n], opened[n]
             case.frames[k] = frame
-            if ear is not None:
-                ear.hear(frame[None, :], np.array([flag]))
             if trips[n]:
                 columns["reflex_done"][n] = columns["reflex_count"][n]
                 _tripped(case, k, columns, n)
             _step(case, k, bool(flag) and (ear is None or ear.voice), ear is None or ear.near)
             columns["reflex"][n] = TRIPS_AT if case.turns.armed else 0
         if ears:
-            ears.flush()
+            ears.hear(rows, RATE, heard, flags[:, None])
         out = np.array([n for n in rows if _plays(cases[n], k)], np.intp)
         if len(out):
             reflexes.played(out, np.stack([cases[n].line[k] for n in out]))
@@ -165,7 +162,7 @@ def _ears() -> Any:
     """The neural stage, where this build has one."""
     if importlib.util.find_spec("bridge.ears") is None:
         return None
-    ears = importlib.import_module("bridge.ears").Ears(soon=lambda flush: None)
+    ears = importlib.import_module("bridge.ears").Ears()
     ears.load()
     return ears
 
@@ -233,9 +230,10 @@ def _listen(case: Case, at_ms: int) -> None:
     """Words that are known by now, and the next glimpse."""
     own = case.listening
     if own.ready and own.ready[0] <= at_ms:
-        _, until_ms, text, hum = own.ready
+        _, until_ms, audio = own.ready
         own.ready = None
-        _words(case, at_ms, until_ms, text, hum)
+        if _matters(case, until_ms):
+            _words(case, at_ms, until_ms, words(audio), is_hum(audio, RATE))
         if own.wanted:
             own.wanted = False
             _look(case, at_ms)
@@ -248,8 +246,18 @@ def _look(case: Case, until_ms: int) -> None:
     own = case.listening
     start = max(own.start_ms - PRE_ROLL_MS, 0)
     audio = case.frames.reshape(-1)[start * RATE // 1000 : until_ms * RATE // 1000]
-    own.ready = (until_ms + WORDS_MS, until_ms, words(audio), is_hum(audio, RATE))
+    own.ready = (until_ms + WORDS_MS, until_ms, audio)
     own.due_ms = until_ms + EVERY_MS
+
+
+def _matters(case: Case, until_ms: int) -> bool:
+    """Whether words up to there can change anything: of a turn, only those that hold all of it.
+
+    What can't isn't transcribed, which is most of a first run's time.
+    """
+    if case.turns.state in (State.SPEAKING, State.PAUSED):
+        return True
+    return case.turns.caller_speaks and until_ms >= case.turns.endpoint.end_ms
 
 
 def _carry_out(case: Case, at_ms: int, actions: Sequence[Any]) -> None:

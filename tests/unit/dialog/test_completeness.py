@@ -20,11 +20,12 @@ COMPLETE, UNSURE, INCOMPLETE = Completeness
         "My order number is four, two.",
         "My order number is for two.",
         "I have been waiting for the, uh",
-        "If I order today",
-        "When I came home",
         "Tell me where I can.",
         "I was wondering",
         "It's",
+        "Tell me what?",
+        "My order number.",
+        "It is six two.",
     ],
 )
 def test_what_breaks_off_is_incomplete_however_well_it_was_understood(text):
@@ -47,10 +48,24 @@ def test_what_breaks_off_is_incomplete_however_well_it_was_understood(text):
         "If I order today, will it be here on Monday then?",
         "What does the book look like?",
         "Goodbye.",
+        "Gift vouchers.",
+        "Not in all, thank you.",
+        "Until when is the shop open?",
+        "So, how late are you open?",
+        "And give me the address.",
+        "On the weekend, are you open then?",
+        "Can you put me through to some one?",
     ],
 )
 def test_what_is_whole_and_understood_is_complete(text):
     assert judge(text, understood=1.0) is COMPLETE
+
+
+@pytest.mark.parametrize("text", ["If I order today", "When I came home"])
+def test_half_of_two_clauses_is_incomplete_unless_the_engine_knows_better(text):
+    assert judge(text) is INCOMPLETE
+    assert judge(text, understood=0.9) is INCOMPLETE
+    assert judge(text, understood=1.0) is UNSURE  # "When are you open", misheard
 
 
 @pytest.mark.parametrize("text", ["", "...", "Hello.", "Well, hello, sorry", "Yes.", "I need it,"])
@@ -58,14 +73,31 @@ def test_a_beginning_of_anything_is_unsure(text):
     assert judge(text, understood=1.0) is not COMPLETE
 
 
-def test_what_the_engine_has_no_answer_to_is_unsure_unless_it_is_a_question():
-    assert judge("The cat sat on the mat.", understood=0.2) is UNSURE
-    assert judge("Does the cat sit there?", understood=0.2) is COMPLETE
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I have been waiting for two weeks.",
+        "The book has a torn page.",
+        "I ordered a book from you.",
+        "On Saturday, when I am there with a friend, I think.",
+        "That is it, and this one is the other.",
+    ],
+)
+def test_behind_a_statement_the_question_may_be_still_to_come(text):
+    assert judge(text, understood=1.0) is UNSURE
+    assert judge(text, "yes-no", 1.0) is COMPLETE
 
 
-def test_an_engine_without_opinion_takes_sentences_for_complete_and_single_words_not():
-    assert judge("The cat sat there.") is COMPLETE
-    assert judge("Cat.") is UNSURE
+def test_what_the_engine_has_no_answer_to_is_unsure_unless_it_is_half_of_one_to_a_question():
+    assert judge("I want a cat on a mat.", understood=0.7) is UNSURE
+    assert judge("Does the cat sit there?", understood=0.7) is COMPLETE
+    assert judge("Does the cat sit there?", understood=0.6) is UNSURE
+
+
+def test_an_engine_without_opinion_takes_questions_for_complete_and_single_words_not():
+    assert judge("Where did the cat sit?") is COMPLETE
+    assert judge("The cat sat there.") is UNSURE
+    assert judge("Where?") is UNSURE
 
 
 def test_what_was_asked_for_counts():

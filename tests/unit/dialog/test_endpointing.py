@@ -33,6 +33,9 @@ def run(pattern, *, min_speech=100, end=200, eager=0, begin_ms=0):
         ("#####" + "....##...." + "....", [(100, Edge.ONSET), (300, Edge.END)]),
         ("#####" + "....###..." + "." * 6, [(100, Edge.ONSET)]),
         ("#####" + "....###..." + "." * 7, [(100, Edge.ONSET), (440, Edge.END)]),
+        # What is heard at the very end may be the beginning of more: it is waited for.
+        ("#####" + "." * 8 + "##." + ".", [(100, Edge.ONSET), (320, Edge.END)]),
+        ("#####" + "." * 9 + "###" + ".", [(100, Edge.ONSET)]),
         # A detector that flickers through a word hears speech all the same.
         ("#####" + ".#" * 20, [(100, Edge.ONSET)]),
         ("#####" + "...#" * 4, [(100, Edge.ONSET), (300, Edge.END)]),

@@ -500,6 +500,31 @@ def test_known_words_settle_how_long_the_silence_lasts():
     assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
 
 
+def test_words_that_do_not_settle_it_are_looked_at_again_once_a_silence():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how lay", 400, 600)
+    floor.silence(100)
+    assert floor.pauses == [TurnPausing(1, 0, 300), TurnPausing(1, 0, 300)]
+    floor.turns.words("how late", 500, 600)
+    assert floor.silence(380) == []
+    assert len(floor.pauses) == 2
+    floor.speech(100)
+    floor.silence(220)
+    assert len(floor.pauses) == 3  # no words are known of the new silence
+    assert floor.turns.words("how late are", 1200, 600) == [TurnPausing(1, 0, 980)]
+
+
+def test_words_that_settle_it_are_not_looked_at_again():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how late", 400, floor.turns.settings.complete_silence_ms)
+    floor.silence(120)
+    assert floor.pauses == [TurnPausing(1, 0, 300)]
+
+
 def test_words_that_lack_the_end_settle_nothing():
     floor = Floor()
     floor.speech(300)
@@ -572,7 +597,8 @@ def test_words_after_the_eager_silence_make_up_for_it():
     floor = paused(200)
     floor.silence(200)
     turn = TurnEager(2, floor.began, floor.end)
-    assert say(floor, "Stop.") == [BargeIn(floor.began, floor.at_ms), turn]
+    again = TurnPausing(2, floor.began, floor.end)
+    assert say(floor, "Stop.") == [BargeIn(floor.began, floor.at_ms), turn, again]
 
 
 def test_while_he_speaks_on_words_count_from_half_a_second_of_them():
@@ -583,6 +609,18 @@ def test_while_he_speaks_on_words_count_from_half_a_second_of_them():
     assert floor.turns.words("I", floor.at_ms, 300) == []
     assert floor.turns.words("uh huh", floor.at_ms, 300) == []
     assert [type(a) for a in floor.turns.words("I want", floor.at_ms, 300)] == [BargeIn]
+
+
+def test_the_next_look_may_read_otherwise_what_was_taken_for_a_sign_of_listening():
+    for text, cut in (("Out.", True), ("Oh,", False)):
+        floor = paused(200)
+        say(floor, "Oh.")
+        assert [type(a) for a in floor.silence(120)] == [AgentResumed]
+        floor.silence(100)
+        taken = floor.turns.words(text, floor.at_ms, 300)
+        assert [type(a) for a in taken][:1] == ([BargeIn] if cut else [])
+        again = floor.turns.words("Stop.", floor.at_ms, 300)
+        assert again == [], "only the next"
 
 
 def test_one_word_counts_when_he_has_left_it_standing():

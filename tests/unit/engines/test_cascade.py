@@ -363,6 +363,39 @@ async def test_a_pause_brings_the_words_so_far_and_they_settle_the_silence():
     assert [t.text for t in call.of(CallerText) if t.final] == ["what are your hours"]
 
 
+async def test_it_tells_what_sounds_like_a_hum_whatever_was_made_of_it():
+    stt, brain, tts = parts()
+    stt.glimpses = ["Utah."]
+    t = np.arange(16000 * 420 // 1000) / 16000
+    beats = np.interp(
+        t, [0, 0.06, 0.13, 0.17, 0.21, 0.25, 0.36, 0.42], [0, 1, 1, 0.1, 0.1, 1, 1, 0]
+    )
+    vowel = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 12))
+    async with line(stt, brain, tts) as call:
+        for envelope, hum in ((beats, True), (np.hanning(len(t)), False)):
+            told = len(glimpses(call))
+            pcm = np.round(envelope * vowel * 4000).astype(np.int16)
+            for frame in pcm.reshape(-1, 320):
+                await call.step(frame, True)
+            await call.until(lambda told=told: len(glimpses(call)) > told + 1)
+            assert glimpses(call)[-1].hum is hum
+            await call.until(lambda: call.heard)
+
+
+async def test_a_second_look_with_more_silence_may_read_better_and_is_what_is_answered():
+    stt, brain, tts = parts(**{"are you open": [Say("We are open.")]})
+    stt.glimpses = ["argue hope", "argue hope", "are you open"]
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.until(lambda: call.heard)
+    [commit] = call.when(TurnCommitted)
+    assert commit < 400 + AGENT.turns.end_silence_ms - 20
+    assert call.lines == ["We are open."]
+    assert [t.text for t in call.of(CallerText) if t.final] == ["are you open"]
+    assert brain.asked[-1][1] is None  # what had been prepared left nothing behind
+    assert stt.got == []
+
+
 async def test_half_a_sentence_is_waited_for():
     stt, brain, tts = parts()
     stt.glimpses = ["I would like to"]

@@ -114,6 +114,8 @@ def test_a_successor_maps_the_same_slots_and_goes_on(tmp_path, calls):
     heads = sim.c["t_head"].copy()
     link = SimulatedLink(calls)
     heir = Plane(SlotMap.attach(tmp_path / "slots"), link, 700.0)
+    heir.tick(700.0)
+    assert sorted(to for to, _ in link.sent) == list(range(calls)), "at once, and once"
     for now in np.arange(705.0, 905.0, 5):
         heir.tick(now)
     for call in range(calls):
@@ -124,5 +126,5 @@ def test_a_successor_maps_the_same_slots_and_goes_on(tmp_path, calls):
         )
         assert (seq - last[0]) % 65_536 == 1
         assert (ts - last[1]) % 2**32 == 160
-    assert (heir.slots.columns["play_read"][:, 0] == 15).all()
+    assert (heir.slots.columns["play_read"][:, 0] == 16).all()
     assert (heir.slots.columns["t_head"] - heads == 2400).all()

@@ -342,6 +342,42 @@ def test_an_owner_who_said_nothing_leaves_nothing(line):
     assert left.heard_items() == {}
 
 
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_what_an_owner_had_dropped_is_known_as_far_as_it_was_heard(line, carried_out):
+    line.player.play(1, ramp(160))
+    line.player.done(1)
+    line.player.play(2, ramp(480))
+    line.player.play(3, ramp(320))
+    line.tick(2)
+    line.player.clear()
+    if carried_out:
+        line.tick()
+    line.down.hand_over(1)
+    left = Inherited(line.slots, 1, 1 - line.down.newest_ring(1))
+    assert [(one.item, one.samples, one.heard, one.cut) for one in left.items] == [
+        (1, 160, 160, False),
+        (2, 480, 160, True),
+        (3, 320, 0, True),
+    ]
+    line.tick(2)
+    assert left.heard_items() == {1: 160}
+    assert left.queued_ms == 0
+
+
+def test_what_was_said_after_a_clear_is_not_cut(line):
+    line.player.play(1, ramp(480))
+    line.tick()
+    line.player.clear()
+    line.player.play(2, ramp(480))
+    line.tick(3)
+    line.down.hand_over(1)
+    left = Inherited(line.slots, 1, 1 - line.down.newest_ring(1))
+    assert [(one.item, one.heard, one.cut) for one in left.items] == [
+        (1, 160, True),
+        (2, 320, False),
+    ]
+
+
 def test_dtx_sends_nothing_in_silence(line):
     line.c["dtx"][1] = True
     line.player.play(1, ramp(160))
