@@ -8,12 +8,16 @@ by the same words. Measured is the time from the caller's last voice to the answ
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from bridge.agent import parse
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
 from bridge.engines.rates import resample
 from bridge.engines.registry import Engines
+from tests.bench.machine import percentiles
+from tests.bench.report import Report
 from tests.bench.turns.texts import TEXTS
 from tests.demo.voice import clip
 from tests.lab.local import Llama, WyomingPiper
@@ -64,8 +68,8 @@ async def answers_after_ms(engines, who, questions) -> list[int]:
     return found
 
 
-async def measure(questions=QUESTIONS) -> dict[str, object]:
-    """`first_audio_saved_ms` {p50}, and what it is made of."""
+async def measure(questions=QUESTIONS) -> dict[str, list[int]]:
+    """Ms from the last voice to the first audio, for each question: "end" and "pause"."""
     took: dict[str, list[int]] = {}
     with Llama(calls=1) as llama, WyomingPiper() as piper:
         engines = Engines()
@@ -77,16 +81,17 @@ async def measure(questions=QUESTIONS) -> dict[str, object]:
                 took[begin] = await answers_after_ms(engines, who, questions)
         finally:
             await engines.close()
-    saved = np.subtract(took["end"], took["pause"])
-    return {
-        "questions": len(questions),
-        "first_audio_saved_ms": {
-            "p50": float(np.median(saved)),
-            "p90": float(np.quantile(saved, 0.9)),
-        },
-        "first_audio_ms": {
-            name: {"p50": float(np.median(ms)), "p90": float(np.quantile(ms, 0.9))}
-            for name, ms in took.items()
-        },
-        "each_saved_ms": [int(ms) for ms in saved],
-    }
+    return took
+
+
+def speculation(report: Report, count: int) -> None:
+    """`speculation.first_audio_saved_ms`: each run asks every third question."""
+    saved, details = [], []
+    for n in range(report.runs):
+        questions = QUESTIONS[n :: report.runs]
+        report.say(f"run {n + 1} of {report.runs}: {len(questions)} questions, asked twice")
+        took = asyncio.run(measure(questions))
+        saved.append(percentiles(np.subtract(took["end"], took["pause"]), (10, 50, 90)))
+        details.append(took)
+        report.say(f"run {n + 1}: saved {saved[-1]}")
+    report.medians("speculation.first_audio_saved_ms", saved, each=details)

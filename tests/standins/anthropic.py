@@ -30,8 +30,8 @@ class Anthropic(Server):
         self.requests.append(body)
         self.check(MessageCreateParamsStreaming, body, "message")
         self._check_roles(body["messages"])
-        if request.headers["X-Api-Key"] != self.key:
-            return _refusal(401, "authentication_error", "invalid x-api-key")
+        if request.headers["Authorization"] != f"Bearer {self.key}":
+            return _refusal(401, "authentication_error", "invalid key")
         answer = self.answers.popleft()
         if isinstance(answer, int):
             return _refusal(answer, "api_error", "That is not to be had.")

@@ -319,7 +319,7 @@ async def test_what_was_guessed_wrong_is_begun_anew():
 async def test_who_goes_on_after_a_pause_is_not_answered_for_its_words():
     model = FakeModel(**{"where can I park": [Began(), Say("Behind the shop.")]})
     model.gate.clear()
-    stt = glimpsing(*["where can I park"] * 5, "where can I park my car")
+    stt = glimpsing("where can I park")
     async with early(stt, model) as call:
         await call.tone(1400)
         await call.silence(120)
