@@ -259,11 +259,9 @@ class Cascade:
         """Words of somebody who may not be done."""
         if self._context is None:
             return
+        understood = self._understood(found.text)
         self._gone_on(found)
-        self._read_better(found)
-        understood = None
-        if found.text and not isinstance(self._brain, Model):
-            understood = self._brain.understands(found.text, self._memory)
+        self._read_better(found, understood)
         self._context.emit(
             CallerText(
                 found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
@@ -292,7 +290,8 @@ class Cascade:
             self._pause = None
         event = TurnEager(pause.turn, pause.start_ms, pause.end_ms)
         if reply is not None and reply.event == event and not reply.opened.is_set():
-            reply.guess = reply.guess and not sure  # other words have begun it anew before this
+            if sure and reply.words is not None and words(found.text) == words(reply.words.text):
+                reply.guess = False
             return
         whole = judge(found.text, "", None, context.agent.language) is Completeness.COMPLETE
         if whole and not (reply is not None and reply.speaking):
@@ -300,16 +299,24 @@ class Cascade:
             assert self._reply is not None
             self._reply.hasty = pause.end_ms
 
-    def _read_better(self, found: Glimpse) -> None:
-        """What an answer is being prepared to has other words than it was taken for."""
+    def _understood(self, text: str) -> float | None:
+        if not text or isinstance(self._brain, Model):
+            return None
+        return self._brain.understands(text, self._memory)
+
+    def _read_better(self, found: Glimpse, understood: float | None) -> None:
+        """What an answer is being prepared to reads better now: that is answered."""
         reply = self._reply
         if reply is None or reply.event is None or reply.words is None or reply.opened.is_set():
             return
-        same_turn = reply.words.start_ms == found.start_ms
-        if same_turn and found.until_ms > reply.words.until_ms and found.text != reply.words.text:
-            self._begin(reply.event)
-            assert self._reply is not None
-            self._reply.hasty = reply.hasty
+        old = reply.words
+        same = found.start_ms == old.start_ms and found.until_ms > old.until_ms
+        if same and found.text not in ("", old.text):
+            before = self._understood(old.text)
+            if before is None or understood is None or understood > before:
+                self._begin(reply.event)
+                assert self._reply is not None
+                self._reply.hasty = reply.hasty
 
     # Replies --------------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ def provider(table: Mapping[str, Any], where: str, agent: Agent) -> Anthropic:
     settings = build(AnthropicSettings, table, where)
     if not settings.model:
         raise ConfigError(f"{where}: 'model' is missing, such as model = 'claude-haiku-4-5'")
+    if settings.temperature is not None:
+        raise ConfigError(f"{where}: Anthropic's models know no 'temperature'; take it out")
     return Anthropic(settings, agent, where)
 
 
@@ -121,8 +123,6 @@ class AnthropicChat:
             "messages": _conversation([m for m in messages if m.role != "system"]),
             "stream": True,
         }
-        if own.temperature is not None:
-            request["temperature"] = own.temperature
         if functions:
             request["tools"] = [
                 {"name": f.name, "description": f.description, "input_schema": dict(f.parameters)}
