@@ -7,7 +7,7 @@ export OPENBLAS_NUM_THREADS := 1
 BENCH := media
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench drill clean
+.PHONY: help setup demo test bots check bench drill clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,8 +18,11 @@ setup: ## .venv, and Asterisk, Redis and callers in a private root under ~/.cach
 demo: setup ## a real call with the offline agent (SCRIPT=file: another script; PHONE=1: stay up for a softphone)
 	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PHONE),--phone)
 
-test: check ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
+test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
 	@$(PY) -m pytest tests/unit tests/contract tests/integration tests/pbx
+
+bots: # what tests talk to that is none of ours: Pipecat, in an environment of its own
+	@tests/lab/setup.sh bots
 
 check: setup ## style and types
 	@.venv/bin/ruff check .
@@ -34,4 +37,4 @@ bench: ## BENCH=media: what a call costs (9 min); BENCH=turns: who has the floor
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove the environment and all output (the private root stays in the cache)
-	rm -rf .venv .lab .lab-bench out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .lab .lab-bench .lab-pipecat out .pytest_cache .mypy_cache .ruff_cache .hypothesis

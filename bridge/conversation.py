@@ -328,7 +328,7 @@ class Conversation:
                 self._answered_ms = self._now_ms
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)
-            case NoInput(last=True):
+            case NoInput(last=True) if not getattr(self._engine, "autonomous", False):
                 self._no_input()
         self._engine.notify(action)
 

@@ -317,7 +317,16 @@ class Context:
 
 
 class Engine(Protocol):
-    """One call's mind."""
+    """One call's mind.
+
+    It may have, beside what stands here,
+
+        autonomous       True: nobody knows what it owes. It greets if it likes, is silent as long
+                         as it likes, and is not told of `NoInput`. Else (False) an engine that has
+                         something to say and doesn't is taken for lost.
+        uplink_chunk_ms  how much of the caller's audio each `hear` brings, 20 to 200 ms, where its
+                         vendor prefers more than a frame (20).
+    """
 
     rate: int
     """Sample rate of frames both ways, Hz: 8000, 16000, 24000 or 48000; 0: the line's own, which

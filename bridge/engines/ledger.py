@@ -180,6 +180,10 @@ class Ledger:
         """How much of what it gave is yet to be played, about."""
         return self._ends_ms - self.now_ms
 
+    def owes_nothing(self) -> None:
+        """Whoever is the engine now speaks when it likes."""
+        self._owe_nothing()
+
     def begin_waiting(self) -> None:
         """A new engine begins: what the last one did is no sign of life."""
         self._progress_ms = self.now_ms

@@ -22,12 +22,18 @@ BUILTIN: dict[str, str] = {
     "cascade": "bridge.engines.assembly:provider",
     "echo": "bridge.engines.echo:provider",
     "offline": "bridge.engines.offline:provider",
+    "openai-realtime": "bridge.engines.openai_realtime:provider",
     "twilio": "bridge.engines.twilio:provider",
     "websocket": "bridge.engines.websocket:provider",
 }
 """Our own engines."""
 
-EXTRAS: dict[str, str] = {"offline": "offline", "twilio": "websocket", "websocket": "websocket"}
+EXTRAS: dict[str, str] = {
+    "offline": "offline",
+    "openai-realtime": "openai",
+    "twilio": "websocket",
+    "websocket": "websocket",
+}
 """The extra that an engine of ours needs, by the engine's name."""
 
 GROUP = "ari_bridge.engines"

@@ -56,6 +56,10 @@ class Stream:
         self._item = None
         self._emit(Interrupt())
 
+    def cut(self) -> None:
+        """The call itself has dropped what isn't heard; what comes from here on is new."""
+        self._item = None
+
     def done(self) -> None:
         """The utterance is complete."""
         if self._item is not None:

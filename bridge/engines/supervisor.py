@@ -29,6 +29,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from bridge.agent import Agent
 from bridge.engines.base import (
     Audio,
@@ -38,8 +40,11 @@ from bridge.engines.base import (
     EngineEvent,
     Failed,
     Filler,
+    Heard,
     Interrupt,
     ItemDone,
+    Marked,
+    NoInput,
     Note,
     Pcm,
     ReplyDone,
@@ -53,6 +58,7 @@ from bridge.errors import BridgeError, EngineError
 
 log = logging.getLogger(__name__)
 
+FRAME_MS = 20
 AHEAD_S = 300
 """An engine that has given so much more than was played is taken for one gone wild."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
@@ -108,6 +114,7 @@ class Supervisor:
         """
         self.rate = engine.rate
         self.turns: Literal["bridge", "engine"] = engine.turns
+        self.autonomous = _autonomous(engine)
         self._minds = list(minds)
         self._first: Engine | None = engine
         self._first_wait_s, self._clock = first_wait_s, clock
@@ -144,7 +151,7 @@ class Supervisor:
 
     def notify(self, event: CallEvent) -> None:
         """What happens on the line."""
-        if self._ledger is None:
+        if self._ledger is None or (self.autonomous and isinstance(event, NoInput)):
             return
         self._ledger.told(event)
         if self._life is not None:
@@ -211,9 +218,14 @@ class Supervisor:
         engine, self._first = self._first, None
         life = self._life = _Life(self._lives, mind, engine, self._context, self._ledger)
         await life.begin()
-        if life.started and self.turns != life.turns:
-            self.turns = life.turns
-            self._context.turns_by(self.turns)
+        if life.started:
+            if self.turns != life.turns:
+                self.turns = life.turns
+                self._context.turns_by(self.turns)
+            self.autonomous = life.autonomous
+            if self.autonomous:
+                self._ledger.owes_nothing()
+                self._context.emit(ReplyDone())  # no sign of life: it may not even have to greet
         return life
 
     def _next_mind(self) -> None:
@@ -240,6 +252,7 @@ class _Life:
         self.patient = 0
         """How many of its tasks wait for room: then it is not its fault that nothing comes."""
         self.turns: Literal["bridge", "engine"] = "bridge"
+        self.autonomous = False
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._number, self._mind, self._engine = number, mind, engine
         self._name = f"{secrets.token_hex(2)}{number}"  # of its tool calls, in any process
@@ -249,6 +262,8 @@ class _Life:
         self._meanwhile: list[CallEvent | tuple[int, Pcm]] = []
         self._up: RateStream | None = None
         self._down: RateStream | None = None
+        self._chunk_ms, self._chunk_at, self._rate = FRAME_MS, 0, 0
+        self._chunk: list[Pcm] = []
 
     async def begin(self) -> None:
         """Make and start it; returns when it is ready or lost."""
@@ -297,9 +312,11 @@ class _Life:
         assert self._engine
         try:
             if isinstance(what, tuple):
-                at_ms, pcm = what
-                self._engine.hear(at_ms, self._up.take(pcm) if self._up else pcm)
-            elif isinstance(what, ToolResult):
+                self._feed(*what)
+                return
+            if self._chunk and not isinstance(what, Heard | Marked):
+                self._flush()  # it may speak of that
+            if isinstance(what, ToolResult):
                 name, _, own = what.id.partition(":")
                 self._engine.notify(replace(what, id=own) if name == self._name else what)
             else:
@@ -307,6 +324,25 @@ class _Life:
         except Exception as error:  # an engine's fault is the end of this engine only
             log.exception("the engine of agent '%s' failed", self.agent.name)
             self.lose(_line(error))
+
+    def _feed(self, at_ms: int, pcm: Pcm) -> None:
+        """The caller's audio, in pieces as large as the engine likes them."""
+        assert self._engine
+        if self._up is not None:
+            pcm = self._up.take(pcm)
+        if self._chunk_ms <= FRAME_MS:
+            self._engine.hear(at_ms, pcm)
+            return
+        if not self._chunk:
+            self._chunk_at = at_ms
+        self._chunk.append(pcm.copy())
+        if sum(map(len, self._chunk)) * 1000 >= self._chunk_ms * self._rate:
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._engine
+        chunk, self._chunk = np.concatenate(self._chunk), []
+        self._engine.hear(self._chunk_at, chunk)
 
     async def _live(self) -> None:
         try:
@@ -333,8 +369,9 @@ class _Life:
         ledger, agent = self._ledger, self.agent
         if self._engine is None:
             self._engine = await self._mind.make()
-        self.turns = self._engine.turns
-        rate = self._engine.rate or ledger.rate
+        self.turns, self.autonomous = self._engine.turns, _autonomous(self._engine)
+        self._chunk_ms = int(getattr(self._engine, "uplink_chunk_ms", FRAME_MS))
+        self._rate = rate = self._engine.rate or ledger.rate
         if rate != ledger.rate:
             self._up, self._down = RateStream(ledger.rate, rate), RateStream(rate, ledger.rate)
         first = self._number == 1
@@ -345,6 +382,7 @@ class _Life:
             resume = replace(resume, state=ledger.state.get(agent.name, {}))
         ledger.begin_waiting()
         self._meanwhile.clear()  # what came before is in the ledger
+        self._chunk.clear()
         async with asyncio.TaskGroup() as tasks:
             context = replace(
                 self._context,
@@ -414,6 +452,10 @@ class _Life:
             await self._context.room()
         finally:
             self.patient -= 1
+
+
+def _autonomous(engine: Engine) -> bool:
+    return bool(getattr(engine, "autonomous", False))
 
 
 def _line(error: BaseException) -> str:

@@ -30,7 +30,7 @@ import numpy as np
 
 from bridge.agent import Agent
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
-from bridge.engines.base import CallEvent, Context, Digit, Marked, Pcm, PerCall, Shared
+from bridge.engines.base import BargeIn, CallEvent, Context, Digit, Marked, Pcm, PerCall, Shared
 from bridge.engines.socket import Socket, dial
 from bridge.engines.stream import Stream
 from bridge.settings import build
@@ -64,6 +64,7 @@ class TwilioEngine:
 
     rate: int = 8000
     turns: Literal["bridge", "engine"] = "engine"
+    autonomous: bool = True
 
     def __init__(self, settings: TwilioSettings) -> None:
         self._settings = settings
@@ -116,6 +117,8 @@ class TwilioEngine:
                 self._tell("dtmf", {"track": "inbound_track", "digit": digit})
             case Marked(name):
                 self._tell("mark", {"name": name})
+            case BargeIn() if self._stream is not None:
+                self._stream.cut()
             case _:
                 pass
 

@@ -32,6 +32,7 @@ import numpy as np
 from bridge.agent import Agent
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
 from bridge.engines.base import (
+    BargeIn,
     CallEvent,
     Context,
     Digit,
@@ -81,6 +82,7 @@ class WebsocketEngine:
     """One call's connection."""
 
     turns: Literal["bridge", "engine"] = "engine"
+    autonomous: bool = True
 
     def __init__(self, settings: WebsocketSettings) -> None:
         self.rate = RATES[settings.format]
@@ -128,6 +130,9 @@ class WebsocketEngine:
                 self._tell("DTMF_END", digit=digit)
             case SpeechStarted():
                 self._tell("SPEECH_STARTED")
+            case BargeIn() if self._stream is not None:
+                self._half = b""
+                self._stream.cut()
             case Marked(name):
                 command, _, correlation = name.partition(" ")
                 extra = {"correlation_id": correlation} if correlation else {}

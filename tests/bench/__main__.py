@@ -41,6 +41,10 @@ def main() -> int:
         from tests.bench.turns.command import main as turns
 
         return turns(sys.argv[2:])
+    if sys.argv[1:2] == ["engines"]:
+        from tests.bench.engines.command import main as engines
+
+        return engines(sys.argv[2:])
     options = _options()
     began = time.monotonic()
 

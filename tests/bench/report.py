@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.bench.goals import GOALS, Value
+from tests.bench.goals import GOALS, Goal, Value
 from tests.bench.verify import NotVerifiedError
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ class Report:
     say: Callable[[str], None]
     """Told in a line what goes on."""
     runs: int = 3
+    goals: Mapping[str, Goal | None] = field(default_factory=lambda: GOALS)
     values: dict[str, Value] = field(default_factory=dict)
     behind: dict[str, Any] = field(default_factory=dict)
     """By key: single runs, and what must be known to read the value."""
@@ -62,7 +63,7 @@ class Report:
     def table(self) -> str:
         """For people."""
         lines = [f"{'':34}{'measured':>32}  {'goal':40}met"]
-        for key, goal in GOALS.items():
+        for key, goal in self.goals.items():
             if key not in self.values and key not in self.missing:
                 continue
             value = self.values.get(key)
@@ -78,8 +79,8 @@ class Report:
         found = {
             key: {
                 "value": self.values.get(key),
-                "goal": str(GOALS[key]) if GOALS[key] else None,
-                "met": goal.met(self.values.get(key)) if (goal := GOALS[key]) else None,
+                "goal": str(self.goals[key]) if self.goals[key] else None,
+                "met": goal.met(self.values.get(key)) if (goal := self.goals[key]) else None,
                 **({"missing": self.missing[key]} if key in self.missing else {}),
                 "behind": self.behind.get(key, {}),
             }

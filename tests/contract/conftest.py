@@ -28,7 +28,8 @@ def pytest_generate_tests(metafunc):
     """`far` is every far end that does what the test's mark `does(...)` says."""
     if "far" in metafunc.fixturenames:
         wanted = {name for mark in metafunc.definition.iter_markers("does") for name in mark.args}
-        classes = [cls for cls in fars() if wanted <= cls.does]
+        known = getattr(metafunc.module, "FARS", None) or fars()  # a module may have its own
+        classes = [cls for cls in known if wanted <= cls.does]
         metafunc.parametrize("far", classes, indirect=True, ids=lambda cls: cls.__name__)
 
 

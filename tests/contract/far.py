@@ -95,7 +95,7 @@ class Far:
     truncation  it learns how much was heard of what was cut
     key         it wants a key, whose environment variable is `key_env`
     owes        the bridge knows when it owes an answer, so that silence is found out
-    unbounded   it sends audio ahead of time, without waiting for room
+    autonomous  it speaks when it likes, and isn't told of silence
     """
     key_env = ""
     words = "What are your hours?"

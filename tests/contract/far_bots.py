@@ -64,7 +64,7 @@ class Twilio(Bot):
     """A bot written for Twilio's Media Streams."""
 
     engine, rate = "twilio", 8000
-    does = frozenset({"keys", "unbounded"})
+    does = frozenset({"keys", "autonomous"})
 
     def encode(self, pcm):
         return encode_ulaw(pcm).tobytes()
@@ -125,7 +125,7 @@ class Websocket(Bot):
     """A bot written for chan_websocket's JSON control, L16 at 16 kHz."""
 
     engine, rate = "websocket", 16000
-    does = frozenset({"keys", "unbounded"})
+    does = frozenset({"keys", "autonomous"})
     format = "slin16"
 
     def options(self):

@@ -14,7 +14,7 @@ class Server:
 
     def __init__(self, far, serve, allow=lambda request: None):
         self._far, self._serve, self._allow = far, serve, allow
-        self._counted = False
+        self._live = set()
         self.socket = None
         self._request = None
 
@@ -46,7 +46,7 @@ class Server:
     async def freeze(self):
         """Read nothing more, not even the end of the connection, and say nothing."""
         self._request.transport.pause_reading()
-        self._gone()
+        self._gone(self.socket)
         await asyncio.Event().wait()
 
     async def send(self, data):
@@ -72,18 +72,18 @@ class Server:
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
         self.socket, self._request = socket, request
-        self._counted = True
+        self._live.add(socket)
         self._far.connections += 1
         self._far.open += 1
         try:
             await self._serve(request, socket)
         finally:
+            self._gone(socket)
             if self.socket is socket:
-                self._gone()
                 self._far.stop()
         return socket
 
-    def _gone(self):
-        if self._counted:
-            self._counted = False
+    def _gone(self, socket):
+        if socket in self._live:
+            self._live.remove(socket)
             self._far.open -= 1

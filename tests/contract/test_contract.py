@@ -325,9 +325,9 @@ async def test_nothing_is_left_of_it(far, call):
     assert not left
 
 
-async def test_a_silent_bot_is_not_taken_for_lost(far, call, agent):
-    """A greeting is configured, and nobody gives one: who ends turns himself may wait."""
-    quiet = replace(agent, engine_silent_s=4.0, turns=TurnSettings(no_input_ms=600_000))
+@pytest.mark.does("autonomous")
+async def test_who_speaks_when_he_likes_is_not_taken_for_lost(far, call, agent):
+    quiet = replace(agent, engine_silent_s=4.0, greeting="Hello.", turns=TurnSettings())
     async with await call(agent=quiet) as line:
-        await line.silence(10_000)
+        await line.silence(40_000)  # asked for a greeting, and three times for anything at all
         assert line.made == 1

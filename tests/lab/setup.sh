@@ -10,6 +10,11 @@
 #                the corpus of turns
 #   pesq         in .venv: scores speech as ITU-T P.862 does (built with the host's compiler)
 #
+# With `bots` (`make test` and the bench of engines need it):
+#
+#   .lab-pipecat   a link to a virtual environment in the cache, with Pipecat: a bot that we did not
+#                  write, from tests/lab/pipecat/requirements.lock
+#
 # The private root holds Debian packages that are unpacked, never installed: no maintainer script
 # runs, nothing outside the cache changes, and no root rights are needed. Each program is started by
 # the root's own dynamic linker with the root's own libraries (wrappers in .lab/bin), so it neither
@@ -247,12 +252,36 @@ install_pesq() {
     -r <(printf '%s\n' "$lock")
 }
 
+# Pipecat needs half a gigabyte and versions of its own: an environment for itself, shared by all
+# checkouts that want the same.
+make_pipecat() {
+  local lock=tests/lab/pipecat/requirements.lock key place
+  key=$(cat "$lock" <(.venv/bin/python -VV) | sha256sum | cut -c1-8)
+  place="$cache/pipecat-$key"
+  exec 9>"$cache/lock"
+  flock -n 9 || step "waiting for another set-up to build Pipecat's environment" flock 9
+  if [ ! -e "$place/whole" ]; then
+    rm -rf "$place"
+    step "installing Pipecat (half a gigabyte) into $place" install_pipecat "$place" "$lock" ||
+      die "Pipecat could not be installed (see above)"
+    touch "$place/whole"
+  fi
+  exec 9>&-
+  [ "$(readlink .lab-pipecat)" = "$place" ] || ln -sfn "$place" .lab-pipecat
+}
+
+install_pipecat() {
+  .venv/bin/python -m venv "$1" &&
+    "$1/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$2"
+}
+
 # One set-up of this checkout at a time (the cache has a lock of its own, for other checkouts).
 exec 8<tests/lab/setup.sh
 flock -n 8 || step "waiting for another set-up of this checkout" flock 8
 make_root .lab "Asterisk, Redis and the callers"
 make_venv
-if [ "${1:-}" = bench ]; then
+if [[ " $* " = *" bots "* ]]; then make_pipecat; fi
+if [[ " $* " = *" bench "* ]]; then
   packages=("${bench_packages[@]}") programs=("${bench_programs[@]}")
   make_root .lab-bench "rtpengine, voices and music"
   step "building pesq" install_pesq ||

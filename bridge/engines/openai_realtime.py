@@ -1,0 +1,539 @@
+"""OpenAI's Realtime API (GA), speech to speech; the SDK's own connection, without its reconnects.
+
+Theory of operation. One WebSocket a call, opened by `session.update` and the history as items.
+
+    we send    input_audio_buffer.append, conversation.item.create, .truncate, response.create,
+               response.cancel
+    it sends   input_audio_buffer.speech_started, .committed (the caller's turn is over),
+               response.created, .output_audio.delta, .function_call_arguments.done, .done, error
+
+The server's voice detector ends turns. With `barge_in = "engine"` it interrupts and answers by
+itself; else it is told not to (`interrupt_response`, `create_response`), and we send
+`response.create` where the caller has the floor: a round trip later, but an "uh-huh" costs nothing.
+One response is made at a time; a second one waits here until the first is done.
+
+What was cut is told by `conversation.item.truncate`, which takes the words that weren't heard out
+of the model's memory as well. On a line of 8 kHz audio goes as G.711, else as PCM at 24 kHz.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+from openai import AsyncOpenAI, OpenAIError
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
+from openai.types.realtime import (
+    ConversationItemParam,
+    RealtimeAudioFormatsParam,
+    RealtimeAudioInputTurnDetectionParam,
+    RealtimeClientEventParam,
+    RealtimeFunctionToolParam,
+    RealtimeResponseCreateParamsParam,
+    RealtimeSessionCreateRequestParam,
+)
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
+from websockets.exceptions import WebSocketException as SocketError
+
+from bridge.agent import Agent
+from bridge.engines.base import Engine, Pcm, Shared
+from bridge.engines.codec import Codec
+from bridge.engines.functions import Function
+from bridge.engines.prompt import Message
+from bridge.engines.speech import SAY, SpeechEngine
+from bridge.engines.wire import (
+    CLOSE_S,
+    MAX_MESSAGE,
+    Outbox,
+    Past,
+    SpeechSettings,
+    key,
+    lost,
+    ping_s,
+    refused,
+    unreachable,
+)
+from bridge.errors import EngineError, EngineLost
+from bridge.settings import build
+
+log = logging.getLogger(__name__)
+
+VENDOR = "OpenAI"
+PCM_RATE = 24000
+SESSION_S = 3600.0
+FORMATS: dict[str, RealtimeAudioFormatsParam] = {
+    "pcmu": {"type": "audio/pcmu"},
+    "pcma": {"type": "audio/pcma"},
+    "pcm": {"type": "audio/pcm", "rate": 24000},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAiSettings(SpeechSettings):
+    """The table `[openai-realtime]` of an agent file."""
+
+    model: str = "gpt-realtime-2.1"
+    voice: str = "marin"
+    url: str = "wss://api.openai.com/v1"
+    """Where the API is; `/realtime` is added."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key."""
+    format: Literal["auto", "pcmu", "pcma", "pcm"] = "auto"
+    """Of the audio both ways: G.711, or PCM at 24 kHz; auto: PCMU on a line of 8 kHz, else PCM."""
+    turn_detection: Literal["server_vad", "semantic_vad"] = "server_vad"
+    """Turns end by silence, or by what the model makes of the words."""
+    silence_ms: int = 500
+    """Silence that ends a turn (server_vad)."""
+    vad_threshold: float = 0.5
+    """How sure its detector has to be of speech, 0 to 1 (server_vad)."""
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    """How soon it takes a turn for over (semantic_vad)."""
+    noise_reduction: Literal["off", "near_field", "far_field"] = "off"
+    transcription_model: str = "gpt-4o-mini-transcribe"
+    """Writes down what the caller says, for the transcript and for resuming; "": nobody does."""
+
+
+class OpenAiWire:
+    """One session."""
+
+    lasts_s = SESSION_S
+
+    def __init__(
+        self, engine: SpeechEngine, settings: OpenAiSettings, agent: Agent, client: AsyncOpenAI
+    ) -> None:
+        """Nothing happens before `open`."""
+        self._engine, self._settings, self._client = engine, settings, client
+        self._language = agent.language
+        self._interrupts = agent.turns.barge_in == "engine"
+        line = engine.context.rate
+        name = settings.format
+        if name == "auto":
+            name = "pcmu" if line == 8000 else "pcm"
+        rate = PCM_RATE if name == "pcm" else 8000
+        self._codec = Codec(name, line, rate, rate)
+        self._format = FORMATS[name]
+        self._connection: AsyncRealtimeConnection | None = None
+        self._outbox = Outbox(VENDOR, self._send_raw)
+        self._response = ""  # that is being made
+        self._asked: _Ask | None = None  # for one that isn't created yet
+        self._next: _Ask | None = None  # for when that is done
+        self._stop_it = False  # as soon as it is created
+        self._stopped: set[str] = set()
+        self._start_ms = self._speech_ms = 0
+        self._warned: set[str] = set()
+
+    # Connection -----------------------------------------------------------------------------------
+
+    async def open(self, past: Past) -> None:
+        """Connect, set the session up, replay the history. Raises `EngineError`."""
+        options: Any = {"max_size": MAX_MESSAGE, "compression": None, "open_timeout": None}
+        options["max_queue"] = None  # all is read as it comes, and is bounded by the answer
+        ping, pong = ping_s()
+        options |= {"ping_interval": ping, "ping_timeout": pong, "close_timeout": CLOSE_S}
+        try:
+            self._connection = await self._client.realtime.connect(
+                model=self._settings.model, max_retries=0, websocket_connection_options=options
+            ).enter()
+            await self._expect("session.created")
+            self._send({"type": "session.update", "session": self._session(past)})
+            for item in _items(past.messages[1:]):
+                self._send({"type": "conversation.item.create", "item": item})
+            await self._outbox.flush()
+            await self._expect("session.updated")
+        except InvalidStatus as error:
+            body = (error.response.body or b"")[:500].decode(errors="replace")
+            status = error.response.status_code
+            variable = self._settings.api_key_env
+            raise refused(VENDOR, status, variable, _message(body)) from error
+        except (OSError, SocketError, OpenAIError, ValueError) as error:
+            raise unreachable(VENDOR, error) from error
+
+    async def run(self) -> None:
+        """Send and receive. Raises `EngineLost`."""
+        assert self._connection is not None
+        sender = asyncio.create_task(self._outbox.run())
+        try:
+            receiver = asyncio.create_task(self._receive(self._connection))
+            try:
+                await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (receiver, sender):
+                    if task.done():
+                        task.result()
+            finally:
+                receiver.cancel()
+        except ConnectionClosedOK:
+            return
+        except (OSError, SocketError, OpenAIError) as error:
+            raise lost(VENDOR, error) from error
+        finally:
+            sender.cancel()
+
+    async def close(self) -> None:
+        """Close the connection; idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(TimeoutError, OSError, SocketError):
+                async with asyncio.timeout(2 * CLOSE_S):
+                    await connection.close()
+
+    # What the engine wants ------------------------------------------------------------------------
+
+    def hear(self, pcm: Pcm) -> None:
+        """Caller audio, at the line's rate."""
+        audio = base64.b64encode(self._codec.encode(pcm)).decode()
+        if audio:
+            self._outbox.put_audio(f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
+
+    def begin(self, pcm: Pcm) -> None:
+        """The server finds that out by itself."""
+
+    def answer(self) -> None:
+        """Answer what he has said."""
+        self._create(_Ask())
+
+    def tell(self, text: str, *, answer: bool) -> None:
+        """As the caller's words."""
+        content = [{"type": "input_text", "text": text}]
+        self._item({"type": "message", "role": "user", "content": cast(Any, content)})
+        if answer:
+            self._create(_Ask())
+
+    def say(self, text: str) -> None:
+        """Word by word."""
+        self._create(_Ask({"instructions": SAY.format(text=text), "tool_choice": "none"}))
+
+    def stop(self) -> None:
+        """Cancel the response in the making."""
+        self._next = None
+        if self._response and self._response not in self._stopped:
+            self._stopped.add(self._response)
+            self._send({"type": "response.cancel", "response_id": self._response})
+        self._stop_it = self._asked is not None
+
+    def cut(self, item: str, heard_ms: int) -> None:
+        """A longer time than the item has would be an error: the engine doesn't tell one."""
+        self._send(
+            {
+                "type": "conversation.item.truncate",
+                "item_id": item,
+                "content_index": 0,
+                "audio_end_ms": heard_ms,
+            }
+        )
+
+    def result(self, call: str, name: str, ok: bool, value: Any, *, answer: bool) -> None:
+        """A function's output."""
+        output = json.dumps(value if ok else {"error": value}, default=str)
+        self._item({"type": "function_call_output", "call_id": call, "output": output})
+        if answer:
+            self._create(_Ask())
+
+    # To the server --------------------------------------------------------------------------------
+
+    def _session(self, past: Past) -> RealtimeSessionCreateRequestParam:
+        settings = self._settings
+        session: RealtimeSessionCreateRequestParam = {
+            "type": "realtime",
+            "output_modalities": ["audio"],
+            "instructions": past.messages[0].text,
+            "tools": [_tool(function) for function in past.functions],
+            "audio": {
+                "input": {"format": self._format, "turn_detection": self._detection()},
+                "output": {"format": self._format, "voice": settings.voice},
+            },
+        }
+        if settings.noise_reduction != "off":
+            session["audio"]["input"]["noise_reduction"] = {"type": settings.noise_reduction}
+        if settings.transcription_model:
+            session["audio"]["input"]["transcription"] = {
+                "model": settings.transcription_model,
+                "language": self._language,
+            }
+        return session
+
+    def _detection(self) -> RealtimeAudioInputTurnDetectionParam:
+        settings, by_itself = self._settings, self._interrupts
+        if settings.turn_detection == "semantic_vad":
+            return {
+                "type": "semantic_vad",
+                "eagerness": settings.eagerness,
+                "create_response": by_itself,
+                "interrupt_response": by_itself,
+            }
+        return {
+            "type": "server_vad",
+            "threshold": settings.vad_threshold,
+            "silence_duration_ms": settings.silence_ms,
+            "create_response": by_itself,
+            "interrupt_response": by_itself,
+        }
+
+    def _create(self, ask: _Ask) -> None:
+        if self._asked or self._response:
+            self._next = ask
+            return
+        self._asked = ask
+        if ask.how is None:
+            self._send({"type": "response.create", "event_id": ask.id})
+        else:
+            self._send({"type": "response.create", "event_id": ask.id, "response": ask.how})
+
+    def _item(self, item: ConversationItemParam) -> None:
+        self._send({"type": "conversation.item.create", "item": item})
+
+    def _send(self, event: RealtimeClientEventParam) -> None:
+        self._outbox.put(json.dumps(event))
+
+    async def _send_raw(self, text: str) -> None:
+        if self._connection is not None:
+            await self._connection.send_raw(text)
+
+    # From the server ------------------------------------------------------------------------------
+
+    async def _expect(self, kind: str) -> None:
+        """Wait for that event. Raises `EngineError`."""
+        assert self._connection is not None
+        while True:
+            event = json.loads(await self._connection.recv_bytes())
+            if not isinstance(event, dict):
+                continue
+            if event.get("type") == kind:
+                return
+            if event.get("type") == "error":
+                raise EngineError(f"{VENDOR} refuses the session: {_told(event)}")
+
+    async def _receive(self, connection: AsyncRealtimeConnection) -> None:
+        while True:
+            raw = await connection.recv_bytes()
+            try:
+                event = json.loads(raw)
+                kind = event["type"]
+                handle = self._HANDLERS.get(kind)
+                if handle is not None:
+                    handle(self, event)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self._odd("message", f"{type(error).__name__}: {error}")
+
+    def _speech_started(self, event: dict[str, Any]) -> None:
+        self._start_ms = int(event["audio_start_ms"])
+        if self._interrupts and self._response:
+            self._stopped.add(self._response)  # the server cancels it itself
+        self._engine.began()
+
+    def _speech_stopped(self, event: dict[str, Any]) -> None:
+        self._speech_ms = int(event["audio_end_ms"]) - self._start_ms
+
+    def _committed(self, event: dict[str, Any]) -> None:
+        self._engine.ended(self._speech_ms)
+
+    def _transcribed(self, event: dict[str, Any]) -> None:
+        self._engine.caller_said(str(event["transcript"]))
+
+    def _created(self, event: dict[str, Any]) -> None:
+        self._response, self._asked = str(event["response"]["id"]), None
+        if self._stop_it:
+            self._stop_it, following = False, self._next
+            self.stop()
+            self._next = following
+        else:
+            self._engine.replying()
+
+    def _audio(self, event: dict[str, Any]) -> None:
+        if event["response_id"] not in self._stopped:
+            data = base64.b64decode(event["delta"], validate=True)
+            self._engine.audio(event["item_id"], self._codec.decode(data, event["item_id"]))
+
+    def _text(self, event: dict[str, Any]) -> None:
+        if event["response_id"] not in self._stopped:
+            self._engine.text(event["item_id"], str(event["delta"]))
+
+    def _audio_done(self, event: dict[str, Any]) -> None:
+        if event["response_id"] not in self._stopped:
+            self._engine.item_done(event["item_id"])
+
+    def _called(self, event: dict[str, Any]) -> None:
+        if event["response_id"] in self._stopped:
+            return
+        call, name = str(event["call_id"]), str(event["name"])
+        try:
+            arguments = json.loads(event["arguments"] or "{}")
+            if not isinstance(arguments, dict):
+                raise ValueError("no object")
+        except ValueError:
+            self.result(call, name, False, "the arguments are no JSON object", answer=True)
+        else:
+            self._engine.called(call, name, arguments)
+
+    def _done(self, event: dict[str, Any]) -> None:
+        response = event["response"]
+        ended, self._response = self._response, ""
+        if ended in self._stopped:
+            self._stopped.discard(ended)
+        elif response["status"] == "failed":
+            details = (response.get("status_details") or {}).get("error") or {}
+            what = details.get("message") or details.get("code") or "no reason given"
+            raise EngineLost(f"{VENDOR} couldn't answer: {_line(what)}")
+        else:
+            self._engine.replied(more=self._next is not None)
+        if self._next is not None:
+            following, self._next = self._next, None
+            self._create(following)
+
+    def _error(self, event: dict[str, Any]) -> None:
+        code, what = event["error"].get("code"), _told(event)
+        ask = self._asked
+        if code == "session_expired":
+            raise EngineLost(f"{VENDOR}: {what}")
+        if ask is not None and event["error"].get("event_id") == ask.id:
+            if code != "conversation_already_has_active_response":
+                raise EngineLost(f"{VENDOR} doesn't answer: {what}")
+            self._asked, self._next = None, self._next or ask
+            return
+        self._odd(str(code), what)
+
+    def _odd(self, kind: str, what: str) -> None:
+        if kind not in self._warned and len(self._warned) < 20:
+            self._warned.add(kind)
+            log.warning("%s: %s", VENDOR, what)
+
+    _HANDLERS: ClassVar[dict[str, Callable[[OpenAiWire, dict[str, Any]], None]]] = {
+        "input_audio_buffer.speech_started": _speech_started,
+        "input_audio_buffer.speech_stopped": _speech_stopped,
+        "input_audio_buffer.committed": _committed,
+        "conversation.item.input_audio_transcription.completed": _transcribed,
+        "response.created": _created,
+        "response.output_audio.delta": _audio,
+        "response.output_audio.done": _audio_done,
+        "response.output_audio_transcript.delta": _text,
+        "response.function_call_arguments.done": _called,
+        "response.done": _done,
+        "error": _error,
+    }
+
+
+class _Ask:
+    """A response that is wanted."""
+
+    def __init__(self, how: RealtimeResponseCreateParamsParam | None = None) -> None:
+        self.id = f"ask_{secrets.token_hex(6)}"
+        self.how = how
+
+
+def _tool(function: Function) -> RealtimeFunctionToolParam:
+    return {
+        "type": "function",
+        "name": function.name,
+        "description": function.description,
+        "parameters": dict(function.parameters),
+    }
+
+
+def _items(messages: Sequence[Message]) -> list[ConversationItemParam]:
+    """The history. Calls get names of our own: what they were called elsewhere may be too long."""
+    items: list[ConversationItemParam] = []
+    calls: dict[str, str] = {}
+    for message in messages:
+        match message.role:
+            case "user":
+                items.append(
+                    {
+                        "type": "message",
+                        "role": "user",
+                        "content": [{"type": "input_text", "text": message.text}],
+                    }
+                )
+            case "system":
+                items.append(
+                    {
+                        "type": "message",
+                        "role": "system",
+                        "content": [{"type": "input_text", "text": message.text}],
+                    }
+                )
+            case "assistant" if message.text:
+                items.append(
+                    {
+                        "type": "message",
+                        "role": "assistant",
+                        "content": [{"type": "output_text", "text": message.text}],
+                    }
+                )
+            case "tool":
+                name = calls.get(message.call_id, "call_0")
+                items.append(
+                    {"type": "function_call_output", "call_id": name, "output": message.text}
+                )
+        for call in message.calls:
+            calls[call.id] = f"call_{len(calls) + 1}"
+            items.append(
+                {
+                    "type": "function_call",
+                    "call_id": calls[call.id],
+                    "name": call.name,
+                    "arguments": json.dumps(dict(call.arguments), default=str),
+                }
+            )
+    return items
+
+
+def _told(event: dict[str, Any]) -> str:
+    error = event.get("error") or {}
+    return _line(error.get("message") or error.get("code") or "an error without a word")
+
+
+def _message(body: str) -> str:
+    """What an HTTP response's body says went wrong, if anything."""
+    try:
+        return _told(json.loads(body))
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:200]
+
+
+class OpenAiProvider:
+    """What the calls of one agent share: a client with its key."""
+
+    def __init__(self, agent: Agent, shared: Shared) -> None:
+        """Raises `ConfigError` for a table that can't be understood."""
+        self._agent = agent
+        self._settings = build(OpenAiSettings, agent.options, f"{agent.file}: [{agent.engine}]")
+        self._client: AsyncOpenAI | None = None
+
+    async def prepare(self) -> None:
+        """Look for the key. Raises `EngineMissing`."""
+        settings = self._settings
+        secret = key(settings.api_key_env, VENDOR)
+        self._client = AsyncOpenAI(api_key=secret, websocket_base_url=settings.url, max_retries=0)
+
+    def create(self) -> Engine:
+        """An engine for one call."""
+        client, settings, agent = self._client, self._settings, self._agent
+        assert client is not None, "prepare comes first"
+        rate = {"auto": 0, "pcmu": 8000, "pcma": 8000, "pcm": PCM_RATE}[settings.format]
+        return SpeechEngine(
+            agent,
+            settings,
+            lambda engine: OpenAiWire(engine, settings, agent, client),
+            rate,
+            interrupts=agent.turns.barge_in == "engine",
+        )
+
+    async def close(self) -> None:
+        """Close the client."""
+        if self._client is not None:
+            await self._client.close()
+
+
+def provider(agent: Agent, shared: Shared) -> OpenAiProvider:
+    """The registry's entrance."""
+    return OpenAiProvider(agent, shared)
