@@ -118,9 +118,10 @@ class Ears:
     """The neural stage of a worker; without the model it opens no ears, and the first stage alone
     decides."""
 
-    def __init__(self, network: Network | None = None) -> None:
-        """`network`: another than the packaged one."""
-        self._network = network
+    def __init__(self, network: Network | None = None, few: int = FEW) -> None:
+        """`network`: another than the packaged one; `few`: so many calls are judged with every
+        delivery."""
+        self._network, self._few = network, few
         self._bank: NeuralBank | None = None
         self._open: dict[int, Ear] = {}
         self._down: dict[int, ResamplerBank] = {}
@@ -189,7 +190,7 @@ class Ears:
             if rate not in self._down:
                 self._down[rate] = ResamplerBank(rate, RATE, self._lanes)
             pcm = self._down[rate].process(lanes, pcm)
-        self._wait = len(self._open) > FEW and not self._wait
+        self._wait = len(self._open) > self._few and not self._wait
         for n in range(fired.shape[1]):
             self._frame(lanes, pcm[:, n * _FRAME : (n + 1) * _FRAME], fired[:, n])
             if n or not self._wait:  # what comes late and together must not push out what waits
