@@ -378,6 +378,7 @@ class SpeechEngine:
         if not self._quiet or self._lines != lines or old is None:
             await wire.close()
             return
+        self._items = Items()  # a session has names of its own
         self._take(wire)
         if running is not None:
             running.cancel()

@@ -137,6 +137,9 @@ class ElevenLabs(Far):
                     agent_output_audio_format=self.format,
                     user_input_audio_format=self.format,
                 )
+                if self.override.get("first_message"):
+                    self.begin(None)
+                    self.turn_over()
             case "contextual_update" if not self.begun_yet:
                 lines = [line.partition(": ") for line in message["text"].splitlines()[1:]]
                 self.begin([(side, text) for side, _, text in lines])

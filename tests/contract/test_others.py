@@ -91,10 +91,13 @@ async def test_what_is_injected_is_not_the_callers_line(far, call):
 async def test_an_agent_at_elevenlabs_is_told_what_the_dialplan_passed(eleven, agent):
     options = {"instructions": "You are a shop."}
     agent = replace(of(agent, eleven, **options), greeting="Hello, this is Ann.")
-    eleven.answers.append([OPEN])
+    eleven.answers.extend([[OPEN], [CLOSED]])
     engine = await eleven.create(agent)
     async with Call(eleven, agent, engine, variables={"order": "4217"}) as line:
+        await line.until(lambda: loud_ms(line) >= OPEN.ms - 40)
+        await line.until(lambda: not line.playout.playing)
         await ask(line)
+        assert heard_whole(line, OPEN, CLOSED)
     assert eleven.start["dynamic_variables"] == {"order": "4217"}
     assert eleven.override["first_message"] == "Hello, this is Ann."
     assert eleven.override["prompt"]["prompt"].startswith("You are a shop.")

@@ -50,20 +50,20 @@ def places():
             yield pytest.param(far, True, id=f"{far.__name__}-itself")
 
 
-@pytest.mark.parametrize(("far", "real"), places())
-async def test_a_conversation(far, real, monkeypatch):
-    async with Real(far) if real else far() as place:
+@pytest.mark.parametrize(("standin", "real"), list(places()))
+async def test_a_conversation(standin, real, monkeypatch):
+    async with Real(standin) if real else standin() as place:
         if not real:
             for name, value in place.environment().items():
                 monkeypatch.setenv(name, value)
             place.hurry(monkeypatch)
             place.answers.extend([[OPEN], [OPEN], [LONG], [OPEN], [OPEN]])
         options = {**place.options()}
-        if far is not ElevenLabs:
+        if standin is not ElevenLabs:
             options["instructions"] = "You are a test. Answer in one short sentence."
         agent = Agent(
             "real",
-            engine=far.engine,
+            engine=standin.engine,
             greeting="Hello, this is the test line. How can I help you?",
             engine_silent_s=15.0 if real else 60.0,
             turns=TurnSettings(no_input_ms=600_000),

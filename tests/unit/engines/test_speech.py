@@ -318,6 +318,8 @@ async def test_a_session_is_renewed_where_nobody_speaks():
         assert (past.state, past.lines) == ({"handle": "x", "lines": 1}, 2)
         call.engine.hear(96_000, FRAME)
         assert call.wires[1].told[-1][0] == "hear"
+        call.engine.audio("a", FRAME)  # another "a" than the one before
+        assert [a.item for a in call.of(Audio)] == [1, 2]
     assert call.of(State) == [State({"handle": "x", "lines": 1})]
 
 
