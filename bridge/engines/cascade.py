@@ -363,10 +363,13 @@ class Cascade:
         if self._before:
             self._memory, before = self._before
             # What was heard, and done, has been, whoever takes back what.
+            known = {id(entry) for entry in before}
             since = [
-                e for e in self._history[len(before) :] if e.role == "agent" or isinstance(e, Used)
+                entry
+                for entry in self._history
+                if id(entry) not in known and (entry.role == "agent" or isinstance(entry, Used))
             ]
-            self._history = before + since
+            self._history = (before + since)[-MAX_HISTORY:]
             self._before = None
 
     def _cancel(self) -> None:
