@@ -18,6 +18,7 @@ from bridge.engines.base import (
     Mark,
     Pcm,
     ReplyDone,
+    Text,
     ToolCall,
 )
 
@@ -46,6 +47,13 @@ class Stream:
             self._gap = loop.call_at(self._last + GAP_S, self._quiet)
         self._context.emit(Audio(self._item, pcm))
 
+    def text(self, text: str) -> None:
+        """What the audio that comes next says, or what came last of the utterance."""
+        if self._context is not None:
+            if self._item is None:
+                self._item = self._context.new_item()
+            self._context.emit(Text(self._item, text))
+
     def mark(self, name: str) -> None:
         """`Marked` tells when all that was played before was heard."""
         self.done()
@@ -70,7 +78,7 @@ class Stream:
     def ended(self, fault: str) -> None:
         """The connection is over: in good order, or by a fault (`Socket.on_end`)."""
         self.done()
-        self._emit(Failed(fault) if fault else ToolCall("leave", "leave"))
+        self._emit(Failed(fault, "lost") if fault else ToolCall("leave", "leave"))
         self.stop()
 
     def stop(self) -> None:

@@ -49,6 +49,8 @@ class TwilioSettings:
     auth_token_env: str = "TWILIO_AUTH_TOKEN"  # noqa: S105 (a name, no secret)
     """The environment variable with the secret that signs the connection; unsigned without it."""
     connect_timeout_s: float = 5.0
+    uplink_chunk_ms: int = 20
+    """So much of the caller's audio goes into one `media` message; Twilio itself sends 20."""
     parameters: dict[str, str] = field(default_factory=dict)
     """The bot's `customParameters`, beside those that the dialplan passes."""
 
@@ -57,6 +59,8 @@ class TwilioSettings:
             raise ValueError(f"'url' is '{self.url}'; it takes ws://… or wss://…")
         if not 0 < self.connect_timeout_s <= 30:
             raise ValueError(f"'connect_timeout_s' is {self.connect_timeout_s}; it takes up to 30")
+        if self.uplink_chunk_ms not in range(20, 201, 20):
+            raise ValueError(f"'uplink_chunk_ms' is {self.uplink_chunk_ms}; it takes 20, 40 … 200")
 
 
 class TwilioEngine:
@@ -68,6 +72,7 @@ class TwilioEngine:
 
     def __init__(self, settings: TwilioSettings) -> None:
         self._settings = settings
+        self.uplink_chunk_ms = settings.uplink_chunk_ms
         self._stream: Stream | None = None
         self._socket: Socket | None = None
         self._stream_sid = "MZ" + uuid.uuid4().hex
