@@ -94,7 +94,8 @@ class Door:
         if not self._ready():
             self._spawn(self._turn_away(leg, _NO_STORE))
             return
-        target = self._target()
+        sent = leg.incoming.sent and not self.stopping  # who has the door has chosen us
+        target = self._leases.name if sent else self._target()
         if target == self._leases.name and self.stopping:
             self._spawn(self._turn_away(leg, _AGAIN))
             return

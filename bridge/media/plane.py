@@ -20,7 +20,7 @@ from bridge.media.clock import Grid
 from bridge.media.downlink import Downlink
 from bridge.media.reflex import ReflexBank
 from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
-from bridge.media.udp import Link, Portable, key
+from bridge.media.udp import Link, Portable, ip_number, key
 from bridge.media.uplink import Uplink
 
 PHASES = 2
@@ -31,6 +31,7 @@ has its price before the first packet."""
 AHEAD = 1000
 """Packets that a call's numbers begin ahead of what was known to be sent before: 20 s."""
 _CATCH_UP = 3
+_NOWHERE = "127.0.0.1", 9  # discard, RFC 863
 
 
 class Plane:
@@ -65,6 +66,17 @@ class Plane:
                 self.down.skip(calls)
             else:
                 self.down.send(calls)
+
+    def mute(self, call: int) -> tuple[int, int, int]:
+        """Hear and send nothing more of a call, whose slot stays its owner's.
+
+        Returns the SSRC, sequence number and timestamp that its packets had reached.
+        """
+        c = self._c
+        c["remote_ip"][call], c["remote_port"][call] = ip_number(_NOWHERE[0]), _NOWHERE[1]
+        self.link.set_remote(call, int(c["remote_ip"][call]), int(c["remote_port"][call]))
+        self.refresh()
+        return int(c["out_ssrc"][call]), int(c["out_seq"][call]), int(c["out_ts"][call])
 
     def open(
         self,

@@ -252,6 +252,14 @@ class Server:
         same = (self._c["call_id"] == call_id.encode()) & (self._c["state"] == ORPHAN)
         for left in np.flatnonzero(same):
             self._close(int(left))
+        for stale in np.flatnonzero(
+            (self._c["remote_ip"] == remote[0])
+            & (self._c["remote_port"] == remote[1])
+            & (self._c["state"] != FREE)
+        ):
+            # The PBX has given its port to another call (it was restarted, and the old call's end
+            # isn't known yet). It has heard the old call's packets there, so ours go on from them.
+            after = after or self._plane.mute(int(stale))
         index = self._plane.open(
             now_ms(),
             call_id,

@@ -271,6 +271,7 @@ class AsteriskPbx:
             dialed=channel.dialed,
             language=channel.language,
             codec="PCMU",
+            sent=app == self.app != self._settings.app and not resumed,
             resumed=resumed,
             pbx=self._settings.name,
         )

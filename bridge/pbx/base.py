@@ -45,6 +45,8 @@ class Incoming:
 
     pbx: str = ""
     """The PBX's name, where there are several."""
+    sent: bool = False
+    """Another worker, who has the front door, has passed him on to us."""
 
 
 @dataclass(frozen=True, slots=True)

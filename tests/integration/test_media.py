@@ -269,6 +269,37 @@ async def test_a_call_that_is_set_up_while_the_media_process_dies_gets_its_succe
         phone.close()
 
 
+async def test_a_port_that_the_pbx_has_given_to_another_call_is_that_calls():
+    """It was restarted; that the old call is over is found out later."""
+    with media_process() as (folder, _):
+        phone = Phone()
+        old_worker = await MediaClient.connect(folder, "w1")
+        old = await old_worker.open("old", phone.address, "PCMU", 8000)
+        await until(lambda: len(phone.received()) >= 1)
+        old.play(1, np.full(16000, 5000, np.int16))
+        new_worker = await MediaClient.connect(folder, "w2")
+        new = await new_worker.open("new", phone.address, "PCMU", 8000)
+        reached = old.numbers
+        heard = []
+        new.on_frames = heard.append
+        got = phone.received()
+        phone.received()
+        for _ in range(20):
+            phone.send(new_worker.address, bytes([0x20]) * 160)
+        await until(lambda: any(np.abs(up.pcm).max() > 1000 for up in heard))
+        await until(lambda: got.extend(phone.received()) or got[-1][4] == new.numbers[0])
+        later = [g for g in got if g[4] == new.numbers[0]]
+        assert 0 < (later[-1][2] - reached[1]) % 2**16 < 2**15, "goes on ahead of the old one's"
+        await old.close()
+        start = len(got)
+        await until(lambda: got.extend(phone.received()) or len(got) > start + 5)
+        assert {g[4] for g in got[start:]} == {new.numbers[0]}, "one voice"
+        assert np.abs(g711.decode_ulaw(np.frombuffer(got[-1][5], np.uint8))).max() < 100
+        for client in (old_worker, new_worker):
+            await client.close()
+        phone.close()
+
+
 async def test_a_slot_that_nobody_comes_for_is_closed():
     with media_process(max_calls=1, grace_ms=100) as (folder, _):
         first = await MediaClient.connect(folder, "w1")

@@ -1,5 +1,6 @@
 """Sessions and leases on Redis behind a Sentinel (with a failover) and on a Cluster."""
 
+import asyncio
 import gc
 import time
 import warnings
@@ -98,9 +99,18 @@ async def test_a_cluster_keeps_each_call_on_one_node():
             assert await store.flush(10)
             assert lost == [calls[0]]  # fenced off there too
             assert len(await store.transcript(calls[0])) == 3
+            store.pass_key(calls[2], "4")
+            store.pass_key(calls[2], "2")
+            await asyncio.gather(*store._tasks)
+            assert await store.passed_keys(calls[2]) == "42"
+            store.put(calls[3], caller="100", rejoin_s=60)
+            store.put(calls[3], state="ended", result="hung-up")
+            assert await store.flush(10)
+            assert (await store.rejoin("demo", "100"))[0].call_id == calls[3]
+            assert await store.rejoin("demo", "100") is None
             store.put(calls[1], state="ended", result="done")
             assert await store.flush(10)
-            assert set(await heir.live()) == {*calls} - {calls[1]}
+            assert set(await heir.live()) == {*calls} - {calls[1], calls[3]}
 
 
 async def test_a_node_of_a_cluster_that_goes_and_comes_back_empty():

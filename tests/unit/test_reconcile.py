@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from bridge.call import about
-from bridge.errors import PbxGone, PbxUnreachable
+from bridge.errors import PbxGone, PbxUnreachable, StoreUnreachable
 from bridge.pbx.base import Incoming
 from bridge.reconcile import Reconciler, heirs, incoming_of, share_out, takers
 from bridge.sessions.base import Member
@@ -197,6 +197,32 @@ async def test_a_pbx_that_stays_away_ends_the_call(monkeypatch):
     await settle(reconciler)
     assert not begun
     assert store.put_fields["c1"]["state"] == "ended"
+
+
+async def test_without_redis_nobody_is_taken_over_and_once_it_is_back_everybody_is():
+    leases = Leases({"c1": "dead"}, others())
+    reconciler, begun = reconciler_of(leases)
+    away = True
+    for name in ("beat", "live"):
+        real = getattr(leases, name)
+
+        def asked(real=real):
+            if away:
+                raise StoreUnreachable("no answer")
+            return real()
+
+        setattr(leases, name, asked)
+    for _ in range(3):
+        reconciler.dead("dead")
+        await settle(reconciler)
+        await reconciler.unknown()
+    assert not begun
+    assert leases.buried == []
+    assert leases.owners_of == {"c1": "dead"}
+    away = False
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert len(begun) == 1
 
 
 @pytest.mark.parametrize("owner", ["long dead", "me"])

@@ -100,6 +100,32 @@ async def test_calls_that_nobody_can_have_go_on_for_a_while(members):
     assert not parts.worker._left
 
 
+@pytest.mark.parametrize("required", [True, False])
+async def test_who_is_ready_takes_calls_and_remembers_them(required):
+    parts = Parts([member("other")])
+    worker = parts.worker
+    worker.config = SimpleNamespace(
+        sessions=SimpleNamespace(required=required), worker=SimpleNamespace(drain_s=0)
+    )
+    worker._store.up = worker._leases.up = True
+    assert not worker.ready, "Asterisk was never there"
+    worker._takes = True
+    assert worker.ready
+    for half in (worker._store, worker._leases):
+        half.up = False
+        assert worker.ready is not required
+        half.up = True
+    ready = []
+
+    async def beat():
+        ready.append(worker.ready)
+
+    worker._leases.beat = beat
+    await worker._drain()
+    assert ready
+    assert not any(ready), "from the first moment of a drain on"
+
+
 @pytest.mark.parametrize("stopping", [True, False])
 async def test_a_sigterm_during_the_clean_up_changes_nothing(stopping):
     worker, steps = Worker(Config()), []

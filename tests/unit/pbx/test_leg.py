@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from bridge.errors import PbxGone
+from bridge.errors import PbxGone, PbxRefused
 from bridge.pbx.asterisk import AsteriskPbx, AsteriskSettings
 from bridge.pbx.base import Dtmf, HungUp, Incoming, MediaLost
 from bridge.pbx.events import Channel, Destroyed, Ended, HangupRequested, Started, Told
@@ -112,6 +112,44 @@ async def test_nothing_can_be_asked_of_a_call_that_has_ended():
             await work
     await leg.hang_up()
     assert leg._commands._ari.asked == []
+
+
+# ---- a caller is passed on: that a move was accepted says nothing
+
+
+async def passing_on(move_timeout_s=5.0):
+    ari = Ari()
+    incoming = Incoming("1.1", ("demo", "a=b"), "555", "Ann", "700", "en", "PCMU")
+    settings = AsteriskSettings(move_timeout_s=move_timeout_s)
+    leg = AsteriskLeg(ari, settings, incoming, asyncio.create_task)
+    task = asyncio.create_task(leg.pass_on("w2"))
+    await asyncio.sleep(0)
+    [(name, asked)] = ari.asked
+    assert (name, asked["app"], asked["appArgs"]) == ("channels.move", "ari-bridge-w2", "demo,a=b")
+    return leg, task
+
+
+async def test_who_has_left_us_is_passed_on_and_no_longer_ours():
+    leg, task = await passing_on()
+    await asyncio.sleep(0)
+    assert not task.done(), "the answer to the request is no success"
+    leg.end("left")
+    await task
+    assert leg._commands.forgotten
+    await leg.release()
+    assert len(leg._commands._ari.asked) == 1, "nothing of his is taken away"
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_who_could_not_be_moved_stays_with_us(told):
+    leg, task = await passing_on(5.0 if told else 0.001)
+    if told:
+        leg.move_failed()
+    with pytest.raises(PbxRefused, match="could not move the call to worker w2"):
+        await task
+    assert not leg._commands.forgotten
+    assert leg.was_taken(), "where he leaves us now, it is not by us"
+    await leg.answer()
 
 
 # ---- events reach the leg that they are for
@@ -255,6 +293,22 @@ async def test_a_call_that_is_anothers_is_a_stranger_from_then_on():
     assert ari.taken_away() == []
     again = await asyncio.wait_for(pbx.told.get(), 5)
     assert again.incoming.resumed, "the door finds out whose he is"
+    await pbx.close()
+
+
+@pytest.mark.parametrize(
+    ("app", "args", "sent"),
+    [
+        ("ari-bridge-w1", ("demo",), True),
+        ("ari-bridge-w1", ("resume",), False),
+        ("ari-bridge", ("demo",), False),
+    ],
+)
+async def test_who_comes_in_by_our_own_door_was_sent(app, args, sent):
+    pbx, _ = one_of_several()
+    pbx._sort(Started(channel("1.1"), args, app))
+    leg = await asyncio.wait_for(pbx.told.get(), 5)
+    assert leg.incoming.sent is sent
     await pbx.close()
 
 
