@@ -43,6 +43,7 @@ from bridge.errors import BridgeError, EngineError
 
 log = logging.getLogger(__name__)
 
+_FAULT = "the engine of agent '%s' failed"
 CLOSE_S = 2.0
 FRAME_MS = 20
 AHEAD_S = 300
@@ -84,6 +85,8 @@ class Life:
         self._meanwhile: list[CallEvent | tuple[int, Pcm]] = []
         self._up: RateStream | None = None
         self._down: RateStream | None = None
+        self._as_it_comes = False
+        """Whether the engine takes the frames as the call has them."""
         self._chunk_ms, self._chunk_at, self._rate = FRAME_MS, 0, 0
         self._chunk: list[Pcm] = []
 
@@ -120,6 +123,14 @@ class Life:
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Caller audio at the call's rate; kept until it is ready."""
+        if self.ready and self._as_it_comes:
+            assert self._engine
+            try:
+                self._engine.hear(at_ms, pcm)
+            except Exception as error:  # as in `_tell`
+                log.exception(_FAULT, self.agent.name)
+                self.lose(_line(error), "failed")
+            return
         if not self.ready:
             if not self.lost.done():
                 self._meanwhile.append((at_ms, pcm.copy()))
@@ -147,7 +158,7 @@ class Life:
             else:
                 self._engine.notify(what)
         except Exception as error:  # an engine's fault is the end of this engine only
-            log.exception("the engine of agent '%s' failed", self.agent.name)
+            log.exception(_FAULT, self.agent.name)
             self.lose(_line(error), "failed")
 
     def _feed(self, at_ms: int, pcm: Pcm) -> None:
@@ -175,7 +186,7 @@ class Life:
         except* BridgeError as group:
             self.lose(_line(group), faults.kind(group))
         except* Exception as group:  # an engine's fault, likewise
-            log.exception("the engine of agent '%s' failed", self.agent.name)
+            log.exception(_FAULT, self.agent.name)
             self.lose(_line(group), "failed")
         finally:
             self.lose("ended")
@@ -199,6 +210,7 @@ class Life:
         self._rate = rate = self._engine.rate or ledger.rate
         if rate != ledger.rate:
             self._up, self._down = RateStream(ledger.rate, rate), RateStream(rate, ledger.rate)
+        self._as_it_comes = rate == ledger.rate and self._chunk_ms <= FRAME_MS
         first = self._number == 1
         history = self._context.history if first else ledger.history()
         resume = self._context.resume if first else ledger.resume()
@@ -236,6 +248,9 @@ class Life:
     def _emit(self, event: EngineEvent) -> None:
         if self.lost.done():
             return
+        if type(event) is Audio:
+            self._say(event)
+            return
         match event:
             case Failed(reason, kind):
                 self.lose(reason, kind)
@@ -247,12 +262,8 @@ class Life:
                 event = replace(event, id=f"{self._name}:{own}")
             case State(values):
                 event = State({self.agent.name: dict(values)})
-            case Audio(item, pcm, silence):
-                self.vital = self.vital or not silence
-                if self._down is not None:
-                    event = Audio(item, self._down.take(pcm), silence)
             case ItemDone(item) if self._down is not None:
-                self._pass_on(Audio(item, self._down.flush()))
+                self._queue(Audio(item, self._down.flush()))
             case ReplyDone():
                 self.vital = True
             case _:
@@ -260,16 +271,27 @@ class Life:
         self._pass_on(event)
 
     def _pass_on(self, event: EngineEvent) -> None:
-        if isinstance(event, Audio) and not len(event.pcm):
-            return
         self._ledger.gave(event)
-        if self._ledger.ahead_ms > AHEAD_S * 1000:
-            self.lose(f"gave {AHEAD_S} s of audio ahead of time", "wild")
-            event = Interrupt()  # none of that is worth hearing
-            self._ledger.gave(event)
         if isinstance(event, State):
             event = State(self._ledger.state)
         self._context.emit(event)
+
+    def _say(self, audio: Audio) -> None:
+        """Thousands a second pass here, as they do in `hear`."""
+        if not audio.silence:
+            self.vital = True
+        if self._down is not None:
+            audio = Audio(audio.item, self._down.take(audio.pcm), audio.silence)
+        self._queue(audio)
+
+    def _queue(self, audio: Audio) -> None:
+        if not len(audio.pcm):
+            return
+        if self._ledger.said(audio) <= AHEAD_S * 1000:
+            self._context.emit(audio)
+            return
+        self.lose(f"gave {AHEAD_S} s of audio ahead of time", "wild")
+        self._pass_on(Interrupt())  # none of that is worth hearing
 
     async def _room(self) -> None:
         self.patient += 1

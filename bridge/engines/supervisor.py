@@ -110,11 +110,14 @@ class Supervisor:
         if self._ledger is None:
             return
         self._ledger.hear(at_ms, pcm)
-        if self._life is not None:
-            self._life.hear(at_ms, pcm)
-            limit_ms = self._minds[0].agent.engine_silent_s * 1000
-            if self._life.ready and not self._life.patient and self._ledger.silent_ms > limit_ms:
-                self._life.lose(f"said nothing for {limit_ms / 1000:g} s", "silent")
+        life = self._life
+        if life is None:
+            return
+        life.hear(at_ms, pcm)
+        if self._ledger.owes and life.ready and not life.patient:
+            limit_ms = life.agent.engine_silent_s * 1000
+            if self._ledger.silent_ms > limit_ms:
+                life.lose(f"said nothing for {limit_ms / 1000:g} s", "silent")
 
     def notify(self, event: CallEvent) -> None:
         """What happens on the line."""

@@ -101,8 +101,9 @@ class TwilioEngine:
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """A `media` message of these frames."""
-        if self._socket is None:
+        if self._socket is None or self._stream is None:
             return
+        self._stream.tick(at_ms)
         if self._first_ms is None:
             self._first_ms = at_ms
         self._sequence += 1
@@ -176,7 +177,7 @@ class TwilioEngine:
             message = json.loads(raw)
             match message["event"]:
                 case "media":
-                    payload = base64.b64decode(message["media"]["payload"], validate=True)
+                    payload = binascii.a2b_base64(message["media"]["payload"], strict_mode=True)
                     stream.play(decode_ulaw(np.frombuffer(payload, np.uint8)))
                 case "mark":
                     stream.mark(str(message["mark"]["name"]))

@@ -15,7 +15,7 @@ needed, because the bridge pauses the agent by itself where a caller may be inte
 
 What Asterisk doesn't have (a bot may ignore and leave out all of it; docs/websocket.md):
 
-    we send    SPEECH_STARTED, MEDIA_FLUSHED (the bridge cut the agent short; how much was heard),
+    we send    SPEECH_STARTED, MEDIA_FLUSHED (the agent was cut short; how much was heard),
                TOOL_RESULT
     it sends   CALL_TOOL, TEXT (for the transcript)
 
@@ -143,7 +143,8 @@ class WebsocketEngine:
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """A binary message of these frames."""
-        if self._socket is not None:
+        if self._socket is not None and self._stream is not None:
+            self._stream.tick(at_ms)
             for data in self._coder.encode(pcm):
                 self._socket.send_binary(data)
 
@@ -208,6 +209,7 @@ class WebsocketEngine:
                 stream.mark(f"{command} {correlation}".strip())
             elif command == "FLUSH_MEDIA":
                 self._coder.cut()
+                self._flushed = True
                 stream.clear()
             elif command == "HANGUP":
                 stream.done()
