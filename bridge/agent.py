@@ -41,7 +41,7 @@ class TurnSettings:
     """Silence after speech at which the engine begins to prepare its answer; 0: only at the end."""
     complete_silence_ms: int = 280
     """Silence that ends the caller's turn after a whole sentence."""
-    end_silence_ms: int = 600
+    end_silence_ms: int = 620
     """The same where nothing says whether the sentence is whole; engines without words: always."""
     incomplete_silence_ms: int = 1000
     """The same after half of a sentence, or where a number was asked for."""

@@ -112,8 +112,9 @@ class Mouth:
         self._backlog.append(audio)
         if audio.item != self._newest:
             self._newest = audio.item
-            self._unrecorded += 1
-            self._recorded(self._go_on)
+            if self.playout.says(audio.item):
+                self._unrecorded += 1
+                self._recorded(self._go_on)
         return True
 
     def done(self, event: ItemDone) -> None:

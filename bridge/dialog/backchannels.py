@@ -47,6 +47,8 @@ CLEAR = 0.3
 """An engine that understood less than this (of 1) may have heard a hum as words."""
 _FEW = 3
 _LEAST_NASALS = 3
+_PLAIN = 0.6
+"""What is made of nasals has to be understood better to be words."""
 
 
 class Weight(Enum):
@@ -90,7 +92,8 @@ def weigh(
     unclear = understood is not None and understood < CLEAR and len(words) <= _FEW
     if not question:
         listens = _only(tuple(words), _PHRASES.get(language[:2], frozenset()))
-        if hum or listens or (unclear and _nasal("".join(words))):
+        dim = understood is not None and understood < _PLAIN and len(words) <= _FEW
+        if hum or listens or (dim and _nasal("".join(words))):
             return Weight.BACKCHANNEL
     return Weight.WORD if len(words) == 1 or unclear else Weight.WORDS
 

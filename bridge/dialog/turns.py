@@ -47,8 +47,7 @@ c) Only words of speech for which the agent was paused and went on again: they c
    had been taken for a sign of listening reads otherwise with more silence behind it.
 d) A turn that began before the agent spoke, or was spoken where it may not be interrupted, is kept
    and committed when the agent is done. Other speech against the agent is forgotten.
-f) And another TurnPausing, unless the words say that he is done: with more silence behind them they
-   may read better.
+f) And another TurnPausing (or two), unless the words say that he is done: read again they may.
 e) LISTENING if the reply is done, else THINKING; if the caller is speaking he has a turn like any
    other.
 
@@ -94,6 +93,9 @@ PAUSE_MS = 80
 
 SURE_MS = 60
 """Speech that pauses the agent while its reflex rests: the detectors are sure by then."""
+
+LOOKS = 2
+"""So often words that settle nothing are looked at again in one silence."""
 
 LATE_MS = 1500
 """Words that come so late after the speech that they are of still interrupt."""
@@ -148,7 +150,7 @@ class Turns:
         self._audible = False  # some of the present reply has been queued for playout
         self._paused_ms = 0
         self._against = Interruption(settings)
-        self._looked_again_ms = -1  # behind the speech that ended there
+        self._looked_again_ms, self._looks = -1, 0  # behind the speech that ended there, how often
         self._kept: tuple[int, int] | None = None  # a turn that waits until the agent is done
         self._heeded = False  # words were made out of a segment that may not interrupt
         self._doubt: tuple[int, int] | None = None  # speech after which the agent went on
@@ -255,6 +257,9 @@ class Turns:
         elif whole and self._now_ms - self.endpoint.end_ms >= 3 * FRAME_MS and self._unheeding:
             self._heeded = weight in (Weight.WORD, Weight.WORDS)
         if whole and self.caller_speaks:
+            settled_ms = self.endpoint.settled_ms
+            if settled_ms is not None and self._looked_again_ms == self.endpoint.end_ms:
+                end_silence_ms = min(end_silence_ms, settled_ms)  # one good reading is enough
             self.endpoint.settle(end_silence_ms)
             if self.endpoint.eager:
                 actions = actions + self._look_again()
@@ -361,16 +366,16 @@ class Turns:
         return [TurnEager(self.turn, self._start_ms, self.endpoint.end_ms)]
 
     def _look_again(self) -> list[Action]:
-        """His words don't say that he is done: with more silence behind them they may read better.
-        Once a silence."""
+        """His words don't say that he is done: read in another way they may."""
         endpoint = self.endpoint
         settled_ms = endpoint.settled_ms
         unclear = settled_ms is not None and settled_ms > self.settings.complete_silence_ms
         if not (unclear and self._counts and self._bridge_owns):
             return []
-        if self._looked_again_ms == endpoint.end_ms:
+        before = self._looks if self._looked_again_ms == endpoint.end_ms else 0
+        if before >= LOOKS:
             return []
-        self._looked_again_ms = endpoint.end_ms
+        self._looked_again_ms, self._looks = endpoint.end_ms, before + 1
         return [self._pausing()]
 
     def _end(self, at_ms: int) -> list[Action]:

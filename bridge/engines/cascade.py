@@ -222,24 +222,30 @@ class Cascade:
         """Words of somebody who may not be done."""
         if self._context is None:
             return
-        self._read_better(found)
-        understood = None
-        if found.text and not isinstance(self._brain, Model):
-            understood = self._brain.understands(found.text, self._memory)
+        understood = self._understood(found.text)
+        self._read_better(found, understood)
         self._context.emit(
             CallerText(
                 found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
             )
         )
 
-    def _read_better(self, found: Glimpse) -> None:
-        """What an answer is being prepared to has other words than it was taken for."""
+    def _understood(self, text: str) -> float | None:
+        if not text or isinstance(self._brain, Model):
+            return None
+        return self._brain.understands(text, self._memory)
+
+    def _read_better(self, found: Glimpse, understood: float | None) -> None:
+        """What an answer is being prepared to reads better now: that is answered."""
         reply = self._reply
         if reply is None or reply.event is None or reply.words is None or reply.opened.is_set():
             return
-        same_turn = reply.words.start_ms == found.start_ms
-        if same_turn and found.until_ms > reply.words.until_ms and found.text != reply.words.text:
-            self._begin(reply.event)
+        old = reply.words
+        same = found.start_ms == old.start_ms and found.until_ms > old.until_ms
+        if same and found.text not in ("", old.text):
+            before = self._understood(old.text)
+            if before is None or understood is None or understood > before:
+                self._begin(reply.event)
 
     # Replies --------------------------------------------------------------------------------------
 

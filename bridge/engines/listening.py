@@ -2,7 +2,9 @@
 
     SpeechStarted  glimpses begin: the first `FIRST_MS` into the speech, then every `EVERY_MS`, as
                    far as the speech-to-text has time for them
-    TurnPausing    one at once, which holds all that was said so far
+    TurnPausing    one at once, which holds all that was said so far; at another one in the same
+                   silence it is read in another way (`read_as`): what was misheard once is often
+                   heard right then
     words          what is known of a turn up to its end; where nothing was said since the last
                    transcript that is the last one, and nobody has to wait
 
@@ -18,6 +20,8 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from bridge.audio.hum import is_hum
 from bridge.engines.base import Pcm
@@ -38,6 +42,21 @@ PRE_ROLL_MS, POST_ROLL_MS = 240, 120
 
 TAIL_MS = 40
 """Of silence that a transcript must hold behind the last voice to stand for the whole turn."""
+
+
+MORE_QUIET_MS, SLOWER = 300, 0.9
+"""What a second reading has behind it, and the speed of a third."""
+
+
+def read_as(pcm: Pcm, rate: int, look: int) -> Pcm:
+    """The audio int16 (n,) for a silence's first, second or third look."""
+    if look == 0 or not len(pcm):
+        return pcm
+    if look == 1:
+        return np.concatenate([pcm, np.zeros(rate * MORE_QUIET_MS // 1000, np.int16)])
+    places = np.arange(0, len(pcm) - 1, SLOWER)
+    slower: Pcm = np.interp(places, np.arange(len(pcm)), pcm).astype(np.int16)
+    return slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +91,7 @@ class Listening:
         self._left = 0  # glimpses until there must be another sign of speech
         self._due_ms = 0
         self._pause_ms: int | None = None  # the voice stopped there; not looked at yet
+        self._looks = (-1, 0)  # at the silence that begins there, so many times before
         self._until_ms = 0  # what the transcription under way holds
         self._task: asyncio.Task[None] | None = None
         self._last: Glimpse | None = None
@@ -86,6 +106,8 @@ class Listening:
         """He has just stopped; his words since `start_ms` are wanted."""
         self._turn, self._start_ms = turn, start_ms
         self._left = AFTER_PAUSE
+        before, looks = self._looks
+        self._looks = (end_ms, looks + 1 if before == end_ms else 0)
         if self._task is None:
             self._look(Rank.PAUSE)
         else:
@@ -104,17 +126,21 @@ class Listening:
     async def words(self, turn: int, start_ms: int, end_ms: int) -> Glimpse:
         """What was said between two times. Raises `EngineError`."""
         soon = self._until_ms >= end_ms + TAIL_MS or self._pause_ms is not None
-        if self._task is not None and soon:
+        if self._known(start_ms, end_ms) is None and self._task is not None and soon:
             await asyncio.wait([self._task])
-        last = self._last
-        if last and last.start_ms == start_ms and last.until_ms >= end_ms + TAIL_MS:
-            return last
+        if (known := self._known(start_ms, end_ms)) is not None:
+            return known
         heard = self._clock()
         until_ms = min(end_ms + POST_ROLL_MS, self._hearing.end_ms)
         text = await self._stt.transcribe(self._hearing.cut(start_ms - PRE_ROLL_MS, until_ms))
         found = Glimpse(turn, start_ms, until_ms, text, heard, self._clock())
         self._last = found
         return found
+
+    def _known(self, start_ms: int, end_ms: int) -> Glimpse | None:
+        last = self._last
+        holds = last and last.start_ms == start_ms and last.until_ms >= end_ms + TAIL_MS
+        return last if holds else None
 
     def close(self) -> None:
         """Stop at once."""
@@ -151,7 +177,7 @@ class Listening:
             self._pause_ms = None  # he stopped before now
             pcm = self._hearing.cut(self._start_ms - PRE_ROLL_MS, self._until_ms)
             hum = is_hum(pcm, self._stt.rate)
-            return pcm
+            return read_as(pcm, self._stt.rate, self._looks[1] if rank is Rank.PAUSE else 0)
 
         until_turn = self._turn
         text = await self._stt.glimpse(cut, rank)

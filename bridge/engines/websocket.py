@@ -312,7 +312,8 @@ class _Opus(_L16):
         head[0, : min(2, len(data))] = packet[0, :2]
         if not opus.spans(head, size)[0]:
             raise ValueError(f"{len(data)} bytes that are no Opus packet")
-        return self._coder.decode(self._call, packet, size)[0]
+        decoded: Pcm = self._coder.decode(self._call, packet, size)[0]
+        return decoded
 
 
 def _coder(name: str) -> _L16:

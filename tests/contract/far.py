@@ -98,6 +98,8 @@ class Far:
     autonomous  it speaks when it likes, and isn't told of silence
     """
     key_env = ""
+    alike = 0.9
+    """How well what comes out must correlate with what went in (a lossy codec does worse)."""
     words = "What are your hours?"
     """What it makes out of the caller's voice."""
 

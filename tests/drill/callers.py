@@ -1,8 +1,9 @@
 """Many SIPp calls at once, whose RTP comes to sockets of ours and is captured on its way.
 
-SIPp does the signalling; every call's SDP names a port of ours (a CSV file). From there the caller
-sends what a phone sends: a packet every 20 ms, silence or a word that was spoken, and keys in the
-same stream (RFC 4733). `pump` does all of that, and listens meanwhile: a caller knows at once which
+SIPp does the signalling; every call's SDP names a port of ours (a CSV file), and a log line of its
+tells where the PBX wants the audio. From the answer on the caller sends there what a phone sends: a
+packet every 20 ms, silence or a word that was spoken, and keys in the same stream (RFC 4733).
+`pump` does all of that, and listens meanwhile: a caller knows at once which
 tone he hears (judged is the capture, afterwards).
 """
 
@@ -21,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from tests.drill.judge import loudest, power, samples
 from tests.lab.asterisk import Asterisk
@@ -62,7 +63,13 @@ _SCENARIO = f"""<?xml version="1.0" encoding="UTF-8"?>
   <recv response="100" optional="true"/>
   <recv response="180" optional="true"/>
   <recv response="183" optional="true"/>
-  <recv response="200"/>
+  <recv response="200">
+    <action>
+      <ereg regexp="m=audio ([0-9]+) " search_in="body" assign_to="line,port"/>
+      <log message="[field0] [$port]"/>
+    </action>
+  </recv>
+  <Reference variables="line"/>
   <send><![CDATA[
 {{ack}}
   ]]></send>
@@ -82,6 +89,7 @@ class _Phone:
     seq: int
     ts: int = 0
     peer: tuple[str, int] | None = None
+    up_at: float = 0.0
     first_at: float = 0.0
     hz: int = 0
     key_ts: int = 0
@@ -146,6 +154,7 @@ class Callers:
             [
                 *(program("sipp"), f"{self._pbx.bind}:{self._pbx.sip_port}"),
                 *("-sf", folder / "call.xml", "-inf", folder / "calls.csv", "-nostdin"),
+                *("-trace_logs", "-log_file", folder / "answers"),
                 *("-m", str(self.count), "-r", str(self._rate), "-rp", "1000"),
                 *("-i", self._pbx.bind, "-p", str(free_port(socket.SOCK_DGRAM))),
                 *("-mi", self._pbx.bind, "-mp", str(free_port(socket.SOCK_DGRAM))),
@@ -157,6 +166,7 @@ class Callers:
             stderr=subprocess.DEVNULL,
         )
         self.began = time.time()
+        self._answers: IO[str] | None = None
         return self
 
     def __exit__(
@@ -167,6 +177,8 @@ class Callers:
     ) -> None:
         self._process.kill()
         self._process.wait()
+        if self._answers is not None:
+            self._answers.close()
         for phone in self._phones:
             phone.sock.close()
         self._folder.cleanup()
@@ -201,7 +213,7 @@ class Callers:
 
     def answered(self) -> int:
         """How many calls have got RTP so far."""
-        return sum(phone.peer is not None for phone in self._phones)
+        return sum(phone.first_at > 0 for phone in self._phones)
 
     def answered_at(self, n: int) -> float:
         """When call n got its first RTP, epoch time; 0: not yet."""
@@ -222,6 +234,7 @@ class Callers:
         """Do all that is due for so long."""
         until = time.monotonic() + seconds
         while (now := time.monotonic()) < until:
+            self._pick_up()
             self._listen()
             self._send_frames(now)
             self._send_keys(now)
@@ -245,6 +258,23 @@ class Callers:
             self._process.send_signal(signal.SIGUSR1)
             self.pump(0.1)
 
+    def _pick_up(self) -> None:
+        """Who was answered, and where he has to send."""
+        if self._answers is None:
+            path = Path(self._folder.name) / "answers"
+            if not path.exists():
+                return
+            self._answers = path.open()
+        while True:
+            here = self._answers.tell()
+            if not (line := self._answers.readline()).endswith("\n"):
+                self._answers.seek(here)  # half a line is read again
+                return
+            port, *peer = map(int, line.split())
+            phone = self._phones[(port - self.ports.start) // 2]
+            if peer:
+                phone.peer, phone.up_at = (self._pbx.bind, peer[0]), time.time()
+
     def _listen(self) -> None:
         who: list[_Phone] = []
         payloads: list[bytes] = []
@@ -254,6 +284,7 @@ class Callers:
                 while True:
                     data, phone.peer = phone.sock.recvfrom(2048)
                     phone.first_at = phone.first_at or now
+                    phone.up_at = phone.up_at or now
                     who.append(phone)
                     payloads.append(data[12:])
             except BlockingIOError:
@@ -271,7 +302,7 @@ class Callers:
             over = time.time() - self.seconds  # the port may be another call's by now
             for phone in self._phones:
                 phone.ts += 160
-                if phone.peer is not None and phone.first_at > over:
+                if phone.peer is not None and phone.up_at > over:
                     said = phone.to_say.pop(0) if phone.to_say else _SILENCE
                     self._send(phone, 0, phone.ts, said)
 

@@ -306,7 +306,8 @@ class Block:
             ms, since = max(long)
             self.tally.note(
                 f"round {this.number}: {len(long)} calls without a packet for up to {ms:.0f} ms, "
-                f"{since - this.struck:+.2f} s after the strike"
+                f"{since - this.struck:+.2f} s after the strike; a processor stood still for "
+                f"{self.tally.one_still_ms(since, since + ms / 1000):.0f} ms then"
             )
 
     def _judge_long(self, ms: int, hz: int, name: str) -> None:

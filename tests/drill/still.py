@@ -70,9 +70,9 @@ class Still:
         for reader in self._readers:
             reader.join()
 
-    def spans(self) -> list[Span]:
-        """When it stood still, so far."""
-        return common([list(spans) for spans in self._seen.values()])
+    def spans(self) -> list[list[Span]]:
+        """When each processor stood still, so far."""
+        return [list(spans) for spans in self._seen.values()]
 
     def _read(self, cpu: int, process: subprocess.Popen[str]) -> None:
         assert process.stdout

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tests.drill.still import Span, common
+
 LEFTOVERS = ("channels", "mixing_bridges", "sessions", "slots", "ports", "tasks", "processes")
 ZEROS = (
     *("lost", "unanswered", "unheard", "transcript_lost", "words_lost", "words_twice"),
@@ -38,8 +40,8 @@ class Tally:
     """What only this drill tells."""
     packet_gaps: list[float] = field(default_factory=list)
     """As the captures show them, of all rounds that aren't void."""
-    still: Callable[[], Sequence[tuple[float, float]]] = tuple
-    """When the machine itself stood still, epoch seconds."""
+    still: Callable[[], Sequence[Sequence[Span]]] = tuple
+    """When each of the machine's processors stood still."""
     may_be_void: int = 0
     """Rounds whose gaps don't count, because the machine stood still: they are held again."""
     void_rounds: int = 0
@@ -55,11 +57,16 @@ class Tally:
 
     def void(self, since: float, until: float) -> bool:
         """Whether a round's gaps don't count: the machine stood still in it, and not too often."""
-        times = [b - a for a, b in self.still() if a < until and b > since]
-        if self.void_rounds >= self.may_be_void or max(times, default=0.0) * 1000 <= STILL_MS:
+        if self.void_rounds >= self.may_be_void:
+            return False
+        if _longest_ms(common(self.still()), since, until) <= STILL_MS:
             return False
         self.void_rounds += 1
         return True
+
+    def one_still_ms(self, since: float = 0.0, until: float = float("inf")) -> float:
+        """For how long any one processor stood still between two moments."""
+        return max((_longest_ms(spans, since, until) for spans in self.still()), default=0.0)
 
     def note(self, line: str) -> None:
         """Say what was wrong, and where."""
@@ -86,11 +93,19 @@ class Tally:
                 **_most(self.packet_gaps),
             },
             "answer_gap_ms": _percentiles(self.answer_gaps, (50, 99)),
-            "machine_still_ms": _most([(until - since) * 1000 for since, until in self.still()]),
+            "machine_still_ms": {
+                "max": round(_longest_ms(common(self.still())), 1),
+                "one_processor_max": round(self.one_still_ms(), 1),
+            },
             "void_rounds": self.void_rounds,
             **({"filler_ms": _percentiles(self.fillers, (50, 99))} if self.fillers else {}),
             "leftovers": self.leftovers,
         }
+
+
+def _longest_ms(spans: Sequence[Span], since: float = 0.0, until: float = float("inf")) -> float:
+    """Of those spans that reach into that time."""
+    return max((b - a for a, b in spans if a < until and b > since), default=0.0) * 1000
 
 
 def _percentiles(values: list[float], wanted: tuple[int, ...]) -> dict[str, float | None]:

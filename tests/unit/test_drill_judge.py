@@ -31,11 +31,14 @@ def test_the_longest_gap_and_when_it_began():
 
 
 def test_a_few_rounds_in_which_the_machine_stood_still_are_void():
-    tally = Tally(still=lambda: [(100.0, 100.02), (200.0, 200.01)])
+    both = [(100.0, 100.02), (200.0, 200.01)]
+    tally = Tally(still=lambda: [[*both, (300.0, 300.5)], both])
     assert not tally.void(99.0, 101.0), "nobody would hold it again"
     tally.may_be_void = 2
     assert not tally.void(190.0, 210.0), "not for long enough"
     assert not tally.void(101.0, 102.0)
+    assert not tally.void(299.0, 301.0), "one processor is not the machine"
+    assert tally.one_still_ms(300.4, 301.0) == pytest.approx(500)
     assert [tally.void(99.0, 101.0) for _ in range(3)] == [True, True, False]
     assert tally.summary()["void_rounds"] == 2
 

@@ -34,7 +34,7 @@ from bridge.audio.hum import is_hum
 from bridge.dialog.completeness import end_silence_ms
 from bridge.dialog.turns import State, Turns
 from bridge.engines import stt_moonshine
-from bridge.engines.listening import AFTER_PAUSE, EVERY_MS, FIRST_MS, PRE_ROLL_MS
+from bridge.engines.listening import AFTER_PAUSE, EVERY_MS, FIRST_MS, PRE_ROLL_MS, read_as
 from bridge.media import reflex
 from bridge.media.handle import DELAYS, LOUDEST_DB, ONSET, TRIPS_AT
 from bridge.media.reflex import ReflexBank
@@ -118,8 +118,10 @@ class _Listening:
     left: int = 0
     due_ms: int = 0
     wanted: bool = False
-    ready: tuple[int, int, Pcm] | None = None
-    """Words under way: when they are known, up to where they reach, of which audio."""
+    ready: tuple[int, int, Pcm, int] | None = None
+    """Words under way: when they are known, up to where they reach, of which audio, read how."""
+    looks: tuple[int, int] = (-1, 0)
+    """Where the silence begins that was looked at last, and how often before."""
 
 
 def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
@@ -230,23 +232,23 @@ def _listen(case: Case, at_ms: int) -> None:
     """Words that are known by now, and the next glimpse."""
     own = case.listening
     if own.ready and own.ready[0] <= at_ms:
-        _, until_ms, audio = own.ready
+        _, until_ms, audio, look = own.ready
         own.ready = None
         if _matters(case, until_ms):
-            _words(case, at_ms, until_ms, words(audio), is_hum(audio, RATE))
+            _words(case, at_ms, until_ms, words(read_as(audio, RATE, look)), is_hum(audio, RATE))
         if own.wanted:
             own.wanted = False
-            _look(case, at_ms)
+            _look(case, at_ms, own.looks[1])
     if own.left and not own.ready and at_ms >= own.due_ms:
         own.left -= 1
         _look(case, at_ms)
 
 
-def _look(case: Case, until_ms: int) -> None:
+def _look(case: Case, until_ms: int, look: int = 0) -> None:
     own = case.listening
     start = max(own.start_ms - PRE_ROLL_MS, 0)
     audio = case.frames.reshape(-1)[start * RATE // 1000 : until_ms * RATE // 1000]
-    own.ready = (until_ms + WORDS_MS, until_ms, audio)
+    own.ready = (until_ms + WORDS_MS, until_ms, audio, look)
     own.due_ms = until_ms + EVERY_MS
 
 
@@ -280,10 +282,12 @@ def _act(case: Case, at_ms: int, action: Any) -> None:
             own.due_ms = action.at_ms + FIRST_MS
         case "TurnPausing":
             own.start_ms, own.left = action.start_ms, AFTER_PAUSE
+            before, looks = own.looks
+            own.looks = (action.end_ms, looks + 1 if before == action.end_ms else 0)
             if own.ready:
                 own.wanted = True
             else:
-                _look(case, at_ms + FRAME_MS)
+                _look(case, at_ms + FRAME_MS, own.looks[1])
         case "TurnCommitted":
             own.left, own.wanted = 0, False
 

@@ -500,20 +500,31 @@ def test_known_words_settle_how_long_the_silence_lasts():
     assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
 
 
-def test_words_that_do_not_settle_it_are_looked_at_again_once_a_silence():
+def test_words_that_do_not_settle_it_are_looked_at_again_twice_a_silence():
     floor = Floor()
     floor.speech(300)
     floor.silence(100)
     floor.turns.words("how lay", 400, 600)
     floor.silence(100)
     assert floor.pauses == [TurnPausing(1, 0, 300), TurnPausing(1, 0, 300)]
-    floor.turns.words("how late", 500, 600)
+    assert floor.turns.words("how late", 500, 600) == [TurnPausing(1, 0, 300)]
+    assert floor.turns.words("how late", 500, 600) == []
     assert floor.silence(380) == []
-    assert len(floor.pauses) == 2
     floor.speech(100)
     floor.silence(220)
     assert len(floor.pauses) == 3  # no words are known of the new silence
     assert floor.turns.words("how late are", 1200, 600) == [TurnPausing(1, 0, 980)]
+
+
+def test_another_reading_makes_no_silence_longer():
+    floor = Floor()
+    floor.speech(300)
+    floor.silence(100)
+    floor.turns.words("how lay", 400, 600)
+    floor.silence(120)
+    floor.turns.words("how lay and", 500, 1000)
+    assert floor.silence(360) == []
+    assert floor.silence(20) == [TurnCommitted(1, 0, 300)]
 
 
 def test_words_that_settle_it_are_not_looked_at_again():

@@ -393,6 +393,16 @@ async def test_a_second_look_with_more_silence_may_read_better_and_is_what_is_an
     assert stt.got == []
 
 
+async def test_what_reads_worse_the_second_time_is_not_what_is_answered():
+    stt, brain, tts = parts()
+    brain.understands = lambda text, memory: {"are you hope": 0.5, "argue hope": 0.1}[text]
+    stt.glimpses = ["are you hope", "are you hope", "argue hope"]
+    async with line(stt, brain, tts) as call:
+        await call.tone(400)
+        await call.until(lambda: call.heard)
+    assert call.lines == ["You said are you hope."]
+
+
 async def test_half_a_sentence_is_waited_for():
     stt, brain, tts = parts()
     stt.glimpses = ["I would like to"]
