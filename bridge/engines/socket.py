@@ -94,15 +94,15 @@ class Socket(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame: a message, or a part of one."""
         kind = frame.msg_type
-        if kind is WSMsgType.CLOSE:
+        if frame.fin and (kind is WSMsgType.BINARY or kind is WSMsgType.TEXT):  # nearly always
+            self._message(kind, frame.get_payload_as_bytes())
+        elif kind is WSMsgType.CLOSE:
             self._closed = True
             code = frame.get_close_code()
             if code not in (WSCloseCode.OK, WSCloseCode.GOING_AWAY, WSCloseCode.NO_INFO):
                 self._fault = f"closed with code {code:d}"
             transport.send_close(code)
             transport.disconnect()
-        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY) and frame.fin:
-            self._message(kind, frame.get_payload_as_bytes())
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             if kind is not WSMsgType.CONTINUATION:
                 self._kind, self._parts, self._size = kind, [], 0

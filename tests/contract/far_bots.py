@@ -210,7 +210,7 @@ class WebsocketOpus(Websocket):
     """The same, with a packet of Opus in each message."""
 
     format = "opus"
-    alike = 0.5  # libopus keeps the sound, not the wave, where a signal begins
+    alike = 0.4  # libopus keeps the sound, not the wave, where a signal begins
 
     async def __aenter__(self):
         self._coder, self._call = OpusCoder(), np.zeros(1, np.intp)
