@@ -22,7 +22,7 @@ test: check bots ## check, then every test: unit, contract (engines), integratio
 	@$(PY) -m pytest tests/unit tests/contract tests/integration tests/pbx
 
 bots: # what tests talk to that is none of ours: Pipecat, in an environment of its own
-	@tests/lab/setup.sh bots
+	@tests/lab/setup.sh bots stack
 
 check: setup ## style and types
 	@.venv/bin/ruff check .
@@ -33,8 +33,8 @@ drill: setup ## kill and freeze processes under load (DRILL=name: one of them; R
 	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (12 min); engines: what a bot costs (5 min)
-	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),bots)
+	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),bots stack)
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove the environment and all output (the private root stays in the cache)
-	rm -rf .venv .lab .lab-bench .lab-pipecat out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .lab .lab-bench .lab-stack .lab-pipecat out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,11 +7,11 @@ its chunks go through the network, those of all lanes together; when it begins t
 gap, the last `BEFORE_MS` go first. A line that is silent costs next to nothing. What fires again
 within `AFTER_MS` is the same stretch of sound.
 
-A verdict is at most 32 ms of audio and one delivery old. In the first `DOUBT_MS` of an onset the
-network hasn't heard enough, and what is loud counts as speech. Later a voice is there from `on` on,
-until the probability falls below `on - HYSTERESIS`. A voice of which the network is `SURE` is only
-looked at again `SKIP` chunks later: what may follow it is mostly more of it, or silence, which the
-first stage hears.
+A verdict is 32 ms of audio and one delivery old at most (of more than `FEW` calls, two). In the
+first `DOUBT_MS` of an onset the network hasn't heard enough, and what is loud counts as speech.
+Later a voice is there from `on` on, until the probability falls below `on - HYSTERESIS`. The
+caller's own voice, of which the network is `SURE`, is only looked at again `SKIP` chunks later:
+what may follow it is mostly more of it, or silence, which the first stage hears.
 
 Voices in the background are voices to the network. What tells them from the caller is that they are
 farther away: their loudest syllables stay `FAR_DB` below his. How loud he is, is learnt from his
@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 BEFORE_MS, AFTER_MS, DOUBT_MS = 100, 400, 60
 HYSTERESIS = 0.15
 SURE, SKIP = 0.9, 2
+FEW = 32
+"""Calls that are judged with every delivery (of which media makes one in 10 ms). More are judged
+with every other: where the caches are cold, a run of the network costs as much as ten more chunks
+in it."""
 FAR_DB, OWN_DB, NEAR_MS = 12.5, -14.5, 256
 """dB of full scale, for the mean over `_LOUDEST` chunks of `CHUNK_MS`."""
 CERTAIN_MS, FORGOTTEN_MS = 90, 230
@@ -52,12 +56,13 @@ _BEFORE = RATE * BEFORE_MS // 1000
 _FRAMES = 16
 """Kept of each lane: more than what is looked back at, and what waits to be a chunk."""
 _KEPT = _FRAMES * _FRAME
-_AUDIO = np.arange(-CONTEXT, CHUNK)
+_AUDIO, _SKIPPED = np.arange(-CONTEXT, CHUNK), np.arange(SKIP * CHUNK)
 
 _FAR, _NEAR, _UNKNOWN = 0, 1, -1
 
 _SPEC = {
     "listening": Column("?"),
+    "heard": Column("?"),
     "on": Column("f4"),
     "audio": Column("i2", 0, (_FRAMES, _FRAME)),
     "end": Column("i8"),
@@ -65,10 +70,9 @@ _SPEC = {
     "left_ms": Column("i4"),
     "heard_ms": Column("i4"),
     "voiced": Column("?"),
-    "skip": Column("i4"),
+    "wanted": Column("i4", CHUNK),
     "level_db": Column("f4", -np.inf, (_RECENT,)),
     "levels": Column("i4"),
-    "gain_ms": Column("f4"),
     "certain_ms": Column("f4"),
     "certain_at": Column("i8"),
     "own_db": Column("f4", OWN_DB),
@@ -76,10 +80,10 @@ _SPEC = {
     "voice": Column("?", 1),
     "near": Column("i1", _UNKNOWN),
 }
-"""Of each lane: audio up to `end` at `RATE` (a ring), of which all up to `judged` was judged; what
-is left of the stretch; what the network has heard of it; the levels of its last chunks with a
-voice; the certainty that a chunk adds, all of it, and up to where it was added; how loud its caller
-is; what its `Ear` says."""
+"""Of each lane: whether there is news; audio up to `end` at `RATE` (a ring), of which all up to
+`judged` was judged; what is left of the stretch; what the network has heard of it; how much is
+judged next; the levels of its last chunks with a voice; the certainty, and up to where it was added
+to; how loud its caller is; what its `Ear` says."""
 
 
 class Ear:
@@ -114,14 +118,16 @@ class Ears:
     """The neural stage of a worker; without the model it opens no ears, and the first stage alone
     decides."""
 
-    def __init__(self, network: Network | None = None) -> None:
-        """`network`: another than the packaged one."""
-        self._network = network
+    def __init__(self, network: Network | None = None, few: int = FEW) -> None:
+        """`network`: another than the packaged one; `few`: so many calls are judged with every
+        delivery."""
+        self._network, self._few = network, few
         self._bank: NeuralBank | None = None
         self._open: dict[int, Ear] = {}
         self._down: dict[int, ResamplerBank] = {}
         self._columns: dict[str, NDArray[Any]] = {}
         self._lanes = 0
+        self._wait = False
         self._grow(0)
 
     def load(self) -> None:
@@ -184,8 +190,11 @@ class Ears:
             if rate not in self._down:
                 self._down[rate] = ResamplerBank(rate, RATE, self._lanes)
             pcm = self._down[rate].process(lanes, pcm)
+        self._wait = len(self._open) > self._few and not self._wait
         for n in range(fired.shape[1]):
             self._frame(lanes, pcm[:, n * _FRAME : (n + 1) * _FRAME], fired[:, n])
+            if n or not self._wait:  # what comes late and together must not push out what waits
+                self._judge_all()
 
     def learn(self, lane: int) -> None:
         """What was heard last on a lane was a turn of its caller's."""
@@ -216,8 +225,7 @@ class Ears:
         self._judged[heard] = np.maximum(self._judged[heard], end - _BEFORE)
         if (begins := over[fired]).any():
             self._begin(heard[begins], end[begins])
-        while len(heard := heard[self._end[heard] - self._judged[heard] >= CHUNK]):
-            self._judge(heard)
+        self._heard[heard] = True
 
     def _begin(self, lanes: NDArray[np.intp], end: NDArray[np.int64]) -> None:
         """Another stretch, in the frame that begins at `end` (samples)."""
@@ -226,9 +234,19 @@ class Ears:
         # What came before is heard too, but says nothing of the onset: the doubt begins behind it.
         self._heard_ms[lanes] = (self._judged[lanes] - end) * 1000 // RATE
         self._voiced[lanes] = False
-        self._levels[lanes] = self._skip[lanes] = self._certain_ms[lanes] = 0
+        self._levels[lanes] = self._certain_ms[lanes] = 0
+        self._wanted[lanes] = CHUNK
         self.near[lanes] = _UNKNOWN
         self._level_db[lanes] = -np.inf
+
+    def _judge_all(self) -> None:
+        """What has come and wasn't judged yet, as far as it is whole chunks."""
+        lanes = np.flatnonzero(self._heard)
+        self._heard[lanes] = False
+        while len(lanes := lanes[self._end[lanes] - self._judged[lanes] >= self._wanted[lanes]]):
+            if len(sure := lanes[self._wanted[lanes] > CHUNK]):
+                self._believe(sure)
+            self._judge(lanes)
 
     def _judge(self, lanes: NDArray[np.intp]) -> None:
         """The next chunk of each lane."""
@@ -236,19 +254,10 @@ class Ears:
         at = (self._judged[lanes, None] + _AUDIO) % _KEPT
         audio = self._audio.reshape(len(self._audio), -1)[lanes[:, None], at]
         self._judged[lanes] += CHUNK
-        skipped = self._skip[lanes] > 0
-        self._skip[lanes[skipped]] -= 1
-        looked = ~skipped
-        if looked.any():
-            some = lanes[looked]
-            likely = self._bank.judge(some, audio[looked])
-            on = self._on[some]
-            voiced = likely >= np.where(self._voiced[some], on - HYSTERESIS, on)
-            self._voiced[some] = voiced
-            self._skip[some] = np.where(voiced & (likely >= SURE), SKIP, 0)
-            self._gain_ms[some] = CHUNK_MS * np.maximum(likely - on, 0) / (1 - on)
+        likely, on = self._bank.judge(lanes, audio), self._on[lanes]
+        voiced = likely >= np.where(self._voiced[lanes], on - HYSTERESIS, on)
+        self._voiced[lanes] = voiced
         self._heard_ms[lanes] += CHUNK_MS
-        voiced = self._voiced[lanes]
         self.voice[lanes] = voiced | (self._heard_ms[lanes] < DOUBT_MS)
         over = self._judged[lanes] - self._certain_at[lanes] > FORGOTTEN_MS * RATE // 1000
         over &= self._certain_ms[lanes] > 0
@@ -258,11 +267,27 @@ class Ears:
             self._tell_near(some)
         if voiced.any():
             some = lanes[voiced]
-            self._certain_ms[some] += self._gain_ms[some]
+            gain = (likely[voiced] - on[voiced]) / (1 - on[voiced])
+            self._certain_ms[some] += CHUNK_MS * np.maximum(gain, 0)
             self._certain_at[some] = self._judged[some]
             self._level_db[some, self._levels[some] % _RECENT] = level_db(audio[voiced, CONTEXT:])
             self._levels[some] += 1
             self._tell_near(some)
+        sure = voiced & (likely >= SURE) & (self.near[lanes] == _NEAR)
+        self._wanted[lanes] = np.where(sure, (SKIP + 1) * CHUNK, CHUNK)
+
+    def _believe(self, lanes: NDArray[np.intp]) -> None:
+        """The next `SKIP` chunks of some lanes hold the voice that the network was sure of."""
+        at = (self._judged[lanes, None] + _SKIPPED) % _KEPT
+        audio = self._audio.reshape(len(self._audio), -1)[lanes[:, None], at]
+        places = (self._levels[lanes, None] + np.arange(SKIP)) % _RECENT
+        self._level_db[lanes[:, None], places] = level_db(audio.reshape(-1, CHUNK)).reshape(
+            -1, SKIP
+        )
+        self._levels[lanes] += SKIP
+        self._judged[lanes] += SKIP * CHUNK
+        self._certain_at[lanes] = self._judged[lanes]
+        self._heard_ms[lanes] += SKIP * CHUNK_MS
 
     def _tell_near(self, lanes: NDArray[np.intp]) -> None:
         early = self._levels[lanes] < NEAR_MS // CHUNK_MS
@@ -284,12 +309,12 @@ class Ears:
             self._columns[name] = column
         c = self._columns
         self.voice, self.near = c["voice"], c["near"]
-        self._listening, self._on = c["listening"], c["on"]
+        self._listening, self._on, self._heard = c["listening"], c["on"], c["heard"]
         self._audio, self._end, self._judged = c["audio"], c["end"], c["judged"]
         self._left_ms, self._heard_ms = c["left_ms"], c["heard_ms"]
-        self._voiced, self._skip = c["voiced"], c["skip"]
+        self._voiced, self._wanted = c["voiced"], c["wanted"]
         self._level_db, self._levels = c["level_db"], c["levels"]
-        self._gain_ms, self._certain_ms = c["gain_ms"], c["certain_ms"]
+        self._certain_ms = c["certain_ms"]
         self._certain_at = c["certain_at"]
         self._own_db, self._known = c["own_db"], c["known"]
         self._lanes = lanes

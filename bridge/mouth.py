@@ -181,7 +181,8 @@ class Mouth:
             if over := self.playout.heard(item, samples):
                 self._heard(over)
         self._tell_marks()
-        self.feed()
+        if self._backlog or not self._room.is_set():
+            self.feed()
         self.idle = not (told or self._backlog or self._filling or self.playout.busy)
 
     def feed(self) -> None:

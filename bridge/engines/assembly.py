@@ -19,12 +19,12 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from bridge.agent import Agent
 from bridge.engines.base import Engine, Shared
 from bridge.engines.cascade import Cascade, CascadeSettings
-from bridge.engines.parts import Model, Stt, Tts
+from bridge.engines.parts import Model, StreamingStt, Stt, Tts
 from bridge.engines.sentences import sentences
 from bridge.errors import ConfigError
 from bridge.settings import build
@@ -34,14 +34,18 @@ RATE = 16_000
 
 PROVIDERS: dict[str, dict[str, str]] = {
     "stt": {
+        "deepgram": "bridge.engines.stt_deepgram:provider",
         "moonshine": "bridge.engines.parts_local:stt",
         "openai": "bridge.engines.speech_openai:stt",
         "wyoming": "bridge.engines.wyoming:stt",
     },
     "llm": {
+        "anthropic": "bridge.engines.llm_anthropic:provider",
         "openai": "bridge.engines.llm_openai:provider",
     },
     "tts": {
+        "cartesia": "bridge.engines.tts_http:cartesia",
+        "deepgram": "bridge.engines.tts_http:deepgram",
         "openai": "bridge.engines.speech_openai:tts",
         "piper": "bridge.engines.parts_local:tts",
         "wyoming": "bridge.engines.wyoming:tts",
@@ -61,6 +65,7 @@ class Part(Protocol):
 class AssemblySettings(CascadeSettings):
     """The tables `[cascade]`, `[stt]`, `[llm]` and `[tts]`."""
 
+    begin: Literal["pause", "eager", "end"] = "pause"
     stt: dict[str, Any] = field(default_factory=dict)
     llm: dict[str, Any] = field(default_factory=dict)
     tts: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +79,7 @@ class Assembly:
         self._agent, self._shared = agent, shared
         self._settings = build(AssemblySettings, agent.options, f"{agent.file}: [cascade]")
         self._parts = {kind: self._part(kind) for kind in PROVIDERS}
-        self._stt: Stt | None = None
+        self._stt: Stt | StreamingStt | None = None
         self._model: Model | None = None
         self._tts: Tts | None = None
 

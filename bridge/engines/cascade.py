@@ -6,7 +6,8 @@ before. Its task runs the parts one after the other and gives what they make to 
 which passes it on to the call if the reply is *open*, and else keeps it. A part that is cancelled
 gives up at once what it has asked for elsewhere.
 
-    TurnPausing     what was said so far is transcribed, and told as a partial `CallerText`
+    TurnPausing     what was said so far is transcribed, and told as a partial `CallerText`; where
+                    that is a whole sentence, a closed reply (`begin = "pause"`)
     TurnEager       a closed reply: transcribed, thought about, first sentence rendered; kept
     TurnCommitted   it is opened: what was kept goes out at once. (No eager one: a new one, open)
     TurnWithdrawn   it is cancelled, and what it had changed (memory, history) is as before
@@ -32,6 +33,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bridge.dialog.completeness import Completeness, judge
 from bridge.engines.base import (
     Audio,
     BargeIn,
@@ -41,7 +43,6 @@ from bridge.engines.base import (
     Digit,
     Entry,
     Expect,
-    Failed,
     Filler,
     Heard,
     ItemDone,
@@ -58,10 +59,29 @@ from bridge.engines.base import (
     TurnWithdrawn,
     Words,
 )
-from bridge.engines.english import yes_or_no
+from bridge.engines.english import words, yes_or_no
 from bridge.engines.hearing import Hearing
-from bridge.engines.listening import POST_ROLL_MS, PRE_ROLL_MS, Glimpse, Listening
-from bridge.engines.parts import Began, Brain, Do, Model, Remember, Said, Say, Step, Stt, Tts
+from bridge.engines.listening import (
+    POST_ROLL_MS,
+    PRE_ROLL_MS,
+    TAIL_MS,
+    Glimpse,
+    Listener,
+    Listening,
+)
+from bridge.engines.parts import (
+    Began,
+    Brain,
+    Do,
+    Model,
+    Remember,
+    Said,
+    Say,
+    Step,
+    StreamingStt,
+    Stt,
+    Tts,
+)
 from bridge.engines.prompt import Used, used
 from bridge.engines.reply import Reply
 from bridge.engines.sentences import sentences
@@ -87,6 +107,13 @@ SILENT = "The caller has said nothing for a while. Ask whether he is still there
 SILENT_TO_THE_END = "The caller still says nothing. Say goodbye: the call ends now."
 """What a model is told."""
 
+GUESS_MS = 80
+"""Of his last voice that a transcript may lack which is taken for all that he said, until the next
+one has confirmed it."""
+
+GONE_ON_MS = 350
+"""Behind a pause in which an answer was begun, other words show that it was no turn's end."""
+
 MAX_DIGITS = 32
 MAX_HISTORY = 200
 MAX_ROUNDS = 5
@@ -101,6 +128,9 @@ class CascadeSettings:
     """Silence after a key that ends a number."""
     sentence_gap_ms: int = 180
     """Pause between two sentences of one answer."""
+    begin: Literal["pause", "eager", "end"] = "eager"
+    """When an answer is begun: in a pause behind a whole sentence, perhaps for nothing; when the
+    turn is probably over (`eager_silence_ms`); or only when it is over."""
 
 
 class Cascade:
@@ -110,7 +140,7 @@ class Cascade:
 
     def __init__(
         self,
-        stt: Stt,
+        stt: Stt | StreamingStt,
         brain: Brain | Model,
         tts: Tts,
         settings: CascadeSettings,
@@ -123,10 +153,11 @@ class Cascade:
         self._stt, self._brain, self._tts = stt, brain, tts
         self._settings, self._clock = settings, clock
         self._hearing = Hearing(self.rate, MAX_TURN_MS + PRE_ROLL_MS + POST_ROLL_MS)
-        self._listening: Listening | None = None
+        self._listening: Listener | None = None
         self._context: Context | None = None
         self._reply: Reply | None = None
         self._before: tuple[Any, list[Entry]] | None = None  # to go back to on withdrawal
+        self._pause: TurnPausing | None = None  # whose words aren't known yet
         self._memory: Any = None
         self._history: list[Entry] = []
         self._digits = ""
@@ -139,9 +170,11 @@ class Cascade:
     async def start(self, context: Context) -> None:
         """Greet, unless the conversation goes on where another process left it."""
         self._context = context
-        self._listening = Listening(
-            self._stt, self._hearing, context.tasks, self._glimpsed, self._clock
-        )
+        parts = self._hearing, context.tasks, self._glimpsed, self._clock
+        if isinstance(self._stt, StreamingStt):
+            self._listening = await self._stt.listen(*parts)
+        else:
+            self._listening = Listening(self._stt, *parts)
         self._history = list(context.history)
         if context.agent.filler:
             context.tasks.create_task(self._give_filler(context), name="filler")
@@ -180,7 +213,7 @@ class Cascade:
         self._listen_to(event)
         match event:
             case TurnEager():
-                self._begin(event)
+                self._eager(event)
             case TurnCommitted():
                 self._commit(event)
             case TurnWithdrawn():
@@ -202,7 +235,7 @@ class Cascade:
         """Stop whatever is in the making."""
         self._cancel()
         if self._listening is not None:
-            self._listening.close()
+            await self._listening.close()
         self._context = None
 
     # The caller's words ---------------------------------------------------------------------------
@@ -214,8 +247,12 @@ class Cascade:
             case SpeechStarted(at_ms):
                 self._listening.started(at_ms)
             case TurnPausing(turn, start_ms, end_ms):
+                self._pause = event if self._settings.begin == "pause" else None
                 self._listening.pausing(turn, start_ms, end_ms)
+                if self._listening.last is not None:
+                    self._guess(self._listening.last)
             case TurnCommitted():
+                self._pause = None
                 self._listening.ended()
 
     def _glimpsed(self, found: Glimpse) -> None:
@@ -223,12 +260,44 @@ class Cascade:
         if self._context is None:
             return
         understood = self._understood(found.text)
+        self._gone_on(found)
         self._read_better(found, understood)
         self._context.emit(
             CallerText(
                 found.text, False, found.turn, found.until_ms, understood=understood, hum=found.hum
             )
         )
+        self._guess(found)
+
+    def _gone_on(self, found: Glimpse) -> None:
+        """Give up the answer that was begun in a pause, if there are more words by now."""
+        reply = self._reply
+        if reply is None or not reply.hasty or reply.words is None:
+            return
+        more = words(found.text) != words(reply.words.text)
+        if more and found.until_ms > reply.hasty + GONE_ON_MS:
+            self._cancel()
+
+    def _guess(self, found: Glimpse) -> None:
+        """Words up to about a pause: a whole sentence may be all that the caller has to say."""
+        pause, context, reply = self._pause, self._context, self._reply
+        if pause is None or context is None or not pause.turn:
+            return
+        if found.start_ms != pause.start_ms or found.until_ms < pause.end_ms - GUESS_MS:
+            return
+        sure = found.until_ms >= pause.end_ms + TAIL_MS
+        if sure:
+            self._pause = None
+        event = TurnEager(pause.turn, pause.start_ms, pause.end_ms)
+        if reply is not None and reply.event == event and not reply.opened.is_set():
+            if sure and reply.words is not None and words(found.text) == words(reply.words.text):
+                reply.guess = False
+            return
+        whole = judge(found.text, "", None, context.agent.language) is Completeness.COMPLETE
+        if whole and not (reply is not None and reply.speaking):
+            self._begin(event, guess=None if sure else found)
+            assert self._reply is not None
+            self._reply.hasty = pause.end_ms
 
     def _understood(self, text: str) -> float | None:
         if not text or isinstance(self._brain, Model):
@@ -246,11 +315,16 @@ class Cascade:
             before = self._understood(old.text)
             if before is None or understood is None or understood > before:
                 self._begin(reply.event)
+                assert self._reply is not None
+                self._reply.hasty = reply.hasty
 
     # Replies --------------------------------------------------------------------------------------
 
     def _begin(
-        self, what: Said | Say | TurnEager | TurnCommitted, resume: Resume | None = None
+        self,
+        what: Said | Say | TurnEager | TurnCommitted,
+        resume: Resume | None = None,
+        guess: Glimpse | None = None,
     ) -> None:
         self._cancel()
         if self._context is None:
@@ -258,6 +332,7 @@ class Cascade:
         turn = what if isinstance(what, TurnEager | TurnCommitted) else None
         eager = TurnEager(turn.turn, turn.start_ms, turn.end_ms) if turn else None
         reply = self._reply = Reply(self._context.emit, eager)
+        reply.guess, reply.words = guess is not None, guess
         self._before = (self._memory, list(self._history)) if eager else None
         if not isinstance(what, TurnEager):
             reply.opened.set()
@@ -266,10 +341,19 @@ class Cascade:
             self._answer(self._context, reply, said, resume)
         )
 
+    def _eager(self, event: TurnEager) -> None:
+        reply = self._reply
+        if reply is not None and reply.event == event and not reply.opened.is_set():
+            reply.hasty = 0
+        elif self._settings.begin != "end":
+            self._begin(event)
+
     def _commit(self, event: TurnCommitted) -> None:
         reply = self._reply
         eager = TurnEager(event.turn, event.start_ms, event.end_ms)
-        if reply and reply.event == eager and not reply.opened.is_set():
+        waits = reply is not None and reply.event == eager and not reply.opened.is_set()
+        if waits and reply is not None and not reply.guess:
+            reply.hasty = 0
             reply.open()
         else:
             self._begin(event)
@@ -301,12 +385,18 @@ class Cascade:
                 await self._speak(context, reply, what, resume)
             reply.give(ReplyDone())
         except EngineError as error:
-            if self._reply is reply:  # a part that is given up may fail over it
-                reply.give(Failed(str(error)))
+            if self._reply is not reply:  # it was given up, and failed over that
+                log.debug("a part that nobody waits for failed: %s", error)
+                return
+            await reply.opened.wait()  # what fails before may come to nothing
+            raise
 
     async def _listen(self, reply: Reply, turn: TurnEager) -> Said | None:
         assert self._listening
-        found = reply.words = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
+        if reply.guess and reply.words is not None:
+            found = reply.words
+        else:
+            found = reply.words = await self._listening.words(turn.turn, turn.start_ms, turn.end_ms)
         text = found.text
         reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))
@@ -519,8 +609,7 @@ class Cascade:
             return
         if isinstance(self._brain, Model):
             self._remember_line(used(call, event.ok, event.value))
-            task = self._reply.task if self._reply else None
-            if not event.ok and (task is None or task.done()):
+            if not event.ok and not (self._reply and self._reply.speaking):
                 self._begin(Said("failed", call.name))
         elif not event.ok:
             self._begin(Said("failed", call.name))

@@ -20,6 +20,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -73,6 +74,19 @@ class Glimpse:
     """It sounds like a hum, whatever words were made of it."""
 
 
+class Listener(Protocol):
+    """What a cascade needs to know of a caller's words; `Listening` tells what each is for."""
+
+    @property
+    def last(self) -> Glimpse | None: ...
+    def started(self, at_ms: int) -> None: ...
+    def pausing(self, turn: int, start_ms: int, end_ms: int) -> None: ...
+    def ended(self) -> None: ...
+    def grew(self) -> None: ...
+    async def words(self, turn: int, start_ms: int, end_ms: int) -> Glimpse: ...
+    async def close(self) -> None: ...
+
+
 class Listening:
     """One call's."""
 
@@ -95,6 +109,11 @@ class Listening:
         self._until_ms = 0  # what the transcription under way holds
         self._task: asyncio.Task[None] | None = None
         self._last: Glimpse | None = None
+
+    @property
+    def last(self) -> Glimpse | None:
+        """What is known of what he is saying."""
+        return self._last
 
     def started(self, at_ms: int) -> None:
         """The caller began to speak."""
@@ -142,7 +161,7 @@ class Listening:
         holds = last and last.start_ms == start_ms and last.until_ms >= end_ms + TAIL_MS
         return last if holds else None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop at once."""
         self.ended()
         if self._task is not None:

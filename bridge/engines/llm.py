@@ -43,12 +43,19 @@ class LlmSettings:
     """More of the request's body, passed on as it is."""
 
 
+class Cut:
+    """The answer is longer than `max_tokens`."""
+
+
+Piece = str | Do | Cut
+
+
 class Chat(Protocol):
     """A vendor's chat endpoint."""
 
     def stream(
         self, messages: Sequence[Message], functions: Sequence[Function]
-    ) -> AsyncGenerator[str | Do, None]:
+    ) -> AsyncGenerator[Piece, None]:
         """Pieces of text as they come, and each tool call once it is whole.
 
         Closed before its end, it gives up the request. Raises `EngineError`.
@@ -68,12 +75,16 @@ class ChatModel:
     async def answer(self, context: Context, history: Sequence[Entry]) -> AsyncIterator[Step]:
         """What it says to the conversation's last line."""
         messages = await self._assemble(context, self._instructions, history)
-        spoken, aloud, began = Sentences(), Aloud(), False
+        spoken, aloud, began, said = Sentences(), Aloud(), False, False
         async with contextlib.aclosing(self._chat.stream(messages, self._functions)) as stream:
             async for piece in stream:
                 if not began:
                     began = True
                     yield Began()
+                if isinstance(piece, Cut):
+                    if said:  # whole sentences: the one that was cut is left out
+                        spoken.end()
+                    continue
                 if isinstance(piece, Do):
                     if rest := speakable(spoken.end()):
                         yield Say(rest)
@@ -81,6 +92,7 @@ class ChatModel:
                     continue
                 for sentence in spoken.add(aloud.add(piece)):
                     if text := speakable(sentence):
+                        said = True
                         yield Say(text)
         if rest := speakable(spoken.end()):
             yield Say(rest)

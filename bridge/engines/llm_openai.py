@@ -20,7 +20,7 @@ from bridge.agent import Agent
 from bridge.engines import vendor
 from bridge.engines.base import Shared
 from bridge.engines.functions import Function
-from bridge.engines.llm import ChatModel, LlmSettings, arguments, model_of
+from bridge.engines.llm import ChatModel, Cut, LlmSettings, Piece, arguments, model_of
 from bridge.engines.parts import Do
 from bridge.engines.prompt import Message
 from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
@@ -77,16 +77,16 @@ class OpenAiChat:
 
     async def stream(
         self, messages: Sequence[Message], functions: Sequence[Function]
-    ) -> AsyncGenerator[str | Do, None]:
+    ) -> AsyncGenerator[Piece, None]:
         """Pieces of text as they come, then the tool calls. Raises `EngineError`."""
         calls: dict[int, list[str]] = {}
         with errors(self._settings.url, self._settings.key_env):
             stream = await self.client.chat.completions.create(**self._request(messages, functions))
             async with stream:
                 async for chunk in stream:
-                    delta = chunk.choices[0].delta if chunk.choices else None
-                    if delta is None:  # usage, at the end
+                    if not chunk.choices:  # usage, at the end
                         continue
+                    delta = chunk.choices[0].delta
                     if delta.content:
                         yield delta.content
                     for part in delta.tool_calls or ():
@@ -95,6 +95,8 @@ class OpenAiChat:
                         if part.function is not None:
                             call[0] += part.function.name or ""
                             call[1] += part.function.arguments or ""
+                    if chunk.choices[0].finish_reason == "length":
+                        yield Cut()
         for name, text in calls.values():
             found = arguments(text)
             fault = "" if found is not None else "its arguments were no JSON object"
@@ -191,5 +193,5 @@ def errors(url: str, key_env: str) -> Iterator[None]:
         ) from error
     except openai.OpenAIError as error:
         raise EngineError(f"{where}: {vendor.line(error)}") from error
-    except ValueError as error:  # what it sent is no JSON
+    except (ValueError, AttributeError, KeyError, TypeError) as error:  # not the API's words
         raise EngineError(f"{where} sent what can't be understood: {vendor.line(error)}") from error

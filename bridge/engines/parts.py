@@ -15,11 +15,13 @@ the caller then takes back:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from bridge.engines.base import Context, Entry, Expect, Marks, Pcm
+from bridge.engines.hearing import Hearing
 from bridge.engines.stt_queue import Rank
 
 
@@ -82,6 +84,23 @@ class Stt(Protocol):
 
     async def glimpse(self, cut: Callable[[], Pcm | None], rank: Rank) -> str | None:
         """The words of somebody who may not be done, when their turn has come: see `SttQueue`."""
+
+
+@runtime_checkable
+class StreamingStt(Protocol):
+    """Speech to text that hears a call as it goes on, and says itself what it makes of it."""
+
+    rate: int
+    """Sample rate that it wants, Hz."""
+
+    async def listen(
+        self,
+        hearing: Hearing,
+        tasks: asyncio.TaskGroup,
+        told: Callable[[Any], None],
+        clock: Callable[[], float],
+    ) -> Any:
+        """A call's `Listener` (`bridge.engines.listening`). Raises `EngineError`."""
 
 
 class Brain(Protocol):

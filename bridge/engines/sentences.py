@@ -9,7 +9,7 @@ _END = re.compile(
     # A mark, and then a word that doesn't begin small;
     rf"(?P<mark>[.!?…]+[{_CLOSE}]*)\s+(?=[{_OPEN}]*[^\W_a-z])"
     r"|(?P<wide>[。！？]+[」』”]*)\s*(?=[^\s」』”。！？])"  # Chinese and Japanese have no space;
-    r"|(?P<line>(?<=\S))\s*\n\s*(?=\S)"  # a line ends with or without a mark.
+    r"|(?P<line>(?<=\S))[^\S\n]*\n\s*"  # a line ends with or without a mark.
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|prof|st|no|vs|inc|ltd|jr|sr|ave|rd|e\.g|i\.e|a\.m|p\.m)|\b[a-z])\.$",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 RATE = 16_000
-PIECE_BYTES = 4800
-"""Of what is read at once: a tenth of a second at OpenAI's 24 kHz."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class OpenAiTts:
             async with speech.create(
                 input=text, model=own.model, voice=own.voice, response_format="pcm", **more
             ) as response:
-                async for piece in response.iter_bytes(PIECE_BYTES):
+                async for piece in response.iter_bytes():  # as it comes
                     yield own.rate, piece
 
 

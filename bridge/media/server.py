@@ -259,7 +259,8 @@ class Server:
         ):
             # The PBX has given its port to another call (it was restarted, and the old call's end
             # isn't known yet). It has heard the old call's packets there, so ours go on from them.
-            after = after or self._plane.mute(int(stale))
+            reached = self._plane.mute(int(stale))
+            after = after or reached
         index = self._plane.open(
             now_ms(),
             call_id,

@@ -63,7 +63,7 @@ def call(far, agent):
     """A call, for `async with await call()`."""
 
     async def make(**more):
-        changed = more.pop("agent", agent)
+        changed = far.dressed(more.pop("agent", agent))
         return Call(far, changed, await far.create(changed), **more)
 
     return make

@@ -98,6 +98,8 @@ class Far:
     owes        the bridge knows when it owes an answer, so that silence is found out
     autonomous  it speaks when it likes, and isn't told of silence
     """
+    lasts = True
+    """A call has one connection, as long as it lasts; else one for each request."""
     key_env = ""
     alike = 0.9
     """How well what comes out must correlate with what went in (a lossy codec does worse)."""
@@ -130,6 +132,10 @@ class Far:
     async def __aexit__(self, *error):
         self.stop()
         await self._engines.close()
+
+    def dressed(self, agent):
+        """The agent, with what it must say itself because the far end can't."""
+        return agent
 
     async def create(self, agent):
         """An engine for one call of that agent, as a worker makes it."""

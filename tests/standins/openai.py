@@ -6,6 +6,7 @@ An answer is a list of what to do, one after the other:
     Call(...)              a fragment of a tool call
     401, 404, 429, 500     refuse with that status (alone)
     b"..."                 these bytes instead of an event
+    LENGTH                 the end: there were too many tokens
     DROP                   break the connection
     HANG                   say nothing more until the client gives up
 
@@ -31,7 +32,12 @@ from typing_extensions import TypedDict
 
 from tests.standins.server import Server
 
-DROP, HANG = object(), object()
+DROP, HANG, LENGTH = object(), object(), object()
+FIELDS = ("model", "language", "prompt", "response_format", "temperature")
+HINTS = get_type_hints(TranscriptionCreateParamsNonStreaming, include_extras=True)
+FORM = TypedDict("Form", {k: v for k, v in HINTS.items() if k in FIELDS}, total=False)
+"""A transcription's form but its file, of which there is no type."""
+REASONS = {None: "stop", LENGTH: "length"}
 END = b"data: [DONE]\n\n"
 
 
@@ -85,7 +91,7 @@ class OpenAi(Server):
         form = await request.post()
         self.requests.append({k: v for k, v in form.items() if k != "file"})
         file = form["file"].file.read()
-        self.check(_form(self.requests[-1]), self.requests[-1], "transcription")
+        self.check(FORM, self.requests[-1], "transcription")
         with wave.open(io.BytesIO(file)) as audio:
             assert (audio.getframerate(), audio.getsampwidth(), audio.getnchannels()) == (
                 16000,
@@ -144,12 +150,6 @@ class OpenAi(Server):
             open_calls = [call["id"] for call in message.get("tool_calls", ())]
 
 
-def _form(given):
-    """The type of a form's fields; a file is no field."""
-    hints = get_type_hints(TranscriptionCreateParamsNonStreaming, include_extras=True)
-    return TypedDict("Form", {k: hints[k] for k in {"model", *given} if k in hints})
-
-
 def _event(step):
     delta = {}
     if isinstance(step, str):
@@ -163,7 +163,7 @@ def _event(step):
         "object": "chat.completion.chunk",
         "created": 1,
         "model": "a-model",
-        "choices": [{"index": 0, "delta": delta, "finish_reason": None if step else "stop"}],
+        "choices": [{"index": 0, "delta": delta, "finish_reason": REASONS.get(step)}],
     }
     ChatCompletionChunk.model_validate(chunk, strict=True)
     return f"data: {json.dumps(chunk)}\n\n".encode()

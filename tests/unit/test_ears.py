@@ -5,7 +5,7 @@ import pytest
 
 from bridge import ears as module
 from bridge.audio.neural import CHUNK
-from bridge.ears import AFTER_MS, BEFORE_MS, DOUBT_MS, SKIP, Ears
+from bridge.ears import AFTER_MS, BEFORE_MS, DOUBT_MS, FEW, SKIP, Ears
 
 FRAME = np.full(160, 1000, np.int16)
 LOUD, QUIET = True, False
@@ -96,15 +96,44 @@ def test_frames_that_come_together_are_judged_like_one_by_one(network):
     assert np.array_equal(ways[1], ways[60])
 
 
-def test_a_sure_voice_is_looked_at_now_and_then(ears, network):
-    ear = ears.open(3, 0.5)
+def test_his_own_voice_when_it_is_sure_is_looked_at_now_and_then(ears, network):
     network.likely = 0.95
-    found = hear(ears, ear, [LOUD] * 160)
-    assert all(found)
-    assert sum(network.chunks) == pytest.approx(100 / (1 + SKIP), abs=1)
+    his, far = ears.open(3, 0.5), ears.open(4, 0.5)
+    hear(ears, his, [LOUD] * 16, tone(-20))
+    hear(ears, far, [LOUD] * 16, tone(-40))
+    network.chunks.clear()
+    assert all(hear(ears, his, [LOUD] * 96, tone(-20)))
+    assert sum(network.chunks) == pytest.approx(60 / (1 + SKIP), abs=1)
+    network.chunks.clear()
+    hear(ears, far, [LOUD] * 96, tone(-40))
+    assert sum(network.chunks) == 60, "somebody's in the background is not believed"
     network.likely = 0.1
-    found = hear(ears, ear, [LOUD] * 10)
+    found = hear(ears, his, [LOUD] * 10, tone(-20))
     assert found.index(False) * 20 <= (SKIP + 1) * 32 + 40
+    hear(ears, his, [QUIET] * 30)
+    network.chunks.clear()
+    hear(ears, his, [LOUD] * 8, tone(-20))
+    assert sum(network.chunks) == (BEFORE_MS + 160) // 32, "nor is what begins anew"
+
+
+def test_many_calls_are_judged_with_every_other_delivery(ears, network):
+    lanes = np.arange(FEW + 8)
+    for lane in lanes:
+        ears.open(int(lane), 0.5)
+
+    def deliver(some, frames):
+        pcm = np.full((len(some), frames * 160), 1000, np.int16)
+        network.chunks.clear()
+        ears.hear(some, 8000, pcm, np.ones((len(some), frames), bool))
+        return network.chunks.copy()
+
+    first, second = lanes[::2], lanes[1::2]
+    for _ in range(8):
+        assert deliver(first, 1) == []
+        together = deliver(second, 1)
+        assert set(together) <= {len(lanes)}
+    assert deliver(first, 20), "what has waited is not pushed out"
+    assert ears.voice.all()
 
 
 def test_what_is_loud_is_a_voice_until_the_network_had_its_time(ears, network):

@@ -19,6 +19,7 @@ from tests.bench.engines import calls
 from tests.bench.engines.goals import GOALS
 from tests.bench.machine import percentiles
 from tests.bench.report import Report
+from tests.bench.speculation import speculation
 from tests.bench.verify import NotVerifiedError
 from tests.lab.root import REPOSITORY, LabError
 
@@ -70,6 +71,7 @@ PARTS: list[tuple[Callable[[Report, int], None], tuple[str, ...]]] = [
             *("pipecat.cpu_ms_per_call_second", "ratio_pipecat"),
         ),
     ),
+    (speculation, ("speculation.first_audio_saved_ms",)),
 ]
 """What is measured together, in this order."""
 

@@ -131,7 +131,7 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
     columns = heap({**speech.SPEC, **reflex.SPEC}, len(cases))
     columns["s_above_db"][:], columns["s_least_db"][:] = speech.thresholds(agent.turns.sensitivity)
     bank, reflexes = speech.SpeechBank(columns), ReflexBank(columns)
-    ears = _ears()
+    ears = _ears(len(cases))
     opened = [ears.open(n, agent.turns.sensitivity) if ears else None for n in range(len(cases))]
     length = max(len(case.frames) for case in cases)
     for k in range(length):
@@ -160,11 +160,11 @@ def run(clips: Sequence[Clip], agent: Agent | None = None) -> list[Case]:
     return cases
 
 
-def _ears() -> Any:
-    """The neural stage, where this build has one."""
+def _ears(calls: int) -> Any:
+    """The neural stage, where this build has one; each call is as if it were alone."""
     if importlib.util.find_spec("bridge.ears") is None:
         return None
-    ears = importlib.import_module("bridge.ears").Ears()
+    ears = importlib.import_module("bridge.ears").Ears(few=calls)
     ears.load()
     return ears
 

@@ -24,9 +24,12 @@ def test_an_agent_file_names_its_parts():
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"stt": {}}, r"a.toml: \[stt\]: 'provider' is missing; there are: moonshine, openai"),
+        ({"stt": {}}, r"a.toml: \[stt\]: 'provider' is missing; there are: deepgram, moonshine"),
         ({"llm": {"provider": "opnai"}}, r"\[llm\]: no provider 'opnai'; did you mean 'openai'"),
-        ({"tts": {"provider": "zzz"}}, r"\[tts\]: no provider 'zzz'; there are: openai, piper"),
+        (
+            {"tts": {"provider": "zzz"}},
+            r"\[tts\]: no provider 'zzz'; there are: cartesia, deepgram",
+        ),
         ({"tts": {"provider": "piper", "voise": "x"}}, r"\[tts\]: unknown key 'voise'; did you"),
         ({"cascade": {"gap": 1}}, r"\[cascade\]: unknown key 'gap'"),
         ({"stt": 1}, r"'stt' is 1; it takes a table"),

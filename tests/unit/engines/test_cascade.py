@@ -11,7 +11,6 @@ from bridge.engines.base import (
     CallerText,
     Entry,
     Expect,
-    Failed,
     ReplyDone,
     Text,
     Timing,
@@ -260,12 +259,16 @@ async def test_a_part_that_fails_fails_the_call_with_its_reason():
             yield
 
     stt, brain, _ = parts("hours")
-    async with line(stt, brain, BrokenTts()) as call:
-        await call.tone(400)
-        await call.silence(400)
-        assert not call.of(Failed)  # prepared only: nobody asked for it yet
-        await call.silence(400)
-    assert call.of(Failed) == [Failed("no voice today")]
+    reached = []
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+        async with line(stt, brain, BrokenTts()) as call:
+            await call.tone(400)
+            await call.silence(400)
+            reached.append("prepared")  # nobody asked for it yet
+            await call.silence(400)
+    assert reached == ["prepared"]
+    [error] = caught.value.exceptions
+    assert (type(error), str(error)) == (EngineError, "no voice today")
 
 
 async def test_a_long_answer_waits_for_room():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.agent import Agent
+from bridge.agent import Agent, TurnSettings
 from bridge.dialog.turns import State, TurnWithdrawn
 from bridge.engines.base import (
     CallerText,
@@ -258,3 +258,75 @@ async def test_a_caller_who_is_back_is_the_models_to_understand(said):
     assert model.asked == [
         [*history, Entry("agent", "Shall we go on?"), Entry("caller", said)],
     ]
+
+
+PAUSED = Agent("t", turns=TurnSettings(eager_silence_ms=400, complete_silence_ms=500))
+
+
+def early(stt, model, tts=None, begin="pause"):
+    settings = CascadeSettings(begin=begin)
+    return Line(Cascade(stt, model, tts or FakeTts(), settings), PAUSED)
+
+
+def glimpsing(*glimpses):
+    stt = FakeStt()
+    stt.glimpses = list(glimpses)
+    return stt
+
+
+async def test_in_a_pause_behind_a_whole_sentence_it_is_begun():
+    model, tts = FakeModel(), FakeTts()
+    async with early(glimpsing("where can I park"), model, tts) as call:
+        await call.tone(1000)
+        await call.silence(120)
+        assert model.asked == [[Entry("caller", "where can I park")]]
+        assert [text for text, _ in tts.asked] == ["You said where can I park."]
+        assert not call.of(Text)
+        await answered(call)
+    assert len(model.asked) == 1
+    assert call.of(CallerText)[-1] == CallerText("where can I park", True, 1)
+
+
+@pytest.mark.parametrize(
+    ("begin", "heard"),
+    [("eager", "where can I park"), ("end", "where can I park"), ("pause", "and")],
+)
+async def test_else_it_is_begun_later(begin, heard):
+    model = FakeModel()
+    async with early(glimpsing(heard), model, begin=begin) as call:
+        await call.tone(1000)
+        await call.silence(300)
+        assert model.asked == []
+        await call.silence(120)
+        assert len(model.asked) == (0 if begin == "end" else 1)
+        await answered(call)
+    assert len(model.asked) == 1
+
+
+async def test_what_was_guessed_wrong_is_begun_anew():
+    model = FakeModel()
+    stt = glimpsing("where can I", "where can I pa", "where can I park today", "where can I park")
+    async with early(stt, model) as call:
+        await call.tone(1000)
+        await call.silence(120)
+        await answered(call)
+    asked = [history[-1].text for history in model.asked]
+    assert asked[-1] == "where can I park"
+    assert model.given_up == len(asked) - 1
+    assert call.lines == ["You said where can I park."]
+
+
+async def test_who_goes_on_after_a_pause_is_not_answered_for_its_words():
+    model = FakeModel(**{"where can I park": [Began(), Say("Behind the shop.")]})
+    model.gate.clear()
+    stt = glimpsing("where can I park")
+    async with early(stt, model) as call:
+        await call.tone(1400)
+        await call.silence(120)
+        assert (len(model.asked), model.given_up) == (1, 0)
+        stt.glimpses = ["where can I park my car"]
+        await call.tone(800)
+        assert (len(model.asked), model.given_up) == (1, 1)
+        model.gate.set()
+        await answered(call)
+    assert call.lines == ["You said where can I park my car."]

@@ -8,7 +8,7 @@ from bridge.engines.llm_openai import provider
 from bridge.engines.parts import Began, Do, Say
 from bridge.engines.prompt import ON_THE_PHONE, used
 from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
-from tests.standins.openai import DROP, HANG, Call, OpenAi
+from tests.standins.openai import DROP, HANG, LENGTH, Call, OpenAi
 
 CONTEXT = Context(
     "call-1", Agent("a"), "100", 8000, print, int, None, None, variables={"who": "Ann"}
@@ -61,16 +61,24 @@ async def test_a_sentence_is_there_before_the_rest_is_written():
         await shared.close()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("We open at nine. We close", ["We open at nine."]), ("We open at", ["We open at"])],
+)
+async def test_a_sentence_that_the_limit_cuts_is_left_out_unless_it_is_all(text, said):
+    async with OpenAi([text, LENGTH]) as server:
+        assert await steps(server) == [Began(), *map(Say, said)]
+
+
 async def test_fragments_of_tool_calls_gather_by_index():
     fragments = [
         "I will connect you.",
         Call(0, "", "call_1", "transfer"),
-        Call(1, '{"', "call_2", "hang_up"),
+        Call(1, "{", "call_2", "hang_up"),
         Call(0, '{"exten'),
         Call(1, "}"),
         Call(0, 'sion": "200"}'),
     ]
-    fragments[2] = Call(1, "{", "call_2", "hang_up")
     async with OpenAi(fragments) as server:
         found = await steps(server)
     assert found[1:] == [
