@@ -162,7 +162,9 @@ class Conversation:
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
         self._replying, self._state = resume.replying, progress.extra
-        self._unknown, self._answered_ms = progress.unknown, progress.answered_ms
+        self._unknown = progress.unknown
+        if not fresh:  # a new slot's audio time begins anew
+            self._answered_ms = progress.answered_ms
         self._given = [(0, text) for text in resume.given] if resume.replying else []
         self._turns.turn, self._turns.guard_until_ms = progress.turn, 0
         self._transcript.caller(progress.caller)
@@ -282,7 +284,7 @@ class Conversation:
             self._tripped()
         for loud in up.speech:
             voice = loud and (ear is None or ear.voice)
-            near = not voice or ear is None or ear.near
+            near = ear is None or ear.near
             spoke = turns.caller_speaks
             if actions := turns.frame(self._now_ms, voice, near):
                 self._carry_out(actions)

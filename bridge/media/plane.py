@@ -68,7 +68,7 @@ class Plane:
                 self.down.send(calls)
 
     def mute(self, call: int) -> tuple[int, int, int]:
-        """Hear and send nothing more of a call, whose slot stays its owner's.
+        """Hear nothing more of a call, and send it nowhere; its slot stays its owner's.
 
         Returns the SSRC, sequence number and timestamp that its packets had reached.
         """

@@ -245,13 +245,8 @@ class Server:
         late = str(message.get("late", LATE[0]))
         if late not in LATE:
             return {"error": "late", "message": f"late is {late!r}; it takes {', '.join(LATE)}"}
-        self._forget_stray(str(message["call_id"]))
-        after = message.get("after")
-        call_id = str(message["call_id"])
-        # Its worker died while the call was set up; the next one begins anew.
-        same = (self._c["call_id"] == call_id.encode()) & (self._c["state"] == ORPHAN)
-        for left in np.flatnonzero(same):
-            self._close(int(left))
+        call_id, after = str(message["call_id"]), message.get("after")
+        self._forget_stray(call_id)
         for stale in np.flatnonzero(
             (self._c["remote_ip"] == remote[0])
             & (self._c["remote_port"] == remote[1])
@@ -277,7 +272,8 @@ class Server:
         return self._slot(index)
 
     def _forget_stray(self, call_id: str) -> None:
-        """A call that went to another host and has come back: its old slot is of no use."""
+        """A call that begins anew: it went to another host and has come back, or its worker died
+        while it was set up. Its old slot is of no use."""
         c = self._c
         for index in np.flatnonzero((c["call_id"] == call_id.encode()) & (c["state"] == ORPHAN)):
             self._close(int(index))

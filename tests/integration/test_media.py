@@ -269,7 +269,8 @@ async def test_a_call_that_is_set_up_while_the_media_process_dies_gets_its_succe
         phone.close()
 
 
-async def test_a_port_that_the_pbx_has_given_to_another_call_is_that_calls():
+@pytest.mark.parametrize("after", [None, (7, 8, 9)])
+async def test_a_port_that_the_pbx_has_given_to_another_call_is_that_calls(after):
     """It was restarted; that the old call is over is found out later."""
     with media_process() as (folder, _):
         phone = Phone()
@@ -278,8 +279,8 @@ async def test_a_port_that_the_pbx_has_given_to_another_call_is_that_calls():
         await until(lambda: len(phone.received()) >= 1)
         old.play(1, np.full(16000, 5000, np.int16))
         new_worker = await MediaClient.connect(folder, "w2")
-        new = await new_worker.open("new", phone.address, "PCMU", 8000)
-        reached = old.numbers
+        new = await new_worker.open("new", phone.address, "PCMU", 8000, after=after)
+        reached = after or old.numbers
         heard = []
         new.on_frames = heard.append
         got = phone.received()
@@ -290,10 +291,12 @@ async def test_a_port_that_the_pbx_has_given_to_another_call_is_that_calls():
         await until(lambda: got.extend(phone.received()) or got[-1][4] == new.numbers[0])
         later = [g for g in got if g[4] == new.numbers[0]]
         assert 0 < (later[-1][2] - reached[1]) % 2**16 < 2**15, "goes on ahead of the old one's"
-        await old.close()
-        start = len(got)
-        await until(lambda: got.extend(phone.received()) or len(got) > start + 5)
-        assert {g[4] for g in got[start:]} == {new.numbers[0]}, "one voice"
+        for end in (None, old.close):
+            if end is not None:
+                await end()
+            start = len(got)
+            await until(lambda: got.extend(phone.received()) or len(got) > start + 5)  # noqa: B023
+            assert {g[4] for g in got[start:]} == {new.numbers[0]}, "one voice"
         assert np.abs(g711.decode_ulaw(np.frombuffer(got[-1][5], np.uint8))).max() < 100
         for client in (old_worker, new_worker):
             await client.close()

@@ -590,6 +590,12 @@ async def test_the_end_of_an_answered_turn_is_not_heard_again():
         await heir.settle()
         again = Progress.from_text(heir.store.record["progress"]).answered_ms
         assert again == answered_ms, "the next heir is told as well"
+    elsewhere = Talk(memory=Memory(replace(record, place="elsewhere"), []))
+    async with elsewhere:
+        elsewhere.leg.events.put_nowait(Dtmf("4", 100))
+        await elsewhere.settle()
+        anew = Progress.from_text(elsewhere.store.record["progress"]).answered_ms
+        assert anew == -1, "a new slot's audio time begins anew"
 
 
 async def test_the_callers_words_are_a_line_or_unsettled_and_never_both():
@@ -750,6 +756,23 @@ async def test_what_the_caller_says_alone_tells_how_loud_he_is(owner):
         talk.slot.deliver(True, 60)
         talk.slot.deliver(False, 100)
         assert ears.turns == 2, "an interruption is his"
+
+
+async def test_the_silence_behind_a_cough_makes_no_certain_voice_of_it():
+    """Recognisers make words of coughs; what nobody is certain of doesn't interrupt."""
+    ears = Ears()
+    talk = Talk(ears=ears)
+    async with talk:
+        talk.engine.say("one two three four five six seven eight", 4000)
+        talk.slot.deliver(False, 50)
+        talk.slot.tripped, ears.near = True, None
+        talk.slot.deliver(True, 12)
+        talk.slot.deliver(False, 5)
+        talk.engine.context.emit(engines.CallerText("stop", final=False, until_ms=talk.slot.at_ms))
+        talk.slot.deliver(False, 60)
+        told = [type(event) for event in talk.engine.told]
+        assert AgentPaused in told
+        assert BargeIn not in told
 
 
 # A barge-in that is taken back -------------------------------------------------------------------
