@@ -11,7 +11,8 @@
     │   └── MediaFull        every slot is taken
     ├── EngineError          an engine failed
     │   ├── EngineMissing    its extra, model or key is not installed
-    │   └── EngineLost       its connection or process ended in mid-call
+    │   ├── EngineRefused    its far end answers, and says no (a wrong key)
+    │   └── EngineLost       its connection or process can't be had, or ended in mid-call
     └── SessionError         the session store failed
         └── StoreUnreachable Redis does not answer
 
@@ -64,8 +65,12 @@ class EngineMissing(EngineError):
     """An engine's extra, model or key is not installed."""
 
 
+class EngineRefused(EngineError):
+    """An engine's far end answers, and says no: the key is wrong, or the service isn't ours."""
+
+
 class EngineLost(EngineError):
-    """An engine's connection or process ended in mid-call."""
+    """An engine's connection or process can't be had, or ended in mid-call."""
 
 
 class SessionError(BridgeError):

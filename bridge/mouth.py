@@ -7,8 +7,9 @@
 Theory of operation. An item's audio is told to `Playout` at once and fed into the slot as it takes
 it; `account`, once a delivery of the caller's audio, tells `Playout` what has gone out since. An
 item's first audio waits until its text is on record, some milliseconds: whoever takes the call over
-must not find audio of which nobody knows what it says. When everything is dropped, nothing is fed
-until media says that it is gone: only then is final what was heard of it.
+must not find audio of which nobody knows what it says. (A bot that never tells waits for nothing.)
+When everything is dropped, nothing is fed until media says that it is gone: only then is final what
+was heard of it.
 
 A filler plays as an item of its own that `Playout` doesn't know, so that it is never heard, and is
 cut off by the first real audio.
@@ -112,8 +113,9 @@ class Mouth:
         self._backlog.append(audio)
         if audio.item != self._newest:
             self._newest = audio.item
-            self._unrecorded += 1
-            self._recorded(self._go_on)
+            if self.playout.says(audio.item):
+                self._unrecorded += 1
+                self._recorded(self._go_on)
         return True
 
     def done(self, event: ItemDone) -> None:

@@ -176,6 +176,11 @@ class Playout:
         it.length += len(piece)
         return True
 
+    def says(self, item: int) -> bool:
+        """Whether it is known what the item says, or some of it."""
+        it = self._items.get(item)
+        return it is not None and bool(it.pieces)
+
     def words(self, item: int, marks: tuple[tuple[int, int], ...]) -> None:
         """More of where the item's words are over: (characters of its text, ms of its audio)."""
         it = self._open(item)

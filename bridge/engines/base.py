@@ -210,9 +210,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The engine can't go on with this call; `reason` is one line for the log."""
+    """The engine can't go on with this call; `reason` is one line for the log, `kind` one of
+    `bridge.engines.faults`."""
 
     reason: str
+    kind: str = "failed"
 
 
 @dataclass(frozen=True, slots=True)

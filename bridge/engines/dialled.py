@@ -51,7 +51,7 @@ class Dialled:
             if isinstance(error.__cause__, WSError) and response is not None:
                 raise refused(self._vendor, int(response.status), variable) from error
             what = str(error).removeprefix("can't connect to the bot at ")
-            raise EngineError(f"can't connect to {self._vendor} at {what}") from error
+            raise EngineLost(f"can't connect to {self._vendor} at {what}") from error
         self._socket.on_end = self._ended
 
     async def expect(self, kind: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Dialled:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if not found.done():
                 self._over.result()
-                raise EngineError(f"{self._vendor} closed the connection")
+                raise EngineLost(f"{self._vendor} closed the connection")
             return found.result()
         finally:
             del self._waiting[kind]

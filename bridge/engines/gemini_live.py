@@ -31,6 +31,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.exceptions import WebSocketException as SocketError
 
 from bridge.agent import Agent
+from bridge.engines import vendor
 from bridge.engines.base import Engine, Pcm, Shared
 from bridge.engines.codec import Codec
 from bridge.engines.prompt import Message
@@ -41,14 +42,13 @@ from bridge.engines.wire import (
     Outbox,
     Past,
     SpeechSettings,
-    key,
     lost,
     ping_s,
     refused,
     run_both,
     unreachable,
 )
-from bridge.errors import EngineError, EngineLost
+from bridge.errors import EngineError, EngineLost, EngineRefused
 from bridge.settings import build
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class GeminiWire:
             what = _told(error)
             if "api key" in what.lower():
                 raise refused(VENDOR, 401, self._settings.api_key_env, what) from error
-            raise EngineError(f"{VENDOR} refuses the session: {what}") from error
+            raise EngineRefused(f"{VENDOR} refuses the session: {what}") from error
         except (OSError, SocketError, *_ODD) as error:
             raise unreachable(VENDOR, error) from error
 
@@ -356,7 +356,7 @@ class GeminiProvider:
     async def prepare(self) -> None:
         """Look for the key. Raises `EngineMissing`."""
         settings = self._settings
-        secret = key(settings.api_key_env, VENDOR)
+        secret = vendor.key(settings.api_key_env, VENDOR)
         ping, pong = ping_s()
         socket = {
             "max_size": MAX_MESSAGE,

@@ -80,6 +80,8 @@ class Ledger:
         greets = bool(context.rejoin or (not context.history and context.agent.greeting))
         self.owes = resume.replying or (resume.owed and last == "caller") if resume else greets
         """The engine hasn't said all that it has to say."""
+        self.keeps_audio = True
+        """Whether an engine that takes this one's place may have to hear the caller again."""
         self._progress_ms = 0
         self._audible_ms = 0.0
         self._ends_ms = 0.0  # when all audio will have been played, that of replies done as well
@@ -87,9 +89,11 @@ class Ledger:
     # What passes ----------------------------------------------------------------------------------
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
-        """The caller's audio, as `Engine.hear` gets it."""
-        self._audio.append((at_ms, pcm.copy()))
+        """The caller's audio, as `Engine.hear` gets it; nobody writes into it any more."""
         self.now_ms = at_ms + len(pcm) * 1000 // self.rate
+        if not self.keeps_audio:
+            return
+        self._audio.append((at_ms, pcm))
         least = self.now_ms - REPLAY_MS
         if self._speech is None:
             least = self.now_ms - PRE_ROLL_MS
@@ -135,13 +139,6 @@ class Ledger:
         match event:
             case Text(item, text):
                 self._give(item, text)
-            case Audio(item, pcm, silence):
-                self._settle()
-                if not silence:
-                    self._samples[item] = self._samples.get(item, 0) + len(pcm)
-                ms = len(pcm) * 1000 / self.rate
-                self._audible_ms = max(self._audible_ms, self.now_ms) + ms
-                self._ends_ms = max(self._ends_ms, self.now_ms) + ms
             case ItemDone(item):
                 self._done.add(item)
             case CallerText(text, True):
@@ -166,6 +163,19 @@ class Ledger:
             case _:
                 pass
 
+    def said(self, audio: Audio) -> float:
+        """The engine gave audio. Returns how much of all that it gave is yet to be played, ms."""
+        now, samples = self.now_ms, len(audio.pcm)
+        self._progress_ms = now
+        if self._caller or self._speech is not None:
+            self._settle()
+        if not audio.silence:
+            self._samples[audio.item] = self._samples.get(audio.item, 0) + samples
+        ms = samples * 1000 / self.rate
+        self._audible_ms = max(self._audible_ms, now) + ms
+        self._ends_ms = max(self._ends_ms, now) + ms
+        return self._ends_ms - now
+
     # What comes of it -----------------------------------------------------------------------------
 
     @property
@@ -175,18 +185,16 @@ class Ledger:
             return 0
         return int(self.now_ms - max(self._progress_ms, self._audible_ms))
 
-    @property
-    def ahead_ms(self) -> float:
-        """How much of what it gave is yet to be played, about."""
-        return self._ends_ms - self.now_ms
-
     def owes_nothing(self) -> None:
-        """Whoever is the engine now speaks when it likes."""
+        """Whoever is the engine now speaks when it likes: it isn't asked again."""
         self._owe_nothing()
+        self._audio.clear()
+        self.keeps_audio = False
 
     def begin_waiting(self) -> None:
         """A new engine begins: what the last one did is no sign of life."""
         self._progress_ms = self.now_ms
+        self.keeps_audio = True
 
     def history(self) -> tuple[Entry, ...]:
         """The conversation as heard; keys pressed in a row are one line."""

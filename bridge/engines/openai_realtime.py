@@ -42,6 +42,7 @@ from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.exceptions import WebSocketException as SocketError
 
 from bridge.agent import Agent
+from bridge.engines import vendor
 from bridge.engines.base import Engine, Pcm, Shared
 from bridge.engines.codec import Codec
 from bridge.engines.openai_items import items, line, message, told, tool
@@ -52,14 +53,13 @@ from bridge.engines.wire import (
     Outbox,
     Past,
     SpeechSettings,
-    key,
     lost,
     ping_s,
     refused,
     run_both,
     unreachable,
 )
-from bridge.errors import EngineError, EngineLost
+from bridge.errors import EngineLost, EngineRefused
 from bridge.settings import build
 
 log = logging.getLogger(__name__)
@@ -296,7 +296,7 @@ class OpenAiWire:
             if event.get("type") == kind:
                 return
             if event.get("type") == "error":
-                raise EngineError(f"{VENDOR} refuses the session: {told(event)}")
+                raise EngineRefused(f"{VENDOR} refuses the session: {told(event)}")
 
     async def _receive(self, connection: AsyncRealtimeConnection) -> None:
         while True:
@@ -427,7 +427,7 @@ class OpenAiProvider:
     async def prepare(self) -> None:
         """Look for the key. Raises `EngineMissing`."""
         settings = self._settings
-        secret = key(settings.api_key_env, VENDOR)
+        secret = vendor.key(settings.api_key_env, VENDOR)
         self._client = AsyncOpenAI(api_key=secret, websocket_base_url=settings.url, max_retries=0)
 
     def create(self) -> Engine:

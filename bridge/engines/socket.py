@@ -24,7 +24,7 @@ from picows import (
     ws_connect,
 )
 
-from bridge.errors import EngineError
+from bridge.errors import EngineLost, EngineRefused
 
 MAX_MESSAGE = 1 << 20
 STALL_S = 5.0
@@ -94,15 +94,15 @@ class Socket(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame: a message, or a part of one."""
         kind = frame.msg_type
-        if kind is WSMsgType.CLOSE:
+        if frame.fin and (kind is WSMsgType.BINARY or kind is WSMsgType.TEXT):  # nearly always
+            self._message(kind, frame.get_payload_as_bytes())
+        elif kind is WSMsgType.CLOSE:
             self._closed = True
             code = frame.get_close_code()
             if code not in (WSCloseCode.OK, WSCloseCode.GOING_AWAY, WSCloseCode.NO_INFO):
                 self._fault = f"closed with code {code:d}"
             transport.send_close(code)
             transport.disconnect()
-        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY) and frame.fin:
-            self._message(kind, frame.get_payload_as_bytes())
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             if kind is not WSMsgType.CONTINUATION:
                 self._kind, self._parts, self._size = kind, [], 0
@@ -175,7 +175,8 @@ async def dial(
         timeout_s: for all of it.
 
     Raises:
-        EngineError: it can't be reached, refuses, or isn't a WebSocket.
+        EngineLost: it can't be reached.
+        EngineRefused: it refuses, or isn't a WebSocket.
     """
     where = urlsplit(url)._replace(query="", fragment="").geturl()  # a query may hold a secret
     socket = Socket(where, text, binary)
@@ -195,9 +196,11 @@ async def dial(
                 logger_name="bot",
             )
     except TimeoutError as error:
-        raise EngineError(f"the bot at {where} didn't answer within {timeout_s:g} s") from error
+        raise EngineLost(f"the bot at {where} didn't answer within {timeout_s:g} s") from error
     except ssl.SSLError as error:
-        raise EngineError(f"no TLS with the bot at {where}: {error.reason or error}") from error
-    except (OSError, WSError) as error:
-        raise EngineError(f"can't connect to the bot at {where}: {error}") from error
+        raise EngineLost(f"no TLS with the bot at {where}: {error.reason or error}") from error
+    except OSError as error:
+        raise EngineLost(f"can't connect to the bot at {where}: {error}") from error
+    except WSError as error:
+        raise EngineRefused(f"can't connect to the bot at {where}: {error}") from error
     return socket

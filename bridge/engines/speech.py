@@ -36,6 +36,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from bridge.agent import Agent
+from bridge.engines import faults
 from bridge.engines.base import (
     AgentPaused,
     AgentResumed,
@@ -67,7 +68,7 @@ from bridge.engines.hearing import Hearing
 from bridge.engines.items import Items
 from bridge.engines.prompt import assembler
 from bridge.engines.wire import Past, SpeechSettings, Wire
-from bridge.errors import BridgeError, EngineError
+from bridge.errors import BridgeError, EngineError, EngineLost
 
 log = logging.getLogger(__name__)
 
@@ -344,7 +345,7 @@ class SpeechEngine:
             await wire.close()
             if isinstance(error, TimeoutError):
                 limit_s = self._settings.connect_timeout_s
-                raise EngineError(
+                raise EngineLost(
                     f"engine '{context.agent.engine}' didn't answer within {limit_s:g} s"
                 ) from error
             raise
@@ -358,11 +359,12 @@ class SpeechEngine:
     async def _run(self, wire: Wire) -> None:
         try:
             await wire.run()
-            fault = f"engine '{self.context.agent.engine}': the vendor closed the session"
+            text = f"engine '{self.context.agent.engine}': the vendor closed the session"
+            fault: EngineError = EngineLost(text)
         except EngineError as error:
-            fault = str(error)
+            fault = error
         if not self._closed and wire is self._wire:
-            self.context.emit(Failed(fault))
+            self.context.emit(Failed(str(fault), faults.kind(fault)))
 
     async def _renew(self) -> None:
         """Change over to a new session, if all is still quiet, and as it was, when it is open."""

@@ -1,12 +1,11 @@
 """What a bot says, where its protocol knows no utterances: a stream of audio, marks and clears.
 
 We know items. One begins with the first audio and is over at a mark, at a clear, and when nothing
-more came for `GAP_S`: until then less than a frame of it may wait for more.
+more came for `GAP_MS` (of the caller's audio, which is the clock): until then less than a frame of
+it may wait for more.
 """
 
 from __future__ import annotations
-
-import asyncio
 
 from bridge.engines.base import (
     Audio,
@@ -18,10 +17,11 @@ from bridge.engines.base import (
     Mark,
     Pcm,
     ReplyDone,
+    Text,
     ToolCall,
 )
 
-GAP_S = 0.1
+GAP_MS = 100
 
 
 class Stream:
@@ -31,8 +31,7 @@ class Stream:
         """Emit into `context`, until `stop`."""
         self._context: Context | None = context
         self._item: int | None = None
-        self._last = 0.0
-        self._gap: asyncio.TimerHandle | None = None
+        self._now_ms = self._last_ms = 0
 
     def play(self, pcm: Pcm) -> None:
         """More audio, of any length."""
@@ -40,11 +39,22 @@ class Stream:
             return
         if self._item is None:
             self._item = self._context.new_item()
-        loop = asyncio.get_running_loop()
-        self._last = loop.time()
-        if self._gap is None:
-            self._gap = loop.call_at(self._last + GAP_S, self._quiet)
+        self._last_ms = self._now_ms
         self._context.emit(Audio(self._item, pcm))
+
+    def tick(self, at_ms: int) -> None:
+        """It is so late in the caller's audio."""
+        self._now_ms = at_ms
+        if self._item is not None and at_ms - self._last_ms >= GAP_MS:
+            self.done()
+
+    def text(self, text: str) -> None:
+        """What the audio that comes next says, or what came last of the utterance."""
+        if self._context is not None:
+            if self._item is None:
+                self._item = self._context.new_item()
+            self._last_ms = self._now_ms
+            self._context.emit(Text(self._item, text))
 
     def mark(self, name: str) -> None:
         """`Marked` tells when all that was played before was heard."""
@@ -70,23 +80,12 @@ class Stream:
     def ended(self, fault: str) -> None:
         """The connection is over: in good order, or by a fault (`Socket.on_end`)."""
         self.done()
-        self._emit(Failed(fault) if fault else ToolCall("leave", "leave"))
+        self._emit(Failed(fault, "lost") if fault else ToolCall("leave", "leave"))
         self.stop()
 
     def stop(self) -> None:
         """Emit nothing any more."""
         self._context = None
-        if self._gap is not None:
-            self._gap.cancel()
-
-    def _quiet(self) -> None:
-        """Perhaps nothing more has come for a while."""
-        loop = asyncio.get_running_loop()
-        self._gap = None
-        if loop.time() - self._last >= GAP_S:
-            self.done()
-        elif self._context is not None:
-            self._gap = loop.call_at(self._last + GAP_S, self._quiet)
 
     def _emit(self, event: EngineEvent) -> None:
         if self._context is not None:

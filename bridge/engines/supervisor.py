@@ -23,55 +23,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
-
 from bridge.agent import Agent
-from bridge.engines.base import (
-    Audio,
-    CallEvent,
-    Context,
-    Engine,
-    EngineEvent,
-    Failed,
-    Filler,
-    Heard,
-    Interrupt,
-    ItemDone,
-    Marked,
-    NoInput,
-    Note,
-    Pcm,
-    ReplyDone,
-    State,
-    ToolCall,
-    ToolResult,
-)
+from bridge.engines import faults
+from bridge.engines.base import CallEvent, Context, Engine, Failed, NoInput, Note, Pcm, ReplyDone
 from bridge.engines.ledger import Ledger
-from bridge.engines.rates import RateStream
+from bridge.engines.life import Life, autonomous
+from bridge.engines.life import Mind as Mind
 from bridge.errors import BridgeError, EngineError
 
 log = logging.getLogger(__name__)
 
-FRAME_MS = 20
-AHEAD_S = 300
-"""An engine that has given so much more than was played is taken for one gone wild."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
-CLOSE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Mind:
-    """An agent, and how an engine is made for it."""
-
-    agent: Agent
-    make: Callable[[], Awaitable[Engine]]
-    """Raises `ConfigError`, `EngineError`."""
 
 
 async def begin(minds: Sequence[Mind]) -> tuple[Agent, Supervisor]:
@@ -92,6 +58,7 @@ async def begin(minds: Sequence[Mind]) -> tuple[Agent, Supervisor]:
             )
         except BridgeError as error:
             fault = error
+            faults.count[mind.agent.engine, faults.kind(error)] += 1
         first = first or fault
         log.error("%s", fault)
     assert first, "there is an agent at least"
@@ -114,13 +81,13 @@ class Supervisor:
         """
         self.rate = engine.rate
         self.turns: Literal["bridge", "engine"] = engine.turns
-        self.autonomous = _autonomous(engine)
+        self.autonomous = autonomous(engine)
         self._minds = list(minds)
         self._first: Engine | None = engine
         self._first_wait_s, self._clock = first_wait_s, clock
         self._context: Context
         self._ledger: Ledger | None = None
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._lives = 0
         self._keeper: asyncio.Task[None] | None = None
 
@@ -143,11 +110,14 @@ class Supervisor:
         if self._ledger is None:
             return
         self._ledger.hear(at_ms, pcm)
-        if self._life is not None:
-            self._life.hear(at_ms, pcm)
-            limit_ms = self._minds[0].agent.engine_silent_s * 1000
-            if self._life.ready and not self._life.patient and self._ledger.silent_ms > limit_ms:
-                self._life.lose(f"said nothing for {limit_ms / 1000:g} s")
+        life = self._life
+        if life is None:
+            return
+        life.hear(at_ms, pcm)
+        if self._ledger.owes and life.ready and not life.patient:
+            limit_ms = life.agent.engine_silent_s * 1000
+            if self._ledger.silent_ms > limit_ms:
+                life.lose(f"said nothing for {limit_ms / 1000:g} s", "silent")
 
     def notify(self, event: CallEvent) -> None:
         """What happens on the line."""
@@ -210,13 +180,13 @@ class Supervisor:
                 self._next_mind()
                 since, wait_s = None, 0.0
 
-    async def _try(self) -> _Life:
+    async def _try(self) -> Life:
         """One attempt at an engine; afterwards its life was `started`, or it is lost."""
         assert self._ledger
         self._lives += 1
         mind = self._minds[0]
         engine, self._first = self._first, None
-        life = self._life = _Life(self._lives, mind, engine, self._context, self._ledger)
+        life = self._life = Life(self._lives, mind, engine, self._context, self._ledger)
         await life.begin()
         if life.started:
             if self.turns != life.turns:
@@ -234,231 +204,3 @@ class Supervisor:
         name = self._minds[0].agent.name
         log.warning("agent '%s' stands in", name)
         self._context.emit(Note(f"agent {name} stands in"))
-
-
-class _Life:
-    """One engine, from its making until it is lost."""
-
-    def __init__(
-        self, number: int, mind: Mind, engine: Engine | None, context: Context, ledger: Ledger
-    ) -> None:
-        self.agent = mind.agent
-        self.ready = False
-        """It was started, and isn't lost."""
-        self.vital = False
-        """It has given audio or a whole reply."""
-        self.reason = ""
-        """Why it was lost."""
-        self.patient = 0
-        """How many of its tasks wait for room: then it is not its fault that nothing comes."""
-        self.turns: Literal["bridge", "engine"] = "bridge"
-        self.autonomous = False
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._number, self._mind, self._engine = number, mind, engine
-        self._name = f"{secrets.token_hex(2)}{number}"  # of its tool calls, in any process
-        self._context, self._ledger = context, ledger
-        self._begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._task: asyncio.Task[None] | None = None
-        self._meanwhile: list[CallEvent | tuple[int, Pcm]] = []
-        self._up: RateStream | None = None
-        self._down: RateStream | None = None
-        self._chunk_ms, self._chunk_at, self._rate = FRAME_MS, 0, 0
-        self._chunk: list[Pcm] = []
-
-    async def begin(self) -> None:
-        """Make and start it; returns when it is ready or lost."""
-        self._task = self._context.tasks.create_task(self._live(), name="engine's life")
-        limit_s = self.agent.engine_silent_s
-        vital = {self._begun, self.lost}
-        await asyncio.wait(vital, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        if not self._begun.done():
-            self.lose(f"did not start within {limit_s:g} s")
-
-    @property
-    def started(self) -> bool:
-        """Whether it was ever ready."""
-        return self._begun.done()
-
-    def lose(self, reason: str) -> None:
-        """It is lost: whatever it does from here on is for nothing."""
-        self.ready = False
-        if not self.lost.done():
-            self.reason = reason
-            self.lost.set_result(reason)
-
-    async def close(self) -> None:
-        """End it; an engine that doesn't end is left behind."""
-        self.lose("closed")
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=CLOSE_S)
-
-    def hear(self, at_ms: int, pcm: Pcm) -> None:
-        """Caller audio at the call's rate; kept until it is ready."""
-        if not self.ready:
-            if not self.lost.done():
-                self._meanwhile.append((at_ms, pcm.copy()))
-            return
-        self._tell((at_ms, pcm))
-
-    def notify(self, event: CallEvent) -> None:
-        """Something happened; kept until it is ready."""
-        if self.ready:
-            self._tell(event)
-        elif not self.lost.done():
-            self._meanwhile.append(event)
-
-    def _tell(self, what: CallEvent | tuple[int, Pcm]) -> None:
-        assert self._engine
-        try:
-            if isinstance(what, tuple):
-                self._feed(*what)
-                return
-            if self._chunk and not isinstance(what, Heard | Marked):
-                self._flush()  # it may speak of that
-            if isinstance(what, ToolResult):
-                name, _, own = what.id.partition(":")
-                self._engine.notify(replace(what, id=own) if name == self._name else what)
-            else:
-                self._engine.notify(what)
-        except Exception as error:  # an engine's fault is the end of this engine only
-            log.exception("the engine of agent '%s' failed", self.agent.name)
-            self.lose(_line(error))
-
-    def _feed(self, at_ms: int, pcm: Pcm) -> None:
-        """The caller's audio, in pieces as large as the engine likes them."""
-        assert self._engine
-        if self._up is not None:
-            pcm = self._up.take(pcm)
-        if self._chunk_ms <= FRAME_MS:
-            self._engine.hear(at_ms, pcm)
-            return
-        if not self._chunk:
-            self._chunk_at = at_ms
-        self._chunk.append(pcm.copy())
-        if sum(map(len, self._chunk)) * 1000 >= self._chunk_ms * self._rate:
-            self._flush()
-
-    def _flush(self) -> None:
-        assert self._engine
-        chunk, self._chunk = np.concatenate(self._chunk), []
-        self._engine.hear(self._chunk_at, chunk)
-
-    async def _live(self) -> None:
-        try:
-            await self._try()
-        except* BridgeError as group:
-            self.lose(_line(group))
-        except* Exception as group:  # an engine's fault, likewise
-            log.exception("the engine of agent '%s' failed", self.agent.name)
-            self.lose(_line(group))
-        finally:
-            self.lose("ended")
-            await self._end()
-
-    async def _end(self) -> None:
-        if self._engine is None:
-            return
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._engine.close()
-        except Exception:  # likewise
-            log.exception("the engine of agent '%s' did not close", self.agent.name)
-
-    async def _try(self) -> None:
-        ledger, agent = self._ledger, self.agent
-        if self._engine is None:
-            self._engine = await self._mind.make()
-        self.turns, self.autonomous = self._engine.turns, _autonomous(self._engine)
-        self._chunk_ms = int(getattr(self._engine, "uplink_chunk_ms", FRAME_MS))
-        self._rate = rate = self._engine.rate or ledger.rate
-        if rate != ledger.rate:
-            self._up, self._down = RateStream(ledger.rate, rate), RateStream(rate, ledger.rate)
-        first = self._number == 1
-        history = self._context.history if first else ledger.history()
-        resume = self._context.resume if first else ledger.resume()
-        again = ([], []) if first else ledger.again()
-        if resume is not None:
-            resume = replace(resume, state=ledger.state.get(agent.name, {}))
-        ledger.begin_waiting()
-        self._meanwhile.clear()  # what came before is in the ledger
-        self._chunk.clear()
-        async with asyncio.TaskGroup() as tasks:
-            context = replace(
-                self._context,
-                agent=agent,
-                rate=rate,
-                emit=self._emit,
-                room=self._room,
-                tasks=tasks,
-                history=history,
-                resume=resume,
-                rejoin=self._context.rejoin if first else "",
-            )
-            await self._engine.start(context)
-            if self.lost.done():
-                raise EngineError(self.reason)
-            meanwhile, self._meanwhile = self._meanwhile, []
-            for what in (*again[0], *again[1], *meanwhile):
-                self._tell(what)
-            self.ready = not self.lost.done()
-            self._begun.set_result("")
-            await asyncio.wait({self.lost})  # awaited itself, it would be cancelled with us
-            raise EngineError(self.reason)
-
-    # What it gives --------------------------------------------------------------------------------
-
-    def _emit(self, event: EngineEvent) -> None:
-        if self.lost.done():
-            return
-        match event:
-            case Failed(reason):
-                self.lose(reason)
-                return
-            case Filler(pcm):  # no sign of life
-                self._context.emit(Filler(self._down.whole(pcm)) if self._down else event)
-                return
-            case ToolCall(id=own):
-                event = replace(event, id=f"{self._name}:{own}")
-            case State(values):
-                event = State({self.agent.name: dict(values)})
-            case Audio(item, pcm, silence):
-                self.vital = self.vital or not silence
-                if self._down is not None:
-                    event = Audio(item, self._down.take(pcm), silence)
-            case ItemDone(item) if self._down is not None:
-                self._pass_on(Audio(item, self._down.flush()))
-            case ReplyDone():
-                self.vital = True
-            case _:
-                pass
-        self._pass_on(event)
-
-    def _pass_on(self, event: EngineEvent) -> None:
-        if isinstance(event, Audio) and not len(event.pcm):
-            return
-        self._ledger.gave(event)
-        if self._ledger.ahead_ms > AHEAD_S * 1000:
-            self.lose(f"gave {AHEAD_S} s of audio ahead of time")
-            event = Interrupt()  # none of that is worth hearing
-            self._ledger.gave(event)
-        if isinstance(event, State):
-            event = State(self._ledger.state)
-        self._context.emit(event)
-
-    async def _room(self) -> None:
-        self.patient += 1
-        try:
-            await self._context.room()
-        finally:
-            self.patient -= 1
-
-
-def _autonomous(engine: Engine) -> bool:
-    return bool(getattr(engine, "autonomous", False))
-
-
-def _line(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return (str(error) or type(error).__name__).splitlines()[0]

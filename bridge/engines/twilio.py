@@ -49,6 +49,8 @@ class TwilioSettings:
     auth_token_env: str = "TWILIO_AUTH_TOKEN"  # noqa: S105 (a name, no secret)
     """The environment variable with the secret that signs the connection; unsigned without it."""
     connect_timeout_s: float = 5.0
+    uplink_chunk_ms: int = 20
+    """So much of the caller's audio goes into one `media` message; Twilio itself sends 20."""
     parameters: dict[str, str] = field(default_factory=dict)
     """The bot's `customParameters`, beside those that the dialplan passes."""
 
@@ -57,6 +59,8 @@ class TwilioSettings:
             raise ValueError(f"'url' is '{self.url}'; it takes ws://… or wss://…")
         if not 0 < self.connect_timeout_s <= 30:
             raise ValueError(f"'connect_timeout_s' is {self.connect_timeout_s}; it takes up to 30")
+        if self.uplink_chunk_ms not in range(20, 201, 20):
+            raise ValueError(f"'uplink_chunk_ms' is {self.uplink_chunk_ms}; it takes 20, 40 … 200")
 
 
 class TwilioEngine:
@@ -68,6 +72,7 @@ class TwilioEngine:
 
     def __init__(self, settings: TwilioSettings) -> None:
         self._settings = settings
+        self.uplink_chunk_ms = settings.uplink_chunk_ms
         self._stream: Stream | None = None
         self._socket: Socket | None = None
         self._stream_sid = "MZ" + uuid.uuid4().hex
@@ -96,8 +101,9 @@ class TwilioEngine:
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """A `media` message of these frames."""
-        if self._socket is None:
+        if self._socket is None or self._stream is None:
             return
+        self._stream.tick(at_ms)
         if self._first_ms is None:
             self._first_ms = at_ms
         self._sequence += 1
@@ -171,7 +177,7 @@ class TwilioEngine:
             message = json.loads(raw)
             match message["event"]:
                 case "media":
-                    payload = base64.b64decode(message["media"]["payload"], validate=True)
+                    payload = binascii.a2b_base64(message["media"]["payload"], strict_mode=True)
                     stream.play(decode_ulaw(np.frombuffer(payload, np.uint8)))
                 case "mark":
                     stream.mark(str(message["mark"]["name"]))

@@ -1,23 +1,23 @@
 """A connection to a vendor of spoken models: what it is told, and what all of them have in common.
 
 `Wire` is one connection; `bridge.engines.speech` says when it does what. `Outbox` keeps what waits
-to be sent, for libraries whose `send` waits. `key` and `cured` turn what goes wrong with a vendor
-into one line that names the cure.
+to be sent, for libraries whose `send` waits. `refused`, `unreachable` and `lost` turn what
+goes wrong with a vendor into one line that names the cure.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from bridge.engines import vendor as vendors
 from bridge.engines.base import Pcm
 from bridge.engines.functions import Function
 from bridge.engines.prompt import Message
-from bridge.errors import EngineError, EngineLost, EngineMissing
+from bridge.errors import EngineLost, EngineRefused
 
 MOST_WAITING = 200
 """Messages that wait to be sent, beyond which no audio is taken: four seconds of it."""
@@ -158,20 +158,12 @@ async def run_both(send: Coroutine[Any, Any, None], receive: Coroutine[Any, Any,
             raise result
 
 
-def key(variable: str, vendor: str) -> str:
-    """The key in that environment variable. Raises `EngineMissing` without one."""
-    found = os.environ.get(variable, "").strip()
-    if not found:
-        raise EngineMissing(f"{vendor} needs a key: set the environment variable {variable}")
-    return found
-
-
 def ping_s() -> tuple[float, float]:
     """`PING_S` and `PONG_S`, as they are now."""
     return PING_S, PONG_S
 
 
-def refused(vendor: str, status: int, variable: str, what: str = "") -> EngineError:
+def refused(vendor: str, status: int, variable: str, what: str = "") -> EngineRefused:
     """The error for an HTTP status at the connection's beginning."""
     match status:
         case 401 | 403:
@@ -185,18 +177,14 @@ def refused(vendor: str, status: int, variable: str, what: str = "") -> EngineEr
         case _:
             text = f"{vendor} refuses the connection (HTTP {status})"
     what = " ".join(what.split())[:200]
-    return EngineError(f"{text}: {what}" if what else text)
+    return EngineRefused(f"{text}: {what}" if what else text)
 
 
-def unreachable(vendor: str, error: BaseException) -> EngineError:
+def unreachable(vendor: str, error: BaseException) -> EngineLost:
     """The error for a connection that didn't come about."""
-    return EngineError(f"can't connect to {vendor}: {_line(error)}")
+    return EngineLost(f"can't connect to {vendor}: {vendors.line(error)}")
 
 
 def lost(vendor: str, error: BaseException) -> EngineLost:
     """The error for a connection's end in mid-call."""
-    return EngineLost(f"the connection to {vendor} is lost: {_line(error)}")
-
-
-def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return EngineLost(f"the connection to {vendor} is lost: {vendors.line(error)}")

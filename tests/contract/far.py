@@ -25,7 +25,8 @@ def voice(ms, rate, seed=1):
     """Something like speech, int16 (n,), loud from its first sample to its last; PCMU keeps it."""
     t = np.arange(ms * rate // 1000) / rate
     rng = np.random.default_rng(seed)
-    pitches = 110 + 15 * seed % 60 + np.cumsum(rng.normal(0, 8, len(t) // (rate // 50) + 1))
+    drift = np.cumsum(rng.normal(0, 8, len(t) // (rate // 50) + 1))
+    pitches = 110 + 15 * seed % 60 + 60 * np.sin(drift / 60)
     phase = np.cumsum(np.interp(t * 50, np.arange(len(pitches)), pitches)) / rate
     wave = sum(np.sin(2 * np.pi * phase * n + n) / n for n in range(1, 8))
     pcm = (wave * 3500 + np.sign(wave) * 300).astype(np.int16)
@@ -100,6 +101,8 @@ class Far:
     lasts = True
     """A call has one connection, as long as it lasts; else one for each request."""
     key_env = ""
+    alike = 0.9
+    """How well what comes out must correlate with what went in (a lossy codec does worse)."""
     words = "What are your hours?"
     """What it makes out of the caller's voice."""
 

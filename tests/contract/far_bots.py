@@ -6,6 +6,7 @@ import json
 import numpy as np
 
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
+from bridge.audio.opus import OpusCoder
 from bridge.engines import socket as sockets
 from tests.contract.far import Far, voice
 from tests.contract.server import Server
@@ -49,10 +50,18 @@ class Bot(Far):
                 await self.clear()
                 self._playing = False
             case "ended":
+                await self.tell_words()
                 self.turn_over()
+
+    async def tell_words(self):
+        """What the caller said, where the protocol has it."""
+
+    async def tell_text(self, text):
+        """What the bot says, likewise."""
 
     async def say(self, step):
         self._playing = True
+        await self.tell_text(step.text)
         for n, piece in enumerate(step.cut(self.encode(voice(step.ms, self.rate, step.seed)))):
             if n and step.every_ms:
                 await self.wait(step.every_ms)
@@ -125,7 +134,7 @@ class Websocket(Bot):
     """A bot written for chan_websocket's JSON control, L16 at 16 kHz."""
 
     engine, rate = "websocket", 16000
-    does = frozenset({"keys", "autonomous"})
+    does = frozenset({"keys", "autonomous", "tools", "text", "truncation"})
     format = "slin16"
 
     def options(self):
@@ -140,7 +149,7 @@ class Websocket(Bot):
             if isinstance(raw, bytes):
                 if len(raw) != self._frame:
                     self.fault(f"{len(raw)} bytes of audio")
-                await self.listen(np.frombuffer(raw, "<i2"))
+                await self.listen(raw if self.format == "opus" else np.frombuffer(raw, "<i2"))
                 continue
             message = json.loads(raw)
             if first != (message["event"] == "MEDIA_START"):
@@ -156,6 +165,12 @@ class Websocket(Bot):
                     self.key(message["digit"])
                 case "MEDIA_MARK_PROCESSED":
                     self._playing = False
+                case "MEDIA_FLUSHED":
+                    self.cuts[-1:] = [message["heard_ms"]]
+                case "TOOL_RESULT":
+                    if message["correlation_id"] != "t1":
+                        self.fault(f"result of {message['correlation_id']}")
+                    self.result("transfer", message["ok"], message["value"])
 
     async def send_audio(self, data):
         await self.server.send(bytes(data))
@@ -167,6 +182,16 @@ class Websocket(Bot):
     async def send_mark(self):
         await self.command("MARK_MEDIA", correlation_id="end")
 
+    async def call_tool(self, step):
+        about = {"name": step.name, "arguments": step.arguments}
+        await self.command("CALL_TOOL", correlation_id="t1", **about)
+
+    async def tell_words(self):
+        await self.command("TEXT", role="caller", text=self.words)
+
+    async def tell_text(self, text):
+        await self.command("TEXT", role="agent", text=text)
+
     async def clear(self):
         """Drop what isn't played."""
         await self.command("FLUSH_MEDIA")
@@ -176,4 +201,35 @@ class Websocket(Bot):
             await self.server.send(text)
         await self.server.send('{"command":["MARK_MEDIA"]}')
         await self.server.send('{"command":"MARK_MEDIA","correlation_id":{}}')
+        await self.server.send('{"command":"CALL_TOOL","name":"leave"}')
+        await self.server.send('{"command":"TEXT","role":"judge","text":"x"}')
         await self.server.send(b"")
+
+
+class WebsocketOpus(Websocket):
+    """The same, with a packet of Opus in each message."""
+
+    format = "opus"
+    alike = 0.4  # libopus keeps the sound, not the wave, where a signal begins
+
+    async def __aenter__(self):
+        self._coder, self._call = OpusCoder(), np.zeros(1, np.intp)
+        return await super().__aenter__()
+
+    async def listen(self, packet):
+        data, size = np.frombuffer(packet, np.uint8)[None], np.array([len(packet)])
+        await super().listen(self._coder.decode(self._call, data, size)[0])
+
+    async def say(self, step):
+        self._playing = True
+        await self.tell_text(step.text)
+        frames = np.resize(voice(step.ms, self.rate, step.seed), (step.ms // 20, 1, 320))
+        for n, frame in enumerate(frames):
+            if n and step.every_ms:
+                await self.wait(min(step.every_ms, 40))
+            await self.send_audio(self._coder.encode(self._call, frame).tobytes())
+        await self.send_mark()
+
+    async def garbage(self):
+        await super().garbage()
+        await self.server.send(b"\xff")

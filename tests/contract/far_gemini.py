@@ -229,12 +229,10 @@ class Gemini(Far):
             text = (" " if n else "") + word
             await self.say_of(output_transcription=types.Transcription(text=text))
         data = voice(step.ms, DOWN, step.seed).astype("<i2").tobytes()
-        # Sizes are meant for audio of `rate`: so much of it has a half more bytes here. And checking
-        # thousands of messages would take longer than what they say.
-        sizes = tuple(
-            -(-size * DOWN // self.rate) if size > 99 else 69 + size for size in step.sizes
-        )
-        step = replace(step, sizes=sizes)
+        # Sizes are meant for audio of `rate`, of which this is half as much again; and thousands of
+        # messages would be checked for longer than they last.
+        more = [-(-size * DOWN // self.rate) if size > 99 else 69 + size for size in step.sizes]
+        step = replace(step, sizes=tuple(more))
         for n, piece in enumerate(step.cut(data)):
             if n and step.every_ms:
                 await self.wait(step.every_ms)

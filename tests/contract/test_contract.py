@@ -46,7 +46,7 @@ def heard_whole(line, *steps):
     heard, at = np.concatenate(line.played or [np.zeros(0)]), 0
     for step in steps:
         said = voice(step.ms, line.rate, step.seed)
-        assert likeness(heard[at:], said) > 0.9, f"{step.text} is damaged or missing"
+        assert likeness(heard[at:], said) > line.far.alike, f"{step.text} is damaged or missing"
         size = 1 << (len(heard) + len(said)).bit_length()
         cross = np.fft.irfft(np.fft.rfft(heard[at:], size) * np.conj(np.fft.rfft(said, size)))
         at += int(np.argmax(cross)) + len(said) * 9 // 10
@@ -101,7 +101,7 @@ async def test_turns(far, call):
         assert not any(h.cut for h in line.heard)
         assert line.made == 1
         said = voice(600, far.rate, seed=9)
-        assert likeness(np.concatenate(far.caller), said) > 0.9
+        assert likeness(np.concatenate(far.caller), said) > far.alike
 
 
 @pytest.mark.does("text")
@@ -189,7 +189,7 @@ async def test_audio_that_comes_slower_than_it_is_played(far, call):
         await line.speak(voice(600, line.rate, seed=9))
         await line.until(lambda: loud_ms(line) >= 960)
         await line.silence(400)
-        assert likeness(spoken(line), voice(1000, line.rate, step.seed)) > 0.9
+        assert likeness(spoken(line), voice(1000, line.rate, step.seed)) > far.alike
         assert line.made == 1
 
 
@@ -247,7 +247,10 @@ async def answered_again(far, line):
     for _ in range(4):
         await line.silence(1000)
         await line.until(lambda: not line.playout.playing)
-        if len(far.answers) < 5 and likeness(spoken(line), voice(700, line.rate, seed=4)) > 0.9:
+        if (
+            len(far.answers) < 5
+            and likeness(spoken(line), voice(700, line.rate, seed=4)) > far.alike
+        ):
             return
         await line.speak(voice(600, line.rate, seed=9))
         await line.silence(2000)
@@ -264,7 +267,9 @@ async def test_a_far_end_that_is_gone_in_mid_sentence(far, call, step):
         again = lambda: line.made == 2 and (far.open == 1 or not far.lasts)  # noqa: E731
         await line.until(again, at_most_ms=120_000)
         await line.until(lambda: not line.playout.playing)
-        assert likeness(np.concatenate(line.played), voice(OPEN.ms, line.rate, OPEN.seed)) > 0.9
+        assert (
+            likeness(np.concatenate(line.played), voice(OPEN.ms, line.rate, OPEN.seed)) > far.alike
+        )
         await answered_again(far, line)
         lost = [note.text for note in line.of(Note) if note.restarted]
         assert len(lost) == 1

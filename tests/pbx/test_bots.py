@@ -1,11 +1,16 @@
-"""Bots that we did not write, on a real call: Pipecat's Twilio transport."""
+"""Bots on real calls: Pipecat's Twilio transport, which we did not write, and the docs' own."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
+from websockets.asyncio.server import serve
 
+from tests.contract.test_docs import DOCS, load
 from tests.demo.voice import clip
 from tests.lab.capture import RATE, RtpPacket, decode
 from tests.lab.pipecat import PipecatBot
@@ -21,28 +26,48 @@ ANSWER = clip(
 )
 
 
-async def test_a_bot_of_pipecats_talks_is_interrupted_and_gets_its_marks(tmp_path: Path) -> None:
-    folder = tmp_path / "agents"
-    folder.mkdir()
-    bot = PipecatBot("talk", tmp_path, token=TOKEN)
+@pytest.fixture(scope="module")
+def bot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipecatBot]:
+    bot = PipecatBot("talk", tmp_path_factory.mktemp("pipecat"), token=TOKEN)
     bot.voice("greeting", GREETING.pcm)
     bot.voice("answer", ANSWER.pcm)
     with bot:
-        (folder / "bot.toml").write_text(
-            f'engine = "twilio"\n[twilio]\nurl = "{bot.url}"\nparameters = {{shop = "north"}}\n'
-        )
-        settings = {"agents": {"folder": str(folder)}}
-        with Stack(settings=settings, environment={"TWILIO_AUTH_TOKEN": TOKEN}) as stack:
-            await _talk(stack, bot, tmp_path)
+        yield bot
     assert "Traceback" not in bot.log()
 
 
-async def _talk(stack: Stack, bot: PipecatBot, folder: Path) -> None:
-    for step in ("1,Set,ARI_BRIDGE_AGENT=bot\\,customer=4711", "2,Goto,ari-bridge-call,710,1"):
-        stack.pbx.cli(f"dialplan add extension 710,{step} into internal")
+@pytest.fixture(scope="module")
+def agents(bot: PipecatBot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("agents")
+    (folder / "bot.toml").write_text(
+        f'engine = "twilio"\n[twilio]\nurl = "{bot.url}"\nparameters = {{shop = "north"}}\n'
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(agents: Path) -> Iterator[Stack]:
+    settings = {"agents": {"folder": str(agents)}}
+    with Stack(settings=settings, environment={"TWILIO_AUTH_TOKEN": TOKEN}) as stack:
+        for number, agent in ((710, "bot\\,customer=4711"), (711, "parrot")):
+            for step in (f"1,Set,ARI_BRIDGE_AGENT={agent}", f"2,Goto,ari-bridge-call,{number},1"):
+                stack.pbx.cli(f"dialplan add extension {number},{step} into internal")
+        yield stack
+
+
+@pytest.fixture
+def stack(running: Stack) -> Iterator[Stack]:
+    yield running
+    assert running.pbx.wait_idle() == []
+    assert "Traceback" not in running.bridge.log()
+
+
+async def test_a_bot_of_pipecats_talks_is_interrupted_and_gets_its_marks(
+    stack: Stack, bot: PipecatBot, tmp_path: Path
+) -> None:
     memory = Memory(stack)
     async with stack.phone() as phone:
-        with capture(phone, folder / "call.pcap") as packets:
+        with capture(phone, tmp_path / "call.pcap") as packets:
             await phone.dial("710")
             await until(lambda: bot.events("got mark"), "the greeting's mark has come back")
             await phone.speak(clip("Tell me a story, please.").pcm, RATE)
@@ -56,7 +81,6 @@ async def _talk(stack: Stack, bot: PipecatBot, folder: Path) -> None:
             await until(lambda: bot.events("key"), "it gets the key")
             await phone.hangup()
             await until(lambda: bot.events("gone"), "the bot knows that the call is over")
-    assert stack.pbx.wait_idle() == []
     (call,) = bot.events("call")
     assert call["signed"]
     assert call["about"]["body"] == {"shop": "north", "customer": "4711"}
@@ -76,10 +100,31 @@ async def _talk(stack: Stack, bot: PipecatBot, folder: Path) -> None:
     events = [line.text for line in memory.lines() if line.role == "event"]
     assert "barge-in" in events
     assert not any("engine" in text for text in events)
-    assert "Traceback" not in stack.bridge.log()
 
 
 def _heard(packets: list[RtpPacket], bot: PipecatBot, seconds: float) -> bool:
     """Whether the newest answer has been sounding for so long."""
     since = bot.events("say answer")[-1]["at"]
     return bool(packets) and packets[-1].at - since > seconds
+
+
+async def test_the_bot_of_the_docs_parrots_a_caller_and_hangs_up_on_the_hash_key(
+    stack: Stack, agents: Path, tmp_path: Path
+) -> None:
+    said = clip("Tell me a story, please.")
+    async with serve(load(DOCS / "bot.py").call, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        (agents / "parrot.toml").write_text(
+            f'engine = "websocket"\n[websocket]\nurl = "ws://127.0.0.1:{port}"\n'
+        )
+        memory = Memory(stack)
+        async with stack.phone() as phone:
+            with capture(phone, tmp_path / "call.pcap") as packets:
+                await phone.dial("711")
+                await until(lambda: memory.record().get("state") == "talking", "he is answered")
+                await phone.speak(said.pcm, RATE)
+                await asyncio.sleep(said.seconds + 0.6 + said.seconds + 1.0)
+                await phone.dtmf("#")
+                await until(lambda: memory.record().get("state") == "ended", "it hangs up")
+    assert likeness(received(packets, phone), said.pcm) > 0.9
+    assert memory.record()["result"] == "done"

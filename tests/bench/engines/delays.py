@@ -4,7 +4,8 @@ Found by content, half a second of speech after the other: what came back must h
 correlation), not long after it was said. That gives its lag in samples; a packet is back when the
 packet came in which its last sample lies. The resamplers' constant delay is taken off, as
 everywhere: a packet's end is looked for that much earlier. What the bot and Asterisk took is in it.
-Each utterance has a lag of its own, as it has on any call.
+Each utterance has a lag of its own, as it has on any call: where one ends and the next begins
+within half a second, its first part must lie at the one lag and the rest at the other.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import numpy.typing as npt
 
 from bridge.audio.resample import DELAY_MS
 from tests.bench.generator import FRAME, Heard
-from tests.bench.verify import RATE, NotVerifiedError, by_stream, find, sound
+from tests.bench.verify import RATE, NotVerifiedError, by_stream, correlation, find, sound
+from tests.lab.capture import Pcm
 
 _EDGE = 6
 """Samples by which a packet's end may be misjudged (the resamplers' filters are long)."""
 _WINDOW, _REACH = RATE // 2, RATE // 2
 _ALIKE, _LOUD = 0.9, 500.0
 LEAST_PERCENT = 97.0
-"""Of the half seconds looked at; the rest have the change of a lag in them."""
+"""Of the half seconds looked at."""
 
 
 @dataclass
@@ -73,24 +75,18 @@ def back(
         arrived[(stamps - stamps[0]) // FRAME] = rows["ns"]
         # Where the sample that was sent at the start would lie, had it come at once.
         zero = round((heard.start_ns - int(rows["ns"][0])) * RATE / 1e9)
-        of = good = 0
-        for begin in range(int(from_s * RATE), int(to_s * RATE) - _WINDOW, _WINDOW):
-            part = said[begin : begin + _WINDOW]
-            if np.sqrt(np.square(part.astype(float)).mean()) < _LOUD:
+        lags = _lags(said, got, zero, (from_s, to_s, most_s))
+        of, good = len(lags), sum(lag is not None for lag in lags.values())
+        for begin, lag in lags.items():
+            if lag is None:
+                if _split(said, got, begin, lags):
+                    good += 1
                 continue
-            of += 1
-            low = max(0, begin + zero)
-            high = low + _WINDOW + int(most_s * RATE)
-            place, alike = find(part, got[low:high])
-            if alike < _ALIKE:
-                continue
-            good += 1
-            lag = low + place - begin
             number = np.arange(begin // FRAME, (begin + _WINDOW) // FRAME)
             number = number[heard.sent_ns[number, stream] > 0]
-            place_of = ((number + 1) * FRAME + lag - constant - _EDGE) // FRAME
-            number, place_of = (x[place_of < len(arrived)] for x in (number, place_of))
-            sent, came = heard.sent_ns[number, stream].astype(np.int64), arrived[place_of]
+            place = ((number + 1) * FRAME + lag - constant - _EDGE) // FRAME
+            number, place = (x[place < len(arrived)] for x in (number, place))
+            sent, came = heard.sent_ns[number, stream].astype(np.int64), arrived[place]
             delays.append((came - sent)[came > 0] / 1e6)
         windows, whole = windows + of, whole + good
         worst = min(worst, 100 * good / max(of, 1))
@@ -103,3 +99,43 @@ def back(
     if (found < -1).any():
         raise NotVerifiedError("packets came back before they were sent: the bench is wrong")
     return Back(found, percent, worst)
+
+
+def _lags(
+    said: Pcm, got: Pcm, zero: int, limits: tuple[float, float, float]
+) -> dict[int, int | None]:
+    """By the begin of each half second of speech its lag, samples; None: it isn't there whole."""
+    from_s, to_s, most_s = limits
+    lags: dict[int, int | None] = {}
+    for begin in range(int(from_s * RATE), int(to_s * RATE) - _WINDOW, _WINDOW):
+        part = said[begin : begin + _WINDOW]
+        if _rms(part) < _LOUD:
+            continue
+        low = max(0, begin + zero)
+        place, alike = find(part, got[low : low + _WINDOW + int(most_s * RATE)])
+        lags[begin] = low + place - begin if alike >= _ALIKE else None
+    return lags
+
+
+def _split(said: Pcm, got: Pcm, begin: int, lags: dict[int, int | None]) -> bool:
+    """Whether it is there, up to a place at the lag of what came before, and then at another."""
+    near = [lags.get(begin + n * _WINDOW) for n in (-2, -1, 1, 2)]
+    known = {lag for lag in near if lag is not None}
+    return any(
+        _same(said, got, begin, begin + at, one)
+        and _same(said, got, begin + at, begin + _WINDOW, other)
+        for one in known
+        for other in known
+        for at in range(FRAME, _WINDOW, FRAME)
+    )
+
+
+def _same(said: Pcm, got: Pcm, begin: int, end: int, lag: int) -> bool:
+    a, b = said[begin:end], got[begin + lag : end + lag]
+    if len(a) != len(b):
+        return False
+    return _rms(a) < _LOUD / 4 or correlation(a, b) >= _ALIKE
+
+
+def _rms(pcm: Pcm) -> float:
+    return float(np.sqrt(np.square(pcm.astype(np.float64)).mean()))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bridge.agent import Agent, TurnSettings
+from bridge.engines import faults
 from bridge.engines.base import (
     Audio,
     CallerText,
@@ -25,7 +26,7 @@ from bridge.engines.base import (
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.parts import Do, Say
 from bridge.engines.supervisor import Mind, Supervisor, begin
-from bridge.errors import EngineError, EngineMissing
+from bridge.errors import EngineError, EngineLost, EngineMissing, EngineRefused
 from tests.unit.engines.line import Line
 from tests.unit.engines.parts import FakeBrain, FakeStt, FakeTts
 
@@ -472,3 +473,67 @@ async def test_a_pause_between_sentences_is_no_sign_of_life_and_holds_no_words()
     async with call(parts) as line:
         await line.tone(400)
         await line.until(lambda: line.of(Failed))
+
+
+# What is counted, and how frames are gathered ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (EngineMissing("no key"), "missing"),
+        (EngineRefused("a wrong key"), "refused"),
+        (EngineLost("no connection"), "lost"),
+        (EngineError("something"), "failed"),
+    ],
+)
+async def test_why_engines_are_lost_is_counted(error, kind):
+    async def broken():
+        raise error
+
+    before = faults.count.copy()
+    parts = Parts(agent=replace(AGENT, name="other"))
+    await begin([Mind(replace(AGENT, engine="theirs"), broken), parts.mind])
+    assert faults.count - before == {("theirs", kind): 1}
+
+
+async def test_a_hung_engine_is_counted_as_silent():
+    before = faults.count.copy()
+    parts = Parts("hours", agent=replace(AGENT, engine="mine"))
+    parts.stt.gate.clear()
+    async with call(parts) as line:
+        await line.tone(400)
+        await line.until(lambda: len(parts.made) == 2)
+    assert faults.count - before == {("mine", "silent"): 1}
+
+
+async def test_frames_are_gathered_for_who_prefers_larger_ones_and_none_is_missing_at_a_turns_end():
+    class Slow:
+        rate, turns, uplink_chunk_ms = 8000, "bridge", 100
+
+        async def start(self, context):
+            self.context, self.heard = context, []
+
+        def hear(self, at_ms, pcm):
+            self.heard.append((at_ms, len(pcm)))
+
+        def notify(self, event):
+            if isinstance(event, TurnCommitted):
+                self.until_ms = self.heard[-1][0] + self.heard[-1][1] // 8
+                self.end_ms = event.end_ms
+                self.context.emit(ReplyDone())
+
+        async def close(self):
+            pass
+
+    engine = Slow()
+    async with Call(Mind(AGENT, None), first=engine, agent=AGENT) as line:
+        await line.tone(460)
+        await line.until(line.commits)
+        assert engine.until_ms >= engine.end_ms
+        await line.silence(1000)
+    sizes = {size for _, size in engine.heard}
+    assert 800 in sizes
+    assert max(sizes) == 800
+    at = [at_ms for at_ms, _ in engine.heard]
+    assert at == [0, *np.cumsum([size // 8 for _, size in engine.heard])[:-1].tolist()]

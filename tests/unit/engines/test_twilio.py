@@ -97,11 +97,14 @@ async def test_keys_and_marks_come_back():
     assert bot.got[3]["mark"] == {"name": "one"}
 
 
-async def test_an_utterance_is_over_when_nothing_more_comes(monkeypatch):
-    monkeypatch.setattr(stream, "GAP_S", 0.01)
+async def test_an_utterance_is_over_when_nothing_more_comes():
     async with Bot() as bot, Call(engine(bot)) as call:
+        call.engine.hear(1000, VOICE)
         await bot.say(media(VOICE))
-        await bot.until(lambda: call.of(ItemDone))
+        await bot.until(lambda: call.of(Audio))
+        call.engine.hear(1000 + stream.GAP_MS - 20, VOICE)
+        assert not call.of(ItemDone)
+        call.engine.hear(1000 + stream.GAP_MS, VOICE)
     assert call.of(ItemDone) == [ItemDone(1)]
 
 
