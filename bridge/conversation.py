@@ -197,7 +197,7 @@ class Conversation:
             self._ear = self._ears.open(self._slot.index, sensitivity)
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
-        self._slot.on_frames = partial(context.run, self._guarded, self._deliver)
+        self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""
@@ -228,7 +228,7 @@ class Conversation:
 
     def _recorded(self, then: Callable[[], None]) -> None:
         """Call it when all that the engine gives right now is on record."""
-        self._store.when_written(self._id, partial(self._guarded, then))
+        self._store.when_written(self._id, partial(self.guarded, then))
 
     def finish(self) -> None:
         """The call is over: tell what was heard of the sentence that its end cut off."""
@@ -262,7 +262,7 @@ class Conversation:
         self._carry_out(self._turns.hold(on))
         self._arm()
 
-    def _guarded(self, work: Callable[..., None], *what: Any) -> None:
+    def guarded(self, work: Callable[..., None], *what: Any) -> None:
         """Do it, unless the call is over; the call's boundary, where others call us."""
         if self._over():
             return

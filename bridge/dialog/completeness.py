@@ -74,9 +74,9 @@ def judge(
     text: str, expected: Expected = "", understood: float | None = None, language: str = "en"
 ) -> Completeness:
     """See `end_silence_ms`."""
-    if expected == "number":
-        return Completeness.INCOMPLETE  # digits come in groups, with long pauses between them
     words = _WORD.findall(text.lower().replace("’", "'"))
+    if expected == "number" and not _asks_instead(words):
+        return Completeness.INCOMPLETE  # digits come in groups, with long pauses between them
     if not words or language != "en":
         return Completeness.UNSURE
     if _breaks_off(words, text.rstrip()):
@@ -86,7 +86,7 @@ def judge(
         return Completeness.UNSURE if misheard else Completeness.INCOMPLETE
     if _open_ended(words, expected) or text.rstrip().endswith(","):
         return Completeness.UNSURE
-    wants = expected == "yes-no" or _wants(words)
+    wants = _wants(words) or (expected == "yes-no" and not _ANSWERS.isdisjoint(words))
     if understood is None:
         whole = wants and len(words) >= _LEAST_WORDS
     elif len(words) <= _FEW:
@@ -192,6 +192,9 @@ _INVERTED = _set("is are do does did can could may will would shall should")
 _SUBJECT = _set("i you we they it there")
 """An auxiliary before its subject: a question, also behind another clause."""
 
+_ANSWERS = _set("yes yeah yep no nope sure correct exactly absolutely definitely")
+"""What "yes" or "no" is among; "okay" and "right" as often begin something else."""
+
 _DIGITS = _set("""
     zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen
     fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty
@@ -264,6 +267,11 @@ def _whole_question(words: Sequence[str]) -> bool:
     return first in _ASKING and len(words) >= _LEAST_QUESTION
 
 
+def _asks_instead(words: Sequence[str]) -> bool:
+    """Whether somebody who was asked for a number has a question himself."""
+    return _whole_question(words) and not any(w in _DIGITS or w.isdigit() for w in words)
+
+
 def _wants(words: Sequence[str]) -> bool:
     """Whether it is a question, a request or a wish: whoever only states something ("I have been
     waiting for two weeks") is mostly about to ask something."""
@@ -291,6 +299,6 @@ def _half(words: Sequence[str]) -> bool:
 
 def _open_ended(words: Sequence[str], expected: Expected) -> bool:
     """Whether it is only what people say before they come to the point."""
-    if expected == "yes-no":
+    if expected == "yes-no" and not _ANSWERS.isdisjoint(words):
         return False
     return len(words) <= 4 and all(w in _ALONE for w in words)

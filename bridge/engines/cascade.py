@@ -85,6 +85,7 @@ from bridge.engines.parts import (
 from bridge.engines.prompt import Used, used
 from bridge.engines.reply import Reply
 from bridge.engines.sentences import sentences
+from bridge.engines.talk import as_given, lines
 from bridge.engines.uses import Uses
 from bridge.errors import EngineError
 
@@ -98,14 +99,6 @@ AHEAD_MS = 1000
 
 SAY_AGAIN = "Say that again."
 """What a caller asks the brain who wants to go on where they were."""
-
-GO_ON = (
-    "The line broke off behind these words. Go on where you stopped, without a word about it and "
-    "without repeating anything; if all was said, say nothing."
-)
-SILENT = "The caller has said nothing for a while. Ask whether he is still there."
-SILENT_TO_THE_END = "The caller still says nothing. Say goodbye: the call ends now."
-"""What a model is told."""
 
 GUESS_MS = 80
 """Of his last voice that a transcript may lack which is taken for all that he said, until the next
@@ -363,10 +356,13 @@ class Cascade:
         if self._before:
             self._memory, before = self._before
             # What was heard, and done, has been, whoever takes back what.
+            known = {id(entry) for entry in before}
             since = [
-                e for e in self._history[len(before) :] if e.role == "agent" or isinstance(e, Used)
+                entry
+                for entry in self._history
+                if id(entry) not in known and (entry.role == "agent" or isinstance(entry, Used))
             ]
-            self._history = before + since
+            self._history = (before + since)[-MAX_HISTORY:]
             self._before = None
 
     def _cancel(self) -> None:
@@ -476,7 +472,7 @@ class Cascade:
     ) -> None:
         """A model's answer, tools and all."""
         if resume is None:
-            history = [*self._history, *_line(said)]
+            history = [*self._history, *lines(said)]
             self._note(reply, said)
         else:
             for call, result in resume.tools:
@@ -484,7 +480,7 @@ class Cascade:
                     self._do(reply, Do(call.name, call.arguments))
             await self._uses.over(reply.calls)
             reply.calls.clear()
-            history = self._as_given(resume)
+            history = as_given(self._history, resume)
         for _ in range(MAX_ROUNDS):
             await self._perform(context, reply, model.answer(context, history))
             if not reply.calls:
@@ -494,19 +490,6 @@ class Cascade:
             reply.calls.clear()
             history = list(self._history)
         log.warning("the model has called tools %d times without an end", MAX_ROUNDS)
-
-    def _as_given(self, resume: Resume) -> list[Entry]:
-        """The conversation, with all of a reply that was begun, heard or not."""
-        if not resume.given:
-            return list(self._history)
-        whose = [e.role in ("caller", "dtmf") for e in self._history]
-        asked = len(whose) - whose[::-1].index(True) if any(whose) else 0
-        done = [e for e in self._history[asked:] if isinstance(e, Used)]
-        text = " ".join(resume.given)
-        if not text.endswith(resume.rest):
-            text = f"{text} {resume.rest}"
-        go_on = [] if done else [Entry("event", GO_ON)]
-        return [*self._history[:asked], Entry("agent", text), *done, *go_on]
 
     async def _say(self, context: Context, reply: Reply, sentence: str, spoken: int) -> None:
         item = context.new_item()
@@ -550,7 +533,7 @@ class Cascade:
 
     def _note(self, reply: Reply, said: Said) -> None:
         """What the caller said becomes a line of the conversation, if it stands."""
-        for entry in _line(said):
+        for entry in lines(said):
             if entry.role != "event":
                 reply.give(partial(self._remember_line, entry))
 
@@ -613,15 +596,3 @@ class Cascade:
                 self._begin(Said("failed", call.name))
         elif not event.ok:
             self._begin(Said("failed", call.name))
-
-
-def _line(said: Said) -> list[Entry]:
-    """How it stands in a conversation."""
-    match said:
-        case Said("words", text):
-            return [Entry("caller", text)]
-        case Said("digits", text):
-            return [Entry("dtmf", text)]
-        case Said("silence", last=last):
-            return [Entry("event", SILENT_TO_THE_END if last else SILENT)]
-    return []  # a tool that failed stands there already

@@ -177,6 +177,7 @@ class DeepgramListening:
         if self._known_ms < end_ms + TAIL_MS or self._interim:
             done = self._finalize()
             await asyncio.wait({done}, timeout=FINAL_S)
+            self._finalized.clear()
         text = self._text(start_ms, end_ms + POST_ROLL_MS)
         until_ms = max(int(self._known_ms), end_ms)
         self._last = Glimpse(turn, start_ms, until_ms, text, heard, self._clock())
@@ -240,13 +241,18 @@ class DeepgramListening:
         self._tell()
 
     def _now_final(self) -> None:
-        """All that was sent before the first Finalize that is open."""
-        if not self._finalized:
-            return
-        sent_ms, done = self._finalized.pop(0)
-        self._known_ms = max(self._known_ms, sent_ms)
-        if not done.done():
-            done.set_result(None)
+        """All that was sent before some Finalize; the first of them, where times don't tell.
+
+        One behind which there was nothing to say may never be answered.
+        """
+        least = self._finalized[0][0] if self._finalized else 0
+        reach = max(least, self._known_ms + 2 * CHUNK_MS)
+        done = [entry for entry in self._finalized if entry[0] <= reach]
+        self._finalized = [entry for entry in self._finalized if entry[0] > reach]
+        for sent_ms, future in done:
+            self._known_ms = max(self._known_ms, sent_ms)
+            if not future.done():
+                future.set_result(None)
 
     def _tell(self) -> None:
         until_ms = int(self._known_ms)

@@ -27,7 +27,7 @@ from bridge.settings import build
 
 RATE = 16_000
 CONNECT_S, READ_S = 5.0, 20.0
-CARTESIA_VERSION = "2025-04-16"
+CARTESIA_VERSION = "2026-08-14"
 """Of its API, which this code was written for."""
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EXTRA = "wyoming"
 RATE = 16_000
-CONNECT_S, ANSWER_S = 5.0, 20.0
+CONNECT_S, ANSWER_S, CLOSE_S = 5.0, 20.0, 0.5
 CHUNK_MS = 100
 
 
@@ -98,18 +98,17 @@ class WyomingStt:
 
         shape = {"rate": RATE, "width": 2, "channels": 1}
         data, step = pcm.astype("<i2").tobytes(), RATE * CHUNK_MS // 1000 * 2
-        async with _connection(self._settings.url) as client:
+        async with _connection(self._settings.url) as client, asyncio.timeout(ANSWER_S):
             ask = Transcribe(name=self._settings.model or None, language=self._language)
             await client.write_event(ask.event())
             await client.write_event(AudioStart(**shape).event())
             for at in range(0, len(data), step):
                 await client.write_event(AudioChunk(audio=data[at : at + step], **shape).event())
             await client.write_event(AudioStop().event())
-            async with asyncio.timeout(ANSWER_S):
-                while True:
-                    event = await _next(client)
-                    if Transcript.is_type(event.type):
-                        return Transcript.from_event(event).text.strip()
+            while True:
+                event = await _next(client)
+                if Transcript.is_type(event.type):
+                    return Transcript.from_event(event).text.strip()
 
 
 class WyomingTts:
@@ -134,7 +133,8 @@ class WyomingTts:
         own = self._settings
         voice = SynthesizeVoice(name=own.voice, speaker=own.speaker or None) if own.voice else None
         async with _connection(own.url) as client:
-            await client.write_event(Synthesize(text=text, voice=voice).event())
+            async with asyncio.timeout(ANSWER_S):
+                await client.write_event(Synthesize(text=text, voice=voice).event())
             while True:
                 async with asyncio.timeout(ANSWER_S):
                     event = await _next(client)
@@ -160,6 +160,17 @@ def _check(url: str, where: str) -> None:
         raise ConfigError(f"{where}: 'url' is '{url}'; it takes tcp://host:port or unix:///path")
 
 
+async def _leave(client: AsyncClient) -> None:
+    """Close it; a server that doesn't read isn't waited for."""
+    writer = client._writer
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await client.disconnect()
+    except (OSError, TimeoutError):
+        if writer is not None:
+            writer.transport.abort()
+
+
 async def _next(client: AsyncClient) -> Event:
     from wyoming.error import Error
 
@@ -178,8 +189,11 @@ async def _connection(url: str) -> AsyncIterator[AsyncClient]:
 
     client = AsyncClient.from_uri(url, connect_timeout=CONNECT_S)
     try:
-        async with client:
+        await client.connect()
+        try:
             yield client
+        finally:
+            await _leave(client)
     except (OSError, EOFError) as error:  # TimeoutError is an OSError
         reason = vendor.line(error)
         raise EngineLost(f"no connection to the Wyoming server at {url}: {reason}") from error

@@ -1,7 +1,7 @@
 """How much sooner a cascade answers because it begins before the caller's turn is over.
 
 The engine `cascade` with the local stack (moonshine, a language model behind llama.cpp's server,
-piper behind Wyoming), in real time, on a line of the tests (no PBX): the same questions with
+piper behind Wyoming), in real time, on a line of the tests (no PBX): the same turns with
 `begin = "pause"` (the default) and with `begin = "end"`. Turns end at the same silence both times,
 by the same words. Measured is the time from the caller's last voice to the answer's first audio.
 """
@@ -23,7 +23,9 @@ from tests.demo.voice import clip
 from tests.lab.local import Llama, WyomingPiper
 from tests.unit.engines.line import Line
 
-QUESTIONS = [text for half in TEXTS.values() for text in half.questions]
+TURNS = [text for half in TEXTS.values() for text in (*half.questions, *half.sentences)][::2]
+"""Of the corpus of turns every other whole one: questions, which end soon, and others."""
+
 INSTRUCTIONS = (
     "You answer the telephone of Harbor Street Books. The shop is open from nine to six, Monday to "
     "Saturday. Customers park behind the shop. Books can be returned within thirty days. Be brief."
@@ -52,11 +54,11 @@ def agent(url: str, voice: str, begin: str):
     )
 
 
-async def answers_after_ms(engines, who, questions) -> list[int]:
-    """From each question's last voice to its answer's first audio, ms of the line."""
+async def answers_after_ms(engines, who, turns) -> list[int]:
+    """From each turn's last voice to its answer's first audio, ms of the line."""
     found = []
-    for question in questions:
-        pcm = resample(decode_ulaw(encode_ulaw(clip(question).pcm)), 8000, 16000)
+    for turn in turns:
+        pcm = resample(decode_ulaw(encode_ulaw(clip(turn).pcm)), 8000, 16000)
         loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 300)
         async with Line(await engines.create(who), who, real_time=True) as call:
             await call.silence(300)
@@ -68,8 +70,8 @@ async def answers_after_ms(engines, who, questions) -> list[int]:
     return found
 
 
-async def measure(questions=QUESTIONS) -> dict[str, list[int]]:
-    """Ms from the last voice to the first audio, for each question: "end" and "pause"."""
+async def measure(turns=TURNS) -> dict[str, list[int]]:
+    """Ms from the last voice to the first audio, for each turn: "end" and "pause"."""
     took: dict[str, list[int]] = {}
     with Llama(calls=1) as llama, WyomingPiper() as piper:
         engines = Engines()
@@ -77,20 +79,20 @@ async def measure(questions=QUESTIONS) -> dict[str, list[int]]:
             for begin in ("end", "pause"):
                 who = agent(llama.url, piper.url, begin)
                 await engines.prepare(who)
-                await answers_after_ms(engines, who, questions[:1])  # the first one loads
-                took[begin] = await answers_after_ms(engines, who, questions)
+                await answers_after_ms(engines, who, turns[:1])  # the first one loads
+                took[begin] = await answers_after_ms(engines, who, turns)
         finally:
             await engines.close()
     return took
 
 
 def speculation(report: Report, count: int) -> None:
-    """`speculation.first_audio_saved_ms`: each run asks every third question."""
+    """`speculation.first_audio_saved_ms`: each run takes every third turn."""
     saved, details = [], []
     for n in range(report.runs):
-        questions = QUESTIONS[n :: report.runs]
-        report.say(f"run {n + 1} of {report.runs}: {len(questions)} questions, asked twice")
-        took = asyncio.run(measure(questions))
+        turns = TURNS[n :: report.runs]
+        report.say(f"run {n + 1} of {report.runs}: {len(turns)} turns, each said twice")
+        took = asyncio.run(measure(turns))
         saved.append(percentiles(np.subtract(took["end"], took["pause"]), (10, 50, 90)))
         details.append(took)
         report.say(f"run {n + 1}: saved {saved[-1]}")

@@ -8,7 +8,7 @@ import numpy as np
 from aiohttp import web
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
-from bridge.engines.cascade import GO_ON
+from bridge.engines.talk import GO_ON
 from tests.contract.far import Far, voice
 from tests.standins.openai import Call, OpenAi, _event
 from tests.standins.wyoming import Wyoming

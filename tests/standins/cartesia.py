@@ -1,10 +1,13 @@
 """Stands in for Cartesia's text to speech, as a request's streamed answer."""
 
 from aiohttp import web
+from cartesia import AsyncCartesia
 from cartesia.types.tts_generate_params import TTSGenerateParams
 
 from tests.standins.deepgram import speak
 from tests.standins.server import Server
+
+VERSION = AsyncCartesia(api_key="none").default_headers["cartesia-version"]
 
 
 class Cartesia(Server):
@@ -22,8 +25,8 @@ class Cartesia(Server):
         body = await request.json()
         self.requests.append(body)
         self.check(TTSGenerateParams, body, "tts")
-        if "Cartesia-Version" not in request.headers:
-            self.faults.append("no Cartesia-Version")
+        if request.headers["Cartesia-Version"] != VERSION:
+            self.faults.append(f"another Cartesia-Version than the SDK's, {VERSION}")
         if request.headers["Authorization"] != f"Bearer {self.key}":
             return web.json_response({"title": "Invalid API key"}, status=401)
         return await speak(self, request)

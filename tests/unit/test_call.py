@@ -610,6 +610,17 @@ async def test_the_callers_words_are_a_line_or_unsettled_and_never_both():
         assert Progress.from_text(talk.store.record["progress"]).caller == ""
 
 
+async def test_what_can_not_be_noted_ends_its_call_and_no_other():
+    """The worker notes all its calls in one go."""
+    async with Talk() as talk:
+        talk.engine.say("x", 1000)
+        with pytest.raises(TypeError):
+            talk.engine.context.emit(engines.State({"handle": object()}))
+        talk.engine.context.new_item()
+        talk.call.note()
+        assert (await talk.end()).result == "failed"
+
+
 async def test_hold_pauses_the_agent():
     async with Talk() as talk:
         talk.engine.say("x", 1000)

@@ -85,7 +85,7 @@ def test_a_beginning_of_anything_is_unsure(text):
 )
 def test_behind_a_statement_the_question_may_be_still_to_come(text):
     assert judge(text, understood=1.0) is UNSURE
-    assert judge(text, "yes-no", 1.0) is COMPLETE
+    assert judge(f"No, {text}", "yes-no", 1.0) is COMPLETE
 
 
 def test_what_the_engine_has_no_answer_to_is_unsure_unless_it_is_half_of_one_to_a_question():
@@ -102,7 +102,13 @@ def test_an_engine_without_opinion_takes_questions_for_complete_and_single_words
 
 def test_what_was_asked_for_counts():
     assert judge("Yes.", "yes-no", 1.0) is COMPLETE
-    assert judge("What are your opening hours?", "number", 1.0) is INCOMPLETE
+    assert judge("Okay.", "yes-no", 1.0) is UNSURE  # "... do I need the receipt?"
+    assert judge("Good morning.", "yes-no", 1.0) is UNSURE
+    assert judge("Four two one seven.", "number", 1.0) is INCOMPLETE
+    assert judge("It is on the receipt.", "number", 1.0) is INCOMPLETE
+    assert judge("Is it four two one seven?", "number", 1.0) is INCOMPLETE
+    assert judge("What are your opening hours?", "number", 1.0) is COMPLETE
+    assert judge("What are your", "number", 1.0) is INCOMPLETE
     assert judge("", "number") is INCOMPLETE
 
 

@@ -17,7 +17,7 @@ from bridge.engines.base import (
     ToolCall,
     ToolResult,
 )
-from bridge.engines.cascade import PRE_ROLL_MS, SAY_AGAIN, Cascade, CascadeSettings
+from bridge.engines.cascade import MAX_HISTORY, PRE_ROLL_MS, SAY_AGAIN, Cascade, CascadeSettings
 from bridge.engines.parts import Do, Said, Say
 from bridge.errors import EngineError
 from tests.unit.engines.line import Line
@@ -467,3 +467,19 @@ async def test_it_says_what_it_expects_once_the_turn_stands():
         assert call._expected == ""
         await call.until(lambda: call.heard)
     assert call._expected == "number"
+
+
+async def test_what_was_heard_before_a_turn_is_taken_back_stays_known_however_long_the_call():
+    history = [Entry("agent", f"Line {n}.") for n in range(MAX_HISTORY)]
+    stt, brain, tts = parts("one", "one two", "three", one=[Say("Yes.")])
+    async with line(stt, brain, tts, history=history) as call:
+        await call.tone(400)
+        await call.silence(300)  # an answer is prepared, and history as it is is remembered
+        call.engine.notify(Heard(99, 400, "Said meanwhile.", False))
+        await call.tone(400)
+        await call.until(lambda: "You said one two." in call.lines)
+        await call.tone(400)
+        await call.until(lambda: "You said three." in call.lines)
+    _, _, known = brain.asked[-1]
+    assert "Said meanwhile." in [entry.text for entry in known]
+    assert len(known) == MAX_HISTORY

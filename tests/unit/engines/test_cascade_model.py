@@ -14,9 +14,10 @@ from bridge.engines.base import (
     ToolCall,
     ToolResult,
 )
-from bridge.engines.cascade import GO_ON, SILENT, Cascade, CascadeSettings
+from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.parts import Began, Do, Say
 from bridge.engines.prompt import used
+from bridge.engines.talk import GO_ON, SILENT
 from tests.unit.engines.line import Line
 from tests.unit.engines.parts import FakeModel, FakeStt, FakeTts
 

@@ -7,6 +7,7 @@ from wyoming.audio import AudioChunk
 from wyoming.error import Error
 
 from bridge.agent import Agent
+from bridge.engines import wyoming
 from bridge.engines.base import Shared
 from bridge.engines.wyoming import stt, tts
 from bridge.errors import ConfigError, EngineError, EngineLost
@@ -94,3 +95,25 @@ async def test_a_server_that_is_not_there_is_found_out_before_any_call(make):
         await make({"url": "tcp://127.0.0.1:1"}, "a", AGENT).prepare(Shared())
     with pytest.raises(ConfigError, match=r"'url' is 'http://a'; it takes tcp://host:port"):
         make({"url": "http://a"}, "a.toml: [x]", AGENT)
+
+
+async def test_a_server_that_does_not_read_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(wyoming, "ANSWER_S", 0.1)
+    monkeypatch.setattr(wyoming, "CLOSE_S", 0.1)
+    done = asyncio.Event()
+
+    async def frozen(reader, writer):
+        writer.transport.pause_reading()
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(frozen, "127.0.0.1", 0)
+    url = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    shared = Shared()
+    ear = await stt({"url": url}, "a", AGENT).prepare(shared)
+    async with asyncio.timeout(5):
+        with pytest.raises(EngineLost, match="no connection to the Wyoming server"):
+            await ear.transcribe(np.zeros(10_000_000, np.int16))
+    done.set()
+    server.close()
+    await shared.close()
