@@ -9,7 +9,7 @@ from aiohttp import web
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from bridge.engines.talk import GO_ON
-from tests.contract.far import Far, voice
+from tests.contract.far import CallTool, Far, Say, voice
 from tests.standins.openai import Call, OpenAi, _event
 from tests.standins.wyoming import Wyoming
 
@@ -128,8 +128,9 @@ class Cascade(Far):
         return response
 
     def _turn_over(self, asked):
-        """What is asked once more was given up before: the answer is the same."""
-        if asked != self._asked:
+        """What is asked once more was given up before: the answer is the same, if it is one."""
+        whole = all(isinstance(step, Say | CallTool) for step in self._answered)
+        if asked != self._asked or not whole:
             self._asked, self._answered = asked, (self.answers.popleft() if self.answers else [])
         self.perform(self._answered)
 
