@@ -1,10 +1,11 @@
-"""One run: calls through the real Asterisk and the whole bridge to bots that echo, and back.
+"""One run: callers through the whole bridge to bots that echo, and back.
 
-    generator ─RTP─ Asterisk ─RTP─ bridge (every process of ours) ─WebSocket─ bot
+    generator ─RTP─▶ bridge (every process of ours) ─WebSocket─▶ bot ─WebSocket─▶ bridge ─RTP─▶ ...
 
-The bridge runs as a user runs it: its defaults, one Redis, the launcher with all that it starts. A
-caller's own speech must not interrupt what he hears, which is that speech: the agents' files say
-`barge_in = "off"`, and nothing else that isn't needed to find the bot.
+The bridge runs as a user runs it: its defaults, one Redis, the launcher with all that it starts.
+Instead of an Asterisk it has `Exchange`, an ARI without one. A caller's own speech must not
+interrupt what he hears, which is that speech: the agents' files say `barge_in = "off"`, and nothing
+else that isn't needed to find the bot.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.callers import callers, wait
+from tests.bench.callers import wait
 from tests.bench.corpus import load_audio
 from tests.bench.engines.delays import Back, back
+from tests.bench.engines.exchange import Exchange
 from tests.bench.generator import Generator
 from tests.bench.load import LATEST_FOR_COST_MS, checked
 from tests.bench.machine import Cpu, children
-from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge
 from tests.lab.pipecat import PipecatBot
 from tests.lab.redis import Redis
@@ -32,6 +33,7 @@ from tests.lab.root import REPOSITORY, LabError
 
 SECONDS = 15.0
 WARM_S, MEASURED_S = 5.0, 8.0
+_SETTLE_S = 2.0
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Run:
     """To the others."""
     wall_s: float
     cpu_s: dict[str, float] = field(default_factory=dict)
-    """By process: each of the bridge's, `asterisk`, `bot`, `pipecat`."""
+    """By process: each of the bridge's, `bot`, `pipecat`."""
 
     @property
     def bridge(self) -> float:
@@ -80,32 +82,30 @@ def run(engine: str, calls: int, piped: int, seed: int) -> Run:
         bot, url = up.enter_context(_bot(notes))
         pipecat = up.enter_context(PipecatBot("echo", heard_of)) if piped else None
         redis = up.enter_context(Redis())
-        pbx = up.enter_context(Asterisk(rtp_ports=4 * calls + 200))
+        pbx = up.enter_context(Exchange())
         agents = {"echo": (engine, f"{url}/{engine}")}
         if pipecat is not None:
             agents["piped"] = ("twilio", pipecat.url)
         settings = {"agents": {"folder": str(_agents(notes, agents))}}
         bridge = up.enter_context(Bridge(pbx, redis, settings=settings))
-        extensions = _dialplan(pbx, agents, piped, calls)
         generator = up.enter_context(Generator(calls, SECONDS, load_audio(), seed=seed))
-        with callers(pbx, generator.port, notes, extensions, SECONDS) as ports:
+        pbx.dial(["piped"] * piped + ["echo"] * (calls - piped), generator.port)
 
-            def all_there() -> bool:
-                others = len(pipecat.events("call")) if pipecat is not None else 0
-                return len(list(notes.glob(f"*.{engine}"))) + others == calls
+        def all_there() -> bool:
+            others = len(pipecat.events("call")) if pipecat is not None else 0
+            return len(list(notes.glob(f"*.{engine}"))) + others == calls
 
-            wait(all_there, "every call to reach its bot")
-            generator.go([(pbx.bind, port) for port in ports])
-            time.sleep(WARM_S)
-            processes = {f"bridge {name}": pid for name, pid in _ours(bridge.pid)}
-            processes |= {"asterisk": pbx.pid, "bot": bot}
-            if pipecat is not None:
-                processes["pipecat"] = pipecat.pid
-            with Cpu(processes.values()) as cpu:
-                time.sleep(MEASURED_S)
-            heard = checked(generator.wait(), LATEST_FOR_COST_MS)
-        pbx.cli("channel request hangup all")
-        pbx.wait_idle(15.0)
+        wait(all_there, "every call to reach its bot")
+        time.sleep(_SETTLE_S)
+        generator.go((pbx.bind, bridge.media_port))
+        time.sleep(WARM_S)
+        processes = {f"bridge {name}": pid for name, pid in _ours(bridge.pid)}
+        processes["bot"] = bot
+        if pipecat is not None:
+            processes["pipecat"] = pipecat.pid
+        with Cpu(processes.values()) as cpu:
+            time.sleep(MEASURED_S)
+        heard = checked(generator.wait(), LATEST_FOR_COST_MS)
     until_s = SECONDS - 1.0
     ours = back(heard, range(piped, calls), engine == "websocket", WARM_S, until_s)
     theirs = back(heard, range(piped), False, WARM_S, until_s) if piped else None
@@ -142,16 +142,6 @@ def _agents(notes: Path, agents: dict[str, tuple[str, str]]) -> Path:
             f'engine = "{engine}"\n[turns]\nbarge_in = "off"\n[{engine}]\nurl = "{url}"\n'
         )
     return folder
-
-
-def _dialplan(
-    pbx: Asterisk, agents: dict[str, tuple[str, str]], piped: int, calls: int
-) -> Sequence[str]:
-    """Give each agent a number; what each caller dials."""
-    for number, name in enumerate(agents, 711):
-        pbx.cli(f"dialplan add extension {number},1,Set,ARI_BRIDGE_AGENT={name} into internal")
-        pbx.cli(f"dialplan add extension {number},2,Goto,ari-bridge-call,{number},1 into internal")
-    return ["712"] * piped + ["711"] * (calls - piped)
 
 
 def _ours(pid: int) -> list[tuple[str, int]]:

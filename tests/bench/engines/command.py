@@ -57,7 +57,7 @@ def _cost(report: Report, engine: str, count: int, piped: int) -> list[calls.Run
     report.medians(
         f"{engine}.added_ms",
         [percentiles(run.back.delays_ms, (50, 99, 100)) for run in runs],
-        without="the resamplers' constant delay; Asterisk (both ways) and the bot are in it",
+        without="the resamplers' constant delay; the bot is in it",
     )
     return runs
 

@@ -3,7 +3,7 @@
 Found by content, half a second of speech after the other: what came back must hold it (by
 correlation), not long after it was said. That gives its lag in samples; a packet is back when the
 packet came in which its last sample lies. The resamplers' constant delay is taken off, as
-everywhere: a packet's end is looked for that much earlier. What the bot and Asterisk took is in it.
+everywhere: a packet's end is looked for that much earlier. What the bot took is in it.
 Each utterance has a lag of its own, as it has on any call: where one ends and the next begins
 within half a second, its first part must lie at the one lag and the rest at the other.
 """
