@@ -47,6 +47,8 @@ __all__ = ["AsteriskPbx", "AsteriskSettings"]
 
 log = logging.getLogger(__name__)
 
+_TIDY_S = 1.0
+
 
 class AsteriskPbx:
     """One Asterisk: a `Pbx`."""
@@ -73,6 +75,7 @@ class AsteriskPbx:
         self._on_key: Callable[[str, str], None] | None = None
         self._handed: dict[str, str] = {}  # call ids by channel
         self._all_fetched = asyncio.Event()
+        self._tidying: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Reach Asterisk once and check rights and version."""
@@ -167,6 +170,8 @@ class AsteriskPbx:
                 leg.end("lost")
                 await leg.release()
             raise
+        if not near:
+            self._tidy_soon()
         return leg
 
     async def send_home(self, call_id: str, worker: str) -> None:
@@ -188,6 +193,8 @@ class AsteriskPbx:
 
     async def close(self, within_s: float | None = None) -> None:
         """End what `release` has still to do, close connections."""
+        if self._tidying is not None:
+            self._tidying.cancel()
         if self._tasks:
             # Each of them is bounded by itself; see AsteriskLeg.release.
             bound_s = self._settings.release_timeout_s if within_s is None else within_s
@@ -280,6 +287,8 @@ class AsteriskPbx:
         leg.foundling = self.app != self._settings.app
         self._legs[channel.id] = leg
         self._spawn(self._introduce(leg))
+        if resumed:
+            self._tidy_soon()
 
     async def _introduce(self, leg: AsteriskLeg) -> None:
         try:
@@ -332,9 +341,22 @@ class AsteriskPbx:
             if caller.id not in self._legs:
                 log.info("call %s is under way and nobody's: taking it", caller.id)
                 self._take(caller, arguments(caller), app, resumed=True)
-        # What a former owner made for the calls that we hold is nobody's any more.
+        await self._tidy(there)
+
+    async def _tidy(self, there: Inventory) -> None:
+        """What a former owner made for the calls that we hold is nobody's any more."""
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.caller in self._legs}
         await self._remove(there, held)
+
+    def _tidy_soon(self) -> None:
+        """Look for that once we hold who is just coming: his owner may have died before he could
+        note what he had made."""
+        if self._tidying is None or self._tidying.done():
+            self._tidying = self._spawn(self._look_soon())
+
+    async def _look_soon(self) -> None:
+        await asyncio.sleep(_TIDY_S)
+        await self._tidy(await self._list(self.app))
 
     async def _sweep(self, listener: Listener) -> None:
         """Take away what belongs to no call, while connected."""

@@ -107,7 +107,7 @@ async def test_a_conversation(engines):
         interrupted = call.at_ms
         took.append(await call.ask("Sorry to interrupt. Do you sell gift cards?"))
         [barge_in] = call.of(BargeIn)
-        assert barge_in.at_ms - interrupted < 700
+        assert barge_in.at_ms - interrupted < 1000  # by its length alone, at the latest
         await call.until(call.quiet)
         assert "gift" in await call.transcript(engines, interrupted)
         [cut] = [h for h in call.heard if h.cut and h.text]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -326,6 +327,26 @@ async def test_a_new_process_takes_the_calls_of_a_dead_one(settings, callers, ea
         after = {i for i in await callers.ids() if parse_name(i)}
         assert len(after) == 2
         assert not before & after
+        await caller.hang_up()
+        await leg.release()
+
+
+async def test_what_a_worker_made_and_could_not_note_goes_once_its_heir_has_the_call(
+    settings, callers, ear
+):
+    async with Controller(settings).run() as dead:
+        caller = await callers.dial("700")
+        leg = await dead.call()
+        await set_up(leg, ear)
+        made = {i for i in await callers.ids() if parse_name(i)}
+        await abandon(dead)
+    heir = Controller(settings)
+    heir.pbx = AsteriskPbx(settings, worker="heir")
+    async with heir.run():
+        leg = await heir.pbx.adopt(replace(leg.incoming, resumed=True), {}, near=False)
+        async with asyncio.timeout(TIMEOUT_S):
+            while made & set(await callers.ids()):
+                await asyncio.sleep(0.05)
         await caller.hang_up()
         await leg.release()
 
