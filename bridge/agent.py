@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from bridge.errors import ConfigError
 from bridge.settings import build
-from bridge.tooltables import HttpTool, check_names
+from bridge.tooltables import ToolTable, check_names
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Agent:
     tools: tuple[str, ...] = ()
     """Which tools of others (entry points `ari_bridge.tools`) the engine may call; `transfer` and
     `hang_up` are always there."""
-    tool: dict[str, HttpTool] = field(default_factory=dict)
+    tool: dict[str, ToolTable] = field(default_factory=dict)
     """Tools that need no code, by name; the engine may call them all."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)

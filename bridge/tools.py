@@ -265,7 +265,7 @@ class Tools:
         async with asyncio.timeout(toolbox.timeout_s(function)):
             value = await function(context, **tool.arguments)
         try:
-            text = json.dumps(value)
+            text = json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError):
             value, text = str(value), str(value)
         return value if len(text) <= MOST_RESULT else text[:MOST_RESULT]
