@@ -16,8 +16,12 @@ from typing import Any, Literal
 
 from bridge.errors import ConfigError
 from bridge.settings import build
+from bridge.tooltables import HttpTool, check_names
 
 log = logging.getLogger(__name__)
+
+BUILT_IN = ("transfer", "hang_up", "leave")
+"""Tools that every agent has."""
 
 PARTS = ("stt", "llm", "tts")
 """Tables of the engine `cascade`, beside its own."""
@@ -118,6 +122,8 @@ class Agent:
     tools: tuple[str, ...] = ()
     """Which tools of others (entry points `ari_bridge.tools`) the engine may call; `transfer` and
     `hang_up` are always there."""
+    tool: dict[str, HttpTool] = field(default_factory=dict)
+    """Tools that need no code, by name; the engine may call them all."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     options: dict[str, Any] = field(default_factory=dict)
@@ -129,6 +135,12 @@ class Agent:
         for name in ("engine_silent_s", "engine_give_up_s"):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' is {getattr(self, name):g}; the least is 1")
+        check_names(self.tool, BUILT_IN)
+
+    @property
+    def every_tool(self) -> tuple[str, ...]:
+        """Names of all that the engine may call, but for those that every agent has."""
+        return (*self.tools, *(name for name in self.tool if name not in self.tools))
 
 
 def load(folder: Path, name: str) -> Agent:

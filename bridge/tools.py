@@ -40,7 +40,7 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
-TOOL_TIMEOUT_S = 10.0
+LEAVE_TIMEOUT_S = 10.0
 DURABLE_S = 1.0
 """A tool waits so long for Redis to know that it has begun."""
 MOST_RESULT = 4000
@@ -195,7 +195,7 @@ class Tools:
         return f"{self._leg.incoming.call_id}:{turn}:{what}:{self._count[what]}"
 
     def _harmless(self, name: str) -> bool:
-        return name in LEAVING or toolbox.may_run_again(name, self._agent.tools)
+        return name in LEAVING or toolbox.may_run_again(name, self._agent)
 
     async def _run_all(self) -> None:
         while self._waiting and self.quiet():
@@ -211,8 +211,7 @@ class Tools:
         arguments = " ".join(map(str, tool.arguments.values()))
         self._transcript.say("event", f"{tool.name} {arguments}".strip())
         try:
-            async with asyncio.timeout(TOOL_TIMEOUT_S):
-                value = await self._do(tool)
+            value = await self._do(tool)
             done = Done(tool.key, tool.name, True, value)
         except PbxGone:
             self._end(Outcome("hung-up", f"the caller hung up during {tool.name}", gone=True))
@@ -255,7 +254,7 @@ class Tools:
         return None
 
     async def _do_theirs(self, tool: Tool) -> Any:
-        function = toolbox.named(tool.name, self._agent.tools)
+        function = toolbox.named(tool.name, self._agent)
         incoming = self._leg.incoming
         await self._store.written(incoming.call_id, DURABLE_S)
         if not self._store.owns(incoming.call_id):  # we were held up, and it goes on elsewhere
@@ -263,7 +262,8 @@ class Tools:
         context = toolbox.ToolContext(
             incoming.call_id, tool.key, incoming.caller_number, self._agent.name
         )
-        value = await function(context, **tool.arguments)
+        async with asyncio.timeout(toolbox.timeout_s(function)):
+            value = await function(context, **tool.arguments)
         try:
             text = json.dumps(value)
         except (TypeError, ValueError):
@@ -274,7 +274,8 @@ class Tools:
         """End the call by what takes the caller from us."""
         self.leaving = outcome
         try:
-            await leave
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await leave
         finally:
             self.leaving = None
         self._end(outcome)
