@@ -46,9 +46,9 @@ _WORD = re.compile(r"[^\W_]+")
 _QUERY = {"type": "string", "description": "Words to look for, as they may stand in the text."}
 _MAKE = """CREATE VIRTUAL TABLE chunks USING
     fts5(heading, text, file UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"""
-_RANK = "INSERT INTO chunks (chunks, rank) VALUES ('rank', 'bm25(3.0, 1.0)')"
+_FIND = """SELECT file, heading, text FROM chunks WHERE chunks MATCH ?
+    ORDER BY bm25(chunks, 3.0, 1.0) LIMIT ?"""
 """A word in a heading counts three times as much."""
-_FIND = "SELECT file, heading, text FROM chunks WHERE chunks MATCH ? ORDER BY rank LIMIT ?"
 
 State = dict[str, tuple[int, int]]
 """Size and time of each file, by its path within the folder."""
@@ -128,7 +128,6 @@ def _made(folder: Path, state: State) -> sqlite3.Connection:
         database.execute(_MAKE)
     except sqlite3.OperationalError as error:
         raise ConfigError(f"this Python's SQLite has no FTS5: {error}") from error
-    database.execute(_RANK)
     database.executemany("INSERT INTO chunks VALUES (?, ?, ?)", _rows(folder, state))
     database.commit()
     [[count]] = database.execute("SELECT count(*) FROM chunks")
