@@ -5,7 +5,8 @@ says of it; whoever runs it (`bridge.tools`) or tells a model of it (`bridge.eng
 knows nothing else. `named` finds it, in this order:
 
     declared   `[tool.NAME]` in the agent's file (`bridge.tooltables`), made here by its `type`
-    installed  an entry point `ari_bridge.tools` that the agent's `tools` name
+    built in   `bridge.toolbox.builtin`, if the agent's `tools` name it
+    installed  an entry point `ari_bridge.tools`, if the agent's `tools` name it
 
     [project.entry-points."ari_bridge.tools"]
     book_table = "my_package.tools:book_table"
@@ -27,8 +28,9 @@ import functools
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from bridge.agent import Agent
+from bridge.agent import BUILT_IN, Agent
 from bridge.errors import ConfigError
+from bridge.toolbox import builtin
 from bridge.toolbox.base import Function as Function
 from bridge.toolbox.base import ToolContext as ToolContext
 from bridge.toolbox.http import Http
@@ -50,6 +52,8 @@ def named(name: str, agent: Agent) -> Function:
         near = difflib.get_close_matches(name, allowed, n=1)
         have = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed) or 'none'}"
         raise ConfigError(f"there is no tool '{name}' in the agent's 'tools'; {have}")
+    if name in BUILT_IN:
+        return builtin.made(name, agent.variables)
     return _load(name)
 
 

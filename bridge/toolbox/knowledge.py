@@ -179,7 +179,7 @@ class Knowledge:
         """Read the documents before anybody asks."""
         await asyncio.to_thread(self._index.load)
 
-    async def __call__(self, call: ToolContext, **arguments: Any) -> Any:
+    async def __call__(self, call: ToolContext, /, **arguments: Any) -> Any:
         """What was found: a list of `Index.search`, or a sentence that there is nothing."""
         schema.check(self.parameters, arguments)
         found = await asyncio.to_thread(self._index.search, arguments["query"], self._results)

@@ -8,7 +8,7 @@ from bridge.errors import ConfigError, ToolError
 from bridge.toolbox import ToolContext, knowledge
 from bridge.tooltables import KnowledgeTool
 
-CALL = ToolContext("c1", "c1:3:abc:1", "0123", "shop")
+CALL = ToolContext("c1", "c1:3:abc:1", "0123", "shop", line=None, notes={})
 
 
 @pytest.fixture
