@@ -95,7 +95,7 @@ class Conversation:
         self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
         self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
-        self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
+        self._filler = Filler(agent.turns.filler_after_ms, slot.rate, lambda: tools.running)
         self._now_ms = 0
         self._replying = self._leaving = False
         self._armed: bool | None = None  # as the slot was told
@@ -127,6 +127,7 @@ class Conversation:
             agent=agent,
             caller_number=incoming.caller_number,
             variables=incoming.variables,
+            notes=self._tools.notes,
             rate=self._slot.rate,
             emit=self._emit,
             new_item=self._mouth.playout.new_item,
@@ -220,6 +221,7 @@ class Conversation:
             extra=self._state,
             done=self._tools.done,
             asked=self._tools.asked,
+            notes=dict(self._tools.notes),
             unknown=self._unknown,
         )
         if progress != self._noted:
@@ -388,8 +390,10 @@ class Conversation:
                 self._mouth.playout.words(item, marks)
             case engines.Timing():
                 self._watch.timed(event)
-            case engines.Filler(pcm):
+            case engines.Filler(pcm, ""):
                 self._filler.clip = pcm
+            case engines.Filler(pcm, tool):
+                self._filler.clips[tool] = pcm
             case engines.Failed(reason):
                 self._end(Outcome("failed", reason))
             case engines.State(values):

@@ -50,7 +50,7 @@ class OfflineProvider:
         settings = self._settings
         self._brain = RulesBrain(settings.intents, settings.facts, settings.replies, where)
         for intent in settings.intents:
-            tools = ("transfer", "hang_up", *agent.tools)
+            tools = ("transfer", "hang_up", *agent.every_tool)
             if intent.tool and intent.tool not in tools:
                 raise ConfigError(
                     f"{where}: intent '{intent.name}' calls the tool '{intent.tool}', which the "
@@ -73,7 +73,7 @@ class OfflineProvider:
         self._tts = await piper(self._shared, self._settings.voice, RATE)
         agent = self._agent
         back = [agent.rejoin_greeting] if agent.rejoin_s else []
-        texts = [agent.greeting, *back, agent.filler, *self._brain.fixed()]
+        texts = [agent.greeting, *back, *agent.fillers.values(), *self._brain.fixed()]
         await self._tts.prepare([s for text in texts for s in sentences(text)])
 
     def create(self) -> Engine:

@@ -39,6 +39,7 @@ class Leg:
         self.events = asyncio.Queue()
         self.did = []
         self._fail = fail or {}
+        self.variables = {}
 
     def _step(self, name, *details):
         self.did.append((name, *details))
@@ -66,6 +67,17 @@ class Leg:
 
     async def release(self):
         self._step("release")
+
+    async def get_variable(self, name):
+        self._step("get_variable", name)
+        return self.variables.get(name)
+
+    async def set_variable(self, name, value):
+        self._step("set_variable", name, value)
+        self.variables[name] = value
+
+    async def send_dtmf(self, digits):
+        self._step("send_dtmf", digits)
 
     async def statistics(self):
         self._step("statistics")
@@ -539,6 +551,26 @@ async def test_a_tool_that_is_asked_for_by_another_key_is_another_call(monkeypat
     assert list(progress.asked.values()) == [1], "what came before the present reply"
 
 
+async def test_what_the_agent_has_noted_is_known_to_its_heir():
+    agent = {"tools": ("remember",)}
+    talk = Talk()
+    talk.agent = replace(talk.agent, **agent)
+    async with talk:
+        noted = {"name": "order", "value": "4711"}
+        talk.engine.context.emit(engines.ToolCall("t", "remember", noted))
+        await talk.settle()
+        assert talk.engine.context.notes == {"order": "4711"}
+        record = Record("c1", agent="demo", state="talking", progress=talk.store.record["progress"])
+    heir = Talk(memory=Memory(record, []))
+    heir.agent = replace(heir.agent, **agent)
+    async with heir:
+        assert heir.engine.context.notes == {"order": "4711"}
+        noted["value"] = ""
+        heir.engine.context.emit(engines.ToolCall("t", "remember", noted))
+        await heir.settle()
+        assert Progress.from_text(heir.store.record["progress"]).notes == {}
+
+
 async def test_what_an_engine_asks_for_after_it_heard_an_interruption_is_new(monkeypatch):
     runs = []
 
@@ -920,6 +952,25 @@ async def test_an_engine_that_can_not_begin_leaves_the_call_unanswered():
     async with talk:
         assert (await talk.end()).result == "failed"
         assert "answer" not in talk.leg.names()
+
+
+async def test_the_wait_for_a_tool_is_bridged_by_its_own_words(monkeypatch):
+    go_on = asyncio.Event()
+
+    async def slow(call):
+        await go_on.wait()
+
+    monkeypatch.setattr(toolbox, "_load", {"slow": slow}.__getitem__)
+    talk = Talk()
+    talk.agent = Agent("demo", tools=("slow",), turns=TurnSettings(filler_after_ms=500))
+    async with talk:
+        talk.engine.context.emit(engines.Filler(np.ones(RATE // 4, np.int16), "slow"))
+        talk.engine.context.emit(engines.Filler(np.ones(RATE // 2, np.int16)))
+        talk.engine.context.emit(engines.ToolCall("t", "slow"))
+        await talk.settle()
+        talk.slot.deliver(False, 100)
+        assert list(talk.slot.counts.values()) == [RATE // 4]
+        go_on.set()
 
 
 async def test_a_long_wait_is_bridged_and_nobody_counts_that_as_said():
