@@ -112,7 +112,7 @@ def main(slots_file: Path, out: Path) -> None:
     ns: list[int] = []
     heads: list[npt.NDArray[np.int64]] = []
     due = time.monotonic()
-    while not select.select([sys.stdin], [], [], 0)[0]:
+    while len(ns) % 100 or not select.select([sys.stdin], [], [], 0)[0]:
         due += _EVERY_S
         time.sleep(max(0.0, due - time.monotonic()))
         ns.append(time.monotonic_ns())
