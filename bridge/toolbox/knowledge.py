@@ -14,7 +14,6 @@ is done in a thread: the event loop never waits for a disk.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
@@ -113,9 +112,12 @@ def _state(folder: Path) -> State:
                     "%s has more than %d documents; the rest is left out", folder, len(found)
                 )
                 return found
-            with contextlib.suppress(FileNotFoundError):  # gone since
+            try:
                 stat = path.stat()
-                found[path.relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
+            except OSError as error:  # gone since, most likely
+                log.warning("%s can't be read, and is left out: %s", path, error.strerror)
+                continue
+            found[path.relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
     return found
 
 
