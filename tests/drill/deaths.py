@@ -28,7 +28,7 @@ def kill_worker(options: Options) -> Tally:
     """`kill -9` of one of two workers, of one that has calls if any has by then."""
     # Where nobody takes over, every death has to be noticed: all calls are up when it happens, and
     # everybody who asks is waited for. (In the next round those ask who only listened.)
-    how = {} if options.takeover else {"early": False, "tools": False}
+    how = {"ages": True} if options.takeover else {"early": False, "tools": False}
     with Stage("kill_worker", options) as stage:
         return in_blocks(stage, lambda: _kill(stage.random.choice(stage.busy())), **how)
 
