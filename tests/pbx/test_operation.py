@@ -19,6 +19,7 @@ from typing import Self
 import pytest
 import redis as redis_client
 
+from bridge.keeper import somebody_stands_by
 from tests.drill import engine
 from tests.drill.callers import Callers
 from tests.drill.judge import Call
@@ -58,7 +59,12 @@ class Site(Stage):
 
     def complete(self) -> bool:
         """Whether nobody is missing: who died has a successor."""
-        return len(self.stack.takers()) == 2 and len(self.bridge.children("media")) == 2
+        takers = {int(name.split("-")[-2]) for name in self.stack.takers()}
+        return (
+            len(takers) == 2
+            and takers == set(self.bridge.children("worker"))
+            and somebody_stands_by(self.bridge.runtime_dir)
+        )
 
     def record(self, number: int) -> dict[str, str]:
         """What Redis holds of that caller's call."""
