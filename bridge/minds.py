@@ -37,6 +37,7 @@ class Minds:
         for path in sorted(self._folder().glob("*.toml")):
             try:
                 fresh = self._load(path.stem)
+                await toolbox.prepare(fresh)
                 await self._engines.prepare(fresh)
                 self._good[fresh.name] = fresh
             except BridgeError as error:

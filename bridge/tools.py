@@ -86,6 +86,8 @@ class Tools:
             end: ends the call.
             tell: tells the engine what became of one.
         """
+        self.notes: dict[str, str] = {}
+        """What the agent wants to remember of the call, by name."""
         self.leaving: Outcome | None = None
         """What was asked of the PBX and takes the caller from us, while it hasn't answered."""
         self.on_change: Callable[[], None] = lambda: None
@@ -127,6 +129,7 @@ class Tools:
         """
         self._set_turn(progress.turn)
         self._done = {done.key: done for done in progress.done}
+        self.notes.update(progress.notes)
         for tool in progress.tools:
             if tool.begun and not self._harmless(tool.name):
                 self._done[tool.key] = Done(tool.key, tool.name, False, UNKNOWN)
@@ -260,12 +263,14 @@ class Tools:
         if not self._store.owns(incoming.call_id):  # we were held up, and it goes on elsewhere
             raise PbxGone("another worker owns the call")
         context = toolbox.ToolContext(
-            incoming.call_id, tool.key, incoming.caller_number, self._agent.name
+            *(incoming.call_id, tool.key, incoming.caller_number, self._agent.name),
+            line=self._leg,
+            notes=self.notes,
         )
         async with asyncio.timeout(toolbox.timeout_s(function)):
             value = await function(context, **tool.arguments)
         try:
-            text = json.dumps(value)
+            text = json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError):
             value, text = str(value), str(value)
         return value if len(text) <= MOST_RESULT else text[:MOST_RESULT]

@@ -96,6 +96,28 @@ class HttpTool:
         return self.method not in _BODILESS
 
 
+@dataclass(frozen=True)
+class KnowledgeTool:
+    """Search in a folder of the operator's own documents (.md, .txt, .html)."""
+
+    type: Literal["knowledge"]
+    description: str
+    """What a model is told of it: what the documents are about."""
+    folder: str
+    """Relative to the agent's file; folders within it count too."""
+    results: int = 3
+    """How many pieces are given, of at most 900 characters."""
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_time(self.timeout_s)
+        if not 1 <= self.results <= 4:
+            raise ValueError(f"'results' is {self.results}; it takes 1 to 4")
+
+
+ToolTable = HttpTool | KnowledgeTool
+
+
 def check_names(names: Iterable[str], reserved: Iterable[str]) -> None:
     """Raise `ValueError` if a tool can't be called so."""
     for name in names:

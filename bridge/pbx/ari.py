@@ -50,6 +50,7 @@ _NEEDED: Final = (
     "channels.list",
     "channels.move",
     "channels.rtpstatistics",
+    "channels.sendDTMF",
     "channels.setChannelVar",
     "events.eventWebsocket",
 )

@@ -5,7 +5,8 @@ says of it; whoever runs it (`bridge.tools`) or tells a model of it (`bridge.eng
 knows nothing else. `named` finds it, in this order:
 
     declared   `[tool.NAME]` in the agent's file (`bridge.tooltables`), made here by its `type`
-    installed  an entry point `ari_bridge.tools` that the agent's `tools` name
+    built in   `bridge.toolbox.builtin`, if the agent's `tools` name it
+    installed  an entry point `ari_bridge.tools`, if the agent's `tools` name it
 
     [project.entry-points."ari_bridge.tools"]
     book_table = "my_package.tools:book_table"
@@ -25,12 +26,16 @@ from __future__ import annotations
 import difflib
 import functools
 from importlib.metadata import entry_points
+from pathlib import Path
 
-from bridge.agent import Agent
+from bridge.agent import BUILT_IN, Agent
 from bridge.errors import ConfigError
+from bridge.toolbox import builtin
 from bridge.toolbox.base import Function as Function
 from bridge.toolbox.base import ToolContext as ToolContext
 from bridge.toolbox.http import Http
+from bridge.toolbox.knowledge import Knowledge
+from bridge.tooltables import HttpTool, KnowledgeTool, ToolTable
 
 GROUP = "ari_bridge.tools"
 
@@ -41,13 +46,23 @@ TIMEOUT_S = 10.0
 def named(name: str, agent: Agent) -> Function:
     """The agent's tool of that name. Raises `ConfigError` with the cure."""
     if name in agent.tool:
-        return Http(name, agent.tool[name])
+        return _made(name, agent.tool[name], Path(agent.file).parent)
     if name not in agent.tools:
         allowed = agent.every_tool
         near = difflib.get_close_matches(name, allowed, n=1)
         have = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed) or 'none'}"
         raise ConfigError(f"there is no tool '{name}' in the agent's 'tools'; {have}")
+    if name in BUILT_IN:
+        return builtin.made(name, agent.variables)
     return _load(name)
+
+
+async def prepare(agent: Agent) -> None:
+    """Have what its tools need ready, so that no caller waits for it. Raises `ConfigError`."""
+    check(agent)
+    for name, table in agent.tool.items():
+        if isinstance(tool := _made(name, table, Path(agent.file).parent), Knowledge):
+            await tool.prepare()
 
 
 def check(agent: Agent) -> None:
@@ -70,6 +85,14 @@ def may_run_again(name: str, agent: Agent) -> bool:
 def timeout_s(function: Function) -> float:
     """How long it may take."""
     return float(getattr(function, "timeout_s", TIMEOUT_S))
+
+
+def _made(name: str, table: ToolTable, home: Path) -> Http | Knowledge:
+    match table:
+        case HttpTool():
+            return Http(name, table)
+        case KnowledgeTool():
+            return Knowledge(name, table, home)
 
 
 @functools.cache

@@ -13,11 +13,24 @@ the function, all of which may be missing, say more:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Function = Callable[..., Awaitable[Any]]
+
+
+class Line(Protocol):
+    """What a tool may do with the caller's line: a part of `bridge.pbx.base.Leg`."""
+
+    async def get_variable(self, name: str) -> str | None:
+        """A channel variable or dialplan function's value; None if it has none."""
+
+    async def set_variable(self, name: str, value: str) -> None:
+        """Set a channel variable."""
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Press keys: the other side hears them, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +42,6 @@ class ToolContext:
     """Idempotency key: the same for the same tool call in whatever process."""
     caller_number: str
     agent: str
+    line: Line
+    notes: MutableMapping[str, str]
+    """What `remember` keeps of the call: in every prompt, and over a takeover."""

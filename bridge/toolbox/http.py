@@ -60,7 +60,7 @@ class Http:
         self.timeout_s = table.timeout_s + 0.5  # we tell better what was too slow
         self._headers()
 
-    async def __call__(self, call: ToolContext, **arguments: Any) -> Any:
+    async def __call__(self, call: ToolContext, /, **arguments: Any) -> Any:
         """Its answer: what JSON it is, or text. Raises `ToolError`."""
         schema.check(self.parameters, arguments)
         url, rest = self._place(arguments)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -13,7 +14,7 @@ from bridge.toolbox import ToolContext, http, may_run_again, named
 from bridge.tooltables import HttpTool
 
 TEXT = {"type": "string"}
-CALL = ToolContext("c1", "c1:3:abc:1", "0123", "shop")
+CALL = ToolContext("c1", "c1:3:abc:1", "0123", "shop", line=None, notes={})
 
 
 class Service:
@@ -78,13 +79,12 @@ async def test_an_argument_is_no_path_of_its_own(service, order):
 
 
 async def test_what_has_no_place_goes_into_the_query_or_the_body(service):
-    parameters = {"order": TEXT, "persons": {"type": "integer"}, "late": {"type": "boolean"}}
-    await service.tool("/a/{order}", parameters=parameters)(CALL, order="/", persons=2, late=True)
-    await service.tool("/a/{order}", parameters=parameters, method="POST")(
-        CALL, order="/", persons=2, late=True
-    )
-    assert service.urls() == ["/a/%2F?persons=2&late=true", "/a/%2F"]
-    assert json.loads(service.got[1][1]) == {"persons": 2, "late": True}
+    parameters = {"order": TEXT, "call": {"type": "integer"}, "late": {"type": "boolean"}}
+    arguments = {"order": "/", "call": 2, "late": True}
+    await service.tool("/a/{order}", parameters=parameters)(CALL, **arguments)
+    await service.tool("/a/{order}", parameters=parameters, method="POST")(CALL, **arguments)
+    assert service.urls() == ["/a/%2F?call=2&late=true", "/a/%2F"]
+    assert json.loads(service.got[1][1]) == {"call": 2, "late": True}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ async def test_all_tries_have_one_key_and_so_has_the_heirs(service):
     await service.tool(method="POST", idempotent=True)(CALL)
     assert len(service.got) == 4
     assert len(set(service.keys())) == 1
-    await service.tool()(ToolContext("c1", "c1:3:abc:2", "0123", "shop"))
+    await service.tool()(replace(CALL, key="c1:3:abc:2"))
     assert len(set(service.keys())) == 2
 
 
