@@ -5,8 +5,8 @@ PY := .venv/bin/python
 # numpy's own threads would only take the cores away from what is measured.
 export OPENBLAS_NUM_THREADS := 1
 BENCH := media
-# So many test processes, a file at a time each: tests with real calls mostly wait. The longest first.
-TESTS := 3
+# So many test processes, a file at a time each: tests with real calls mostly wait, and come first.
+TESTS := 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bots check bench drill clean

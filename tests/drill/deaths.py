@@ -16,7 +16,7 @@ FROZEN_S = 5.0
 
 def in_blocks(stage: Stage, strike: Strike, **how: object) -> Tally:
     """That strike again and again, with new calls after every few rounds."""
-    stage.tally.may_be_void = MOST_VOID
+    stage.tally.may_be_void = MOST_VOID if stage.options.voids else 0
     left = stage.options.rounds
     while left:
         block = stage.block([strike] * min(left, _ROUNDS_A_BLOCK), **how)
