@@ -14,8 +14,8 @@ and told to the engine. What the engine emits is carried out at once as well. No
 what takes time (tools) runs in the call's task group.
 
 Mostly nothing changes: somebody speaks on, or nobody speaks. Then the conversation *rests*: a
-delivery is no more than audio for the engine, and `Turns` makes up for it (`_wake`) before it is
-told anything else.
+delivery is no more than audio for the engine, and `Turns` makes up for it before it is told
+anything else.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
+DRY_MS, LOOK_MS = 40, 200
+"""An agent whose item isn't complete and that gives nothing for so long has paused; and so often at
+least it is asked what was heard of it."""
+
 
 class Conversation:
     """One call's. It goes on from `start` or `take_up` until the call is `over`."""
@@ -101,8 +105,9 @@ class Conversation:
         self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
         self._now_ms = 0
-        # So far deliveries of which detectors and ear say the same as of the last change nothing.
-        self._rests_ms = 0
+        # So far deliveries of which detectors and ear say the same as of the last change nothing;
+        # and so far nobody waits to be told of what has gone out.
+        self._rests_ms, self._account_ms = 0, 0.0
         self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
         self._replying = self._leaving = False
         self._armed: bool | None = None  # as the slot was told
@@ -206,8 +211,14 @@ class Conversation:
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
         self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
 
+    def look(self) -> None:
+        """Write down how far the conversation has got by now, if that has changed."""
+        if not self._mouth.idle:
+            self._account()
+        self.note()
+
     def note(self) -> None:
-        """Write down how far the conversation has got, if that has changed."""
+        """The same, as far as is known."""
         if self._over():
             return
         self._wake()
@@ -286,12 +297,12 @@ class Conversation:
         begin_ms, speech = up.at_ms, up.speech
         end_ms = begin_ms + len(speech) * FRAME_MS
         if begin_ms != self._now_ms:  # frames of a call that wants late packets dropped
-            self._wake()
+            self._catch_up()
             self._now_ms = begin_ms
         if not self._mouth.held:  # what a phone on hold sends is not for the engine
             self._engine.hear(begin_ms, up.pcm)
         self._watch.arrived(end_ms)
-        if not self._mouth.idle:
+        if begin_ms >= self._account_ms and not self._mouth.idle:
             self._account()
         if self._slot.tripped:
             self._tripped()
@@ -300,7 +311,7 @@ class Conversation:
         if end_ms <= self._rests_ms and heard == self._same:
             self._now_ms = end_ms
             return
-        self._wake()
+        self._catch_up()
         self._frames(*heard)
         self._arm()
         self._fill()
@@ -324,7 +335,12 @@ class Conversation:
             self._rests_ms, self._same = self._turns.rests_until(heard[2]), heard
 
     def _wake(self) -> None:
-        """Something else than audio comes, or audio that is another: the turns catch up."""
+        """Something else than audio comes: look at everything again."""
+        self._account_ms = 0.0
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """The turns learn of the frames that they weren't told of."""
         if self._rests_ms:
             self._rests_ms = 0
             self._turns.pass_over(self._now_ms)
@@ -501,6 +517,8 @@ class Conversation:
             self._wake()
             self._carry_out(self._turns.agent_finished(self._now_ms))
             self._next_tool()
+        elif rest_ms := self._mouth.rest_ms:
+            self._account_ms = self._now_ms + min(rest_ms + DRY_MS, LOOK_MS)
 
     def _interrupted(self) -> None:
         """The caller has cut the agent short."""
