@@ -109,6 +109,7 @@ class Conversation:
         # and so far nobody waits to be told of what has gone out.
         self._rests_ms, self._account_ms = 0, 0.0
         self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
+        self._speaking, self._given_ms = False, 0  # as the turns know it; when it gave audio last
         self._replying = self._leaving = False
         self._armed: bool | None = None  # as the slot was told
         self._expected: Expected = ""
@@ -183,7 +184,8 @@ class Conversation:
         self._transcript.caller(progress.caller)
         self._watch.take_up(memory.record.latency)
         self._tools.take_up(progress, asks_again=resume.replying)
-        if self._mouth.playing or self._replying:
+        self._speaking = self._mouth.playing
+        if self._speaking or self._replying:
             self._turns.agent_started()
         if not self._replying:
             self._turns.reply_done(0)
@@ -331,8 +333,7 @@ class Conversation:
 
     def _rest(self, heard: tuple[Sequence[bool], bool, bool | None]) -> None:
         """Rest from here on, if more of what was heard last changes nothing for a while."""
-        mouth = self._mouth
-        known = mouth.idle or mouth.playing  # else it may be silent with nothing being told
+        known = self._speaking or self._mouth.idle  # else it may fall silent and tell nothing
         if known and self._filler.rests and len(set(heard[0])) == 1:
             self._rests_ms, self._same = self._turns.rests_until(heard[2]), heard
 
@@ -498,7 +499,7 @@ class Conversation:
     # The agent's audio ----------------------------------------------------------------------------
 
     def _say(self, audio: engines.Audio) -> None:
-        began = not self._mouth.playing
+        began = not self._speaking
         if not self._mouth.queue(audio):
             return
         self._begun_to_speak.set()
@@ -506,21 +507,25 @@ class Conversation:
             self._end(Outcome("failed", "the engine sends audio without end"))
             return
         self._transcript.settle()
+        self._given_ms = self._now_ms
         if began:
+            self._speaking = True
             self._wake()
             self._turns.agent_started()
         self._mouth.feed()
 
     def _account(self) -> None:
-        """What went out since the last delivery."""
-        was_playing = self._mouth.playing
-        self._mouth.account()
-        if was_playing and not self._mouth.playing:
+        """What went out since the last time."""
+        mouth, now_ms = self._mouth, self._now_ms
+        mouth.account()
+        rest_ms = mouth.rest_ms
+        if rest_ms is not None and (mouth.playing or now_ms - self._given_ms < DRY_MS):
+            self._account_ms = now_ms + min(rest_ms + DRY_MS, LOOK_MS)
+        elif self._speaking and not mouth.playing:
+            self._speaking = False
             self._wake()
-            self._carry_out(self._turns.agent_finished(self._now_ms))
+            self._carry_out(self._turns.agent_finished(now_ms))
             self._next_tool()
-        elif rest_ms := self._mouth.rest_ms:
-            self._account_ms = self._now_ms + min(rest_ms + DRY_MS, LOOK_MS)
 
     def _interrupted(self) -> None:
         """The caller has cut the agent short."""
@@ -531,6 +536,7 @@ class Conversation:
 
     def _drop(self) -> None:
         """What isn't played yet never will be."""
+        self._speaking = False
         self._mouth.drop()
         self._tools.cancel()
 

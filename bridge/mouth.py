@@ -82,11 +82,11 @@ class Mouth:
         return not (self.playing or self.held or self._clearing)
 
     @property
-    def rest_ms(self) -> float:
-        """For so long from the last `account` on nothing can have gone out that anybody waits for,
-        whatever more of the same item is queued; 0: it may have."""
+    def rest_ms(self) -> float | None:
+        """For so long from the last `account` on nothing can go out that anybody waits for, but
+        more of an item that isn't complete; None: it can."""
         busy = self._clearing or self._backlog or self._past or self._filling is not None
-        return 0.0 if busy or not self._room.is_set() else self.playout.unfinished_ms
+        return None if busy or not self._room.is_set() else self.playout.unfinished_ms
 
     @property
     def overfed(self) -> bool:

@@ -158,14 +158,14 @@ class Playout:
         return waiting * 1000 / self.rate
 
     @property
-    def unfinished_ms(self) -> float:
+    def unfinished_ms(self) -> float | None:
         """How long what is queued lasts, if all there is is one item that isn't complete and has
-        begun to be heard: until then nobody need be told how far it was. Else 0."""
+        begun to be heard: until then nobody need be told how far it was. Else None."""
         if len(self._items) != 1 or self._marks or self._lost:
-            return 0.0
+            return None
         (it,) = self._items.values()
         if it.done or it.dropped or not it.heard:
-            return 0.0
+            return None
         return (it.queued - it.heard) * 1000 / self.rate
 
     @property

@@ -387,6 +387,28 @@ async def test_what_changes_nothing_is_audio_for_the_engine_and_nothing_else(
         assert told[-1] == talk.slot.at_ms - 20
 
 
+async def test_what_was_heard_of_a_stream_is_asked_for_when_it_matters(monkeypatch):
+    async with Talk() as talk:
+        asked = []
+        own = talk.slot.heard_items
+        monkeypatch.setattr(talk.slot, "heard_items", lambda: asked.append(1) or own())
+        item = talk.engine.context.new_item()
+        for _ in range(50):  # as it speaks, a frame at a time
+            talk.engine.context.emit(engines.Audio(item, np.ones(FRAME, np.int16)))
+            talk.slot.deliver(False)
+        assert 5 <= len(asked) <= 30
+        talk.engine.context.emit(engines.Audio(item, np.ones(5 * FRAME, np.int16)))
+        talk.engine.context.emit(engines.Mark("m"))
+        talk.slot.deliver(False, 4)
+        assert engines.Marked("m", heard=True) not in talk.engine.told
+        talk.slot.deliver(False, 2)
+        assert engines.Marked("m", heard=True) in talk.engine.told
+        talk.engine.context.emit(engines.Audio(item, np.ones(5 * FRAME, np.int16)))
+        talk.engine.context.emit(engines.ItemDone(item))
+        talk.slot.deliver(False, 6)
+        assert talk.engine.told[-1] == engines.Heard(item, 60 * 20, "", cut=False)
+
+
 async def test_more_audio_than_the_ring_takes_is_fed_as_it_plays():
     async with Talk() as talk:
         item = talk.engine.say("x", 3000)
