@@ -108,6 +108,7 @@ class Conversation:
         # So far deliveries of which detectors and ear say the same as of the last change nothing;
         # and so far nobody waits to be told of what has gone out.
         self._rests_ms, self._account_ms = 0, 0.0
+        self._hears: Callable[[int, engines.Pcm], None] = self._hear
         self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
         self._speaking, self._given_ms = False, 0  # as the turns know it; when it gave audio last
         self._replying = self._leaving = False
@@ -212,6 +213,7 @@ class Conversation:
             self._ear = self._ears.open(self._slot.index, sensitivity)
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
+        self._hears = partial(context.run, self.guarded, self._hear)
         self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
 
     def look(self) -> None:
@@ -314,6 +316,7 @@ class Conversation:
         heard = (speech, True, True) if ear is None else (speech, ear.voice, ear.near)
         if end_ms <= self._rests_ms and heard == self._same:
             self._now_ms = end_ms
+            self._only_hear()
             return
         self._catch_up()
         self._frames(*heard)
@@ -336,6 +339,24 @@ class Conversation:
         known = self._speaking or self._mouth.idle  # else it may fall silent and tell nothing
         if known and self._filler.rests and len(set(heard[0])) == 1:
             self._rests_ms, self._same = self._turns.rests_until(heard[2]), heard
+            self._only_hear()
+
+    def _only_hear(self) -> None:
+        """Be given nothing but audio until something may change."""
+        until_ms = self._rests_ms
+        if not self._mouth.idle:
+            until_ms = min(until_ms, int(self._account_ms))
+        if until_ms > self._now_ms:
+            self._slot.rest(self._hears, until_ms, self._same[0][0])
+
+    def _hear(self, at_ms: int, pcm: engines.Pcm) -> None:
+        """Frames that change nothing."""
+        if at_ms != self._now_ms:
+            self._catch_up()
+        self._now_ms = at_ms + len(pcm) * 1000 // self._slot.rate
+        if not self._mouth.held:
+            self._engine.hear(at_ms, pcm)
+        self._watch.arrived(self._now_ms)
 
     def _wake(self) -> None:
         """Something else than audio comes: look at everything again."""
@@ -346,6 +367,7 @@ class Conversation:
         """The turns learn of the frames that they weren't told of."""
         if self._rests_ms:
             self._rests_ms = 0
+            self._slot.rest(self._hears, 0, False)
             self._turns.pass_over(self._now_ms)
 
     def _arm(self) -> None:

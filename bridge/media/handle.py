@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridge.audio.codecs import BY_NUMBER
 from bridge.audio.echo import ECHO as OURS
@@ -63,6 +64,12 @@ class Slot:
     @on_frames.setter
     def on_frames(self, listener: Callable[[Up], None] | None) -> None:
         self._frames.listen(self.lane, listener)
+
+    def rest(
+        self, hear: Callable[[int, NDArray[np.int16]], None], until_ms: int, speech: bool
+    ) -> None:
+        """Frames like the last ones change nothing for a while."""
+        self._frames.rest(self.lane, hear, until_ms, speech)
 
     def inherit(self) -> None:
         """Look after what the former owner left in its ring."""

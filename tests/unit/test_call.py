@@ -106,6 +106,8 @@ class Slot:
         self.paused = self.tripped = self.echo = self.armed = False
         self.at_ms = 0
         self.closed = False
+        self.resting = None, 0, False
+        self.verdicts = False  # somebody who hears all calls may say something else any time
 
     def play(self, item, pcm):
         taken = min(len(pcm), RATE // 2 - len(self.queue))
@@ -138,6 +140,9 @@ class Slot:
         self.cleared = False
         self.paused = False
 
+    def rest(self, hear, until_ms, speech):
+        self.resting = hear, until_ms, speech
+
     def stats(self):
         return {"mos": 4.2}
 
@@ -157,7 +162,12 @@ class Slot:
                     self.counts[item] = self.counts.get(item, 0) + 1
                 del self.queue[:FRAME]
             pcm = np.full(FRAME, 1000 if speech else 0, np.int16)
-            self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
+            hear, until_ms, same = self.resting
+            rests = self.at_ms + 20 <= until_ms and same == bool(speech)
+            if rests and not (self.tripped or self.verdicts):
+                hear(self.at_ms, pcm)
+            else:
+                self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
             self.at_ms += 20
 
 
@@ -249,6 +259,7 @@ class Talk:
         self.leg, self.media, self.store, self.engine = Leg(fail), Media(), Store(), Engine()
         self.store.keys = keys
         self.slot = self.media.slot
+        self.slot.verdicts = ears is not None
         self.agent = Agent(
             "demo",
             turns=TurnSettings(no_input_ms=60_000),
