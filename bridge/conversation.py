@@ -103,7 +103,7 @@ class Conversation:
         self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
         self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
-        self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
+        self._filler = Filler(agent.turns.filler_after_ms, slot.rate, lambda: tools.running)
         self._now_ms = 0
         # So far deliveries of which detectors and ear say the same as of the last change nothing;
         # and so far nobody waits to be told of what has gone out.
@@ -467,8 +467,10 @@ class Conversation:
                 self._mouth.playout.words(item, marks)
             case engines.Timing():
                 self._watch.timed(event)
-            case engines.Filler(pcm):
+            case engines.Filler(pcm, ""):
                 self._filler.clip = pcm
+            case engines.Filler(pcm, tool):
+                self._filler.clips[tool] = pcm
             case engines.Failed(reason):
                 self._end(Outcome("failed", reason))
             case engines.State(values):
