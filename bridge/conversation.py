@@ -442,23 +442,23 @@ class Conversation:
     # The agent's audio ----------------------------------------------------------------------------
 
     def _say(self, audio: engines.Audio) -> None:
-        began = not self._mouth.playing
-        if not self._mouth.queue(audio):
-            return
-        self._begun_to_speak.set()
-        if self._mouth.overfed:
-            self._end(Outcome("failed", "the engine sends audio without end"))
+        mouth = self._mouth
+        began = not mouth.playing
+        if not mouth.queue(audio):
             return
         self._transcript.settle()
         if began:
+            self._begun_to_speak.set()
             self._turns.agent_started()
-        self._mouth.feed()
+        if mouth.full and mouth.overfed:
+            self._end(Outcome("failed", "the engine sends audio without end"))
 
     def _account(self) -> None:
         """What went out since the last delivery."""
-        was_playing = self._mouth.playing
-        self._mouth.account()
-        if was_playing and not self._mouth.playing:
+        mouth = self._mouth
+        was_playing = mouth.playing
+        mouth.account()
+        if was_playing and not mouth.playing:
             self._carry_out(self._turns.agent_finished(self._now_ms))
             self._next_tool()
 
