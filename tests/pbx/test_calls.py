@@ -15,6 +15,8 @@ import pytest
 from redis import Redis as Client
 
 from bridge.sessions.model import INDEX, Line, call_key, transcript_key
+from tests.contract.far import Say, voice
+from tests.contract.far_openai import OpenAi
 from tests.demo.voice import clip
 from tests.lab import sipp
 from tests.lab.baresip import Baresip
@@ -257,17 +259,56 @@ async def test_a_key_silences_the_greeting(stack: Stack, tmp_path: Path) -> None
     assert 0 < loud_ms(received(packets, phone)) <= greeting.heard_ms + 60
 
 
-async def test_a_call_may_not_last_for_ever(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
+    """A bridge whose agent `demo`, a file that is read for each call, a test may write."""
     agents = Path(__file__).parents[2] / "agents"
+    file = tmp_path_factory.mktemp("agents") / "demo.toml"
     text = (agents / "demo.toml").read_text()
-    (tmp_path / "demo.toml").write_text(text.replace("max_call_s = 1800", "max_call_s = 3"))
-    with Stack(settings={"agents": {"folder": str(tmp_path)}}) as stack:
+    file.write_text(text.replace("max_call_s = 1800", "max_call_s = 3"))
+    settings = {"agents": {"folder": str(file.parent)}}
+    with Stack(settings=settings, environment={"OPENAI_API_KEY": "sk-right-key"}) as stack:
+        yield stack, file
+
+
+async def test_a_call_may_not_last_for_ever(own: tuple[Stack, Path]) -> None:
+    stack, _ = own
+    memory = Memory(stack)
+    call = await asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=None)
+    assert call.ended_as_expected
+    record = memory.record()
+    assert (record["state"], record["result"]) == ("ended", "done")
+    assert "max_call_s (3)" in record["reason"]
+
+
+async def test_a_vendors_spoken_model_on_the_telephone(
+    own: tuple[Stack, Path], tmp_path: Path
+) -> None:
+    """A stand-in of OpenAI's realtime API greets, is spoken to, and checks what it is sent."""
+    stack, file = own
+    words = clip("Where can I park?")
+    async with OpenAi() as far:
+        file.write_text(
+            f'engine = "openai-realtime"\ngreeting = "Hello there."\n'
+            f'[openai-realtime]\nurl = "ws://{far.where}/v1"\n'
+        )
+        hello, answer = Say("Hello there.", 1500, seed=2), Say("Behind the shop.", 1500, seed=3)
+        far.answers.extend([[hello], [answer]])
         memory = Memory(stack)
-        call = await asyncio.to_thread(sipp.call, stack.pbx, "700", hang_up_after_s=None)
-        assert call.ended_as_expected
-        record = memory.record()
-        assert (record["state"], record["result"]) == ("ended", "done")
-        assert "max_call_s (3)" in record["reason"]
+        async with stack.phone() as phone:
+            with capture(phone, tmp_path / "call.pcap") as packets:
+                await phone.dial("700")
+                await until(lambda: "Hello there." in memory.agent_said(), "the greeting was heard")
+                await phone.speak(words.pcm, RATE)
+                await until(lambda: "Behind" in memory.agent_said(), "the answer was heard")
+                await phone.hangup()
+        heard = received(packets, phone)
+        for said in (hello, answer):
+            assert likeness(heard, voice(said.ms, RATE, said.seed)) > 0.95
+        assert likeness(np.concatenate(far.caller), words.pcm) > 0.95
+        assert [line.text for line in memory.lines() if line.role == "caller"] == [far.words]
+        assert not far.faults
+    assert stack.pbx.wait_idle() == []
 
 
 async def test_many_callers_at_once(stack: Stack) -> None:
