@@ -12,6 +12,10 @@ that is the only clock of the conversation. A delivery goes to the engine, then 
 what has gone out since, then the frames go through `Turns`, whose actions are carried out at once
 and told to the engine. What the engine emits is carried out at once as well. None of that waits;
 what takes time (tools) runs in the call's task group.
+
+Mostly nothing changes: somebody speaks on, or nobody speaks. Then the conversation *rests*: a
+delivery is no more than audio for the engine, and `Turns` makes up for it before it is told
+anything else.
 """
 
 from __future__ import annotations
@@ -47,15 +51,19 @@ from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.mouth import Mouth
 from bridge.pbx.base import Incoming
-from bridge.recall import Memory, interrupted, restore, restore_lost
+from bridge.recall import Memory, interrupted, noted_items, restore, restore_lost
 from bridge.sessions.base import Store
 from bridge.sessions.model import BARGE_IN
-from bridge.sessions.progress import Item, Progress
+from bridge.sessions.progress import Progress
 from bridge.stopwatch import Stopwatch
 from bridge.tools import Outcome, Tools
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
+
+DRY_MS, LOOK_MS = 40, 200
+"""An agent whose item isn't complete and that gives nothing for so long has paused; and so often at
+least it is asked what was heard of it."""
 
 
 class Conversation:
@@ -97,6 +105,10 @@ class Conversation:
         self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
         self._now_ms = 0
+        # So far deliveries of which detectors and ear say the same as of the last change nothing;
+        # and so far nobody waits to be told of what has gone out.
+        self._rests_ms, self._account_ms = 0, 0.0
+        self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
         self._replying = self._leaving = False
         self._armed: bool | None = None  # as the slot was told
         self._expected: Expected = ""
@@ -200,14 +212,21 @@ class Conversation:
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
         self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
 
+    def look(self) -> None:
+        """Write down how far the conversation has got by now, if that has changed."""
+        if not self._mouth.idle:
+            self._account()
+        self.note()
+
     def note(self) -> None:
-        """Write down how far the conversation has got, if that has changed."""
+        """The same, as far as is known."""
         if self._over():
             return
+        self._wake()
         if self._turns.endpoint.phase is Phase.SILENT:
             self._speech_ms = -1
         progress = Progress(
-            items=tuple(Item(*item) for item in self._mouth.playout.open_items()),
+            items=noted_items(self._mouth.playout.open_items()),
             last_item=self._mouth.playout.last_item,
             tools=self._tools.open(),
             replying=self._replying,
@@ -244,6 +263,7 @@ class Conversation:
 
     def digit(self, digit: str) -> None:
         """He pressed a key."""
+        self._wake()
         self._transcript.say("dtmf", digit)
         self._leaving = False
         self._filler.silent_since(self._now_ms)
@@ -255,6 +275,7 @@ class Conversation:
 
     def hold(self, on: bool) -> None:
         """His phone holds the call, or takes it back."""
+        self._wake()
         self._transcript.say("event", "hold" if on else "resume")
         self._hold(on)
         self.note()
@@ -275,26 +296,56 @@ class Conversation:
             self._end(Outcome("failed", str(error) or type(error).__name__))
 
     def _deliver(self, up: Up) -> None:
-        turns, ear = self._turns, self._ear
-        self._now_ms = up.at_ms
+        begin_ms, speech = up.at_ms, up.speech
+        end_ms = begin_ms + len(speech) * FRAME_MS
+        if begin_ms != self._now_ms:  # frames of a call that wants late packets dropped
+            self._catch_up()
+            self._now_ms = begin_ms
         if not self._mouth.held:  # what a phone on hold sends is not for the engine
-            self._engine.hear(up.at_ms, up.pcm)
-        self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
-        if not self._mouth.idle:
+            self._engine.hear(begin_ms, up.pcm)
+        self._watch.arrived(end_ms)
+        if begin_ms >= self._account_ms and not self._mouth.idle:
             self._account()
         if self._slot.tripped:
             self._tripped()
-        for loud in up.speech:
-            voice = loud and (ear is None or ear.voice)
-            near = ear is None or ear.near
-            spoke = turns.caller_speaks
-            if actions := turns.frame(self._now_ms, voice, near):
-                self._carry_out(actions)
-            if ear is not None and spoke and turns.caller_was_heard:
-                ear.his_own()
-            self._now_ms += FRAME_MS
+        ear = self._ear
+        heard = (speech, True, True) if ear is None else (speech, ear.voice, ear.near)
+        if end_ms <= self._rests_ms and heard == self._same:
+            self._now_ms = end_ms
+            return
+        self._catch_up()
+        self._frames(*heard)
         self._arm()
         self._fill()
+        self._rest(heard)
+
+    def _frames(self, speech: Sequence[bool], voiced: bool, near: bool | None) -> None:
+        turns = self._turns
+        for loud in speech:
+            spoke = turns.caller_speaks
+            if actions := turns.frame(self._now_ms, loud and voiced, near):
+                self._carry_out(actions)
+            if self._ear is not None and spoke and turns.caller_was_heard:
+                self._ear.his_own()
+            self._now_ms += FRAME_MS
+
+    def _rest(self, heard: tuple[Sequence[bool], bool, bool | None]) -> None:
+        """Rest from here on, if more of what was heard last changes nothing for a while."""
+        mouth = self._mouth
+        known = mouth.idle or mouth.playing  # else it may be silent with nothing being told
+        if known and self._filler.rests and len(set(heard[0])) == 1:
+            self._rests_ms, self._same = self._turns.rests_until(heard[2]), heard
+
+    def _wake(self) -> None:
+        """Something else than audio comes: look at everything again."""
+        self._account_ms = 0.0
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """The turns learn of the frames that they weren't told of."""
+        if self._rests_ms:
+            self._rests_ms = 0
+            self._turns.pass_over(self._now_ms)
 
     def _arm(self) -> None:
         armed = self._turns.armed
@@ -304,6 +355,7 @@ class Conversation:
 
     def _tripped(self) -> None:
         """Media has paused the agent by itself: from here on the pause is ours."""
+        self._wake()
         self._carry_out(self._turns.tripped(self._now_ms))
         self._slot.deal()
         if self._turns.state is State.PAUSED and self._slot.is_echo():
@@ -354,9 +406,11 @@ class Conversation:
     def _emit(self, event: engines.EngineEvent) -> None:
         if self._over():
             return
+        if type(event) is engines.Audio:
+            self._say(event)
+            return
+        self._wake()
         match event:
-            case engines.Audio():
-                self._say(event)
             case engines.Mark(name):
                 self._mouth.mark(name)
             case engines.Text(item, text):
@@ -450,6 +504,7 @@ class Conversation:
             return
         self._transcript.settle()
         if began:
+            self._wake()
             self._begun_to_speak.set()
             self._turns.agent_started()
         if mouth.full and mouth.overfed:
@@ -461,8 +516,11 @@ class Conversation:
         was_playing = mouth.playing
         mouth.account()
         if was_playing and not mouth.playing:
+            self._wake()
             self._carry_out(self._turns.agent_finished(self._now_ms))
             self._next_tool()
+        elif rest_ms := mouth.rest_ms:
+            self._account_ms = self._now_ms + min(rest_ms + DRY_MS, LOOK_MS)
 
     def _interrupted(self) -> None:
         """The caller has cut the agent short."""

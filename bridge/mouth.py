@@ -85,6 +85,13 @@ class Mouth:
         return not (self.playing or self.held or self._clearing)
 
     @property
+    def rest_ms(self) -> float:
+        """For so long from the last `account` on nothing can have gone out that anybody waits for,
+        whatever more of the same item is queued; 0: it may have."""
+        busy = self._clearing or self._backlog or self._past or self._filling is not None
+        return 0.0 if busy or self.full else self.playout.unfinished_ms
+
+    @property
     def overfed(self) -> bool:
         """Whether more waits to be played than any engine should send."""
         return self.playout.waiting_ms > MOST_WAITING_MS

@@ -160,6 +160,17 @@ class Playout:
         return self.waiting * 1000 / self.rate
 
     @property
+    def unfinished_ms(self) -> float:
+        """How long what is queued lasts, if all there is is one item that isn't complete and has
+        begun to be heard: until then nobody need be told how far it was. Else 0."""
+        if len(self._items) != 1 or self._marks or self._lost:
+            return 0.0
+        (it,) = self._items.values()
+        if it.done or it.dropped or not it.heard:
+            return 0.0
+        return (it.queued - it.heard) * 1000 / self.rate
+
+    @property
     def in_last_item(self) -> bool:
         """Whether the last item that was given is being heard, or was."""
         waiting = [i for i in self._items.values() if i.heard < i.queued and not i.dropped]

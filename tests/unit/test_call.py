@@ -17,6 +17,7 @@ from bridge.dialog.turns import (
     NoInput,
     SpeechStarted,
     TurnCommitted,
+    Turns,
 )
 from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
@@ -357,6 +358,33 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
         talk.slot.deliver(False, 36)  # he has finished, and no filler is due yet
         fresh = talk.engine.say("yes?", 100)
         assert set(talk.slot.queue) == {fresh}
+
+
+async def test_what_changes_nothing_is_audio_for_the_engine_and_nothing_else(
+    monkeypatch,
+):
+    told = []
+
+    def frame(turns, at_ms, speech, near=True):
+        told.append(at_ms)
+        return own(turns, at_ms, speech, near)
+
+    own = Turns.frame
+    monkeypatch.setattr(Turns, "frame", frame)
+    async with Talk() as talk:
+        talk.slot.deliver(False, 100)
+        talk.slot.deliver(True, 100)
+        talk.slot.deliver(False, 60)
+        committed = [e for e in talk.engine.told if isinstance(e, TurnCommitted)]
+        assert committed == [TurnCommitted(1, 2000, 4000)]
+        assert talk.engine.heard_ms == 5200
+        assert len([at for at in told if at < 4000]) < 20
+        told.clear()
+        talk.slot.deliver(False, 10)
+        talk.slot.at_ms += 20  # a frame that the agent wants dropped
+        talk.engine.heard_ms += 20
+        talk.slot.deliver(False)
+        assert told[-1] == talk.slot.at_ms - 20
 
 
 async def test_more_audio_than_the_ring_takes_is_fed_as_it_plays():
