@@ -523,20 +523,19 @@ class Conversation:
     # The agent's audio ----------------------------------------------------------------------------
 
     def _say(self, audio: engines.Audio) -> None:
+        mouth = self._mouth
         began = not self._speaking
-        if not self._mouth.queue(audio):
-            return
-        self._begun_to_speak.set()
-        if self._mouth.overfed:
-            self._end(Outcome("failed", "the engine sends audio without end"))
+        if not mouth.queue(audio):
             return
         self._transcript.settle()
         self._given_ms = self._now_ms
         if began:
             self._speaking = True
             self._wake()
+            self._begun_to_speak.set()
             self._turns.agent_started()
-        self._mouth.feed()
+        if mouth.full and mouth.overfed:
+            self._end(Outcome("failed", "the engine sends audio without end"))
 
     def _account(self) -> None:
         """What went out since the last time."""

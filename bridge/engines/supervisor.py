@@ -113,7 +113,13 @@ class Supervisor:
         life = self._life
         if life is None:
             return
-        life.hear(at_ms, pcm)
+        if (straight := life.straight) is not None:
+            try:
+                straight.hear(at_ms, pcm)
+            except Exception as error:  # noqa: BLE001 - an engine's fault is the end of it only
+                life.failed(error)
+        else:
+            life.hear(at_ms, pcm)
         if self._ledger.owes and life.ready and not life.patient:
             limit_ms = life.agent.engine_silent_s * 1000
             if self._ledger.silent_ms > limit_ms:

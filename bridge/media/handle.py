@@ -53,6 +53,8 @@ class Slot:
         self.play, self.done = self._player.play, self._player.done
         self._cleared_once = False
         self.heard = self._player.heard
+        self.heard_items: Callable[[], dict[int, int]] = self._player.heard_items
+        """Samples that went out, of every item for which that has changed since the last time."""
         self._inherited: Inherited | None = None
         self.left: tuple[Left, ...] = ()
 
@@ -76,11 +78,12 @@ class Slot:
         self._player.forget_items()  # of whoever had this ring two owners ago
         self._inherited = Inherited(self._slots, self.index, 1 - self._player.ring)
         self.left = self._inherited.items
+        self.heard_items = self._heard_of_both
         self.resume()  # whatever he was waiting for
         self.deal()
 
-    def heard_items(self) -> dict[int, int]:
-        """Samples that went out, of every item for which that has changed since the last time."""
+    def _heard_of_both(self) -> dict[int, int]:
+        """The same, what was inherited with it."""
         told = self._player.heard_items()
         return told if self._inherited is None else {**self._inherited.heard_items(), **told}
 
