@@ -16,8 +16,14 @@ from typing import Any, Literal
 
 from bridge.errors import ConfigError
 from bridge.settings import build
+from bridge.tooltables import ToolTable, check_names
 
 log = logging.getLogger(__name__)
+
+ALWAYS = ("transfer", "hang_up", "leave")
+"""Tools that every agent has."""
+BUILT_IN = ("remember", "get_variable", "set_variable", "send_dtmf")
+"""Tools that an agent has whose `tools` name them."""
 
 PARTS = ("stt", "llm", "tts")
 """Tables of the engine `cascade`, beside its own."""
@@ -90,6 +96,16 @@ class TransferSettings:
 
 
 @dataclass(frozen=True)
+class VariableSettings:
+    """Which channel variables (or dialplan functions) an agent may use."""
+
+    read: tuple[str, ...] = ()
+    """By the tool `get_variable`."""
+    write: tuple[str, ...] = ()
+    """By the tool `set_variable`."""
+
+
+@dataclass(frozen=True)
 class Agent:
     """One agent file."""
 
@@ -116,10 +132,13 @@ class Agent:
     with the conversation; 0: never. Anonymous callers never are."""
     rejoin_greeting: str = "Welcome back. Shall we go on where we were?"
     tools: tuple[str, ...] = ()
-    """Which tools of others (entry points `ari_bridge.tools`) the engine may call; `transfer` and
-    `hang_up` are always there."""
+    """Which tools the engine may call, beside `transfer`, `hang_up` and those in `tool`: of
+    `BUILT_IN`, and of others (entry points `ari_bridge.tools`)."""
+    tool: dict[str, ToolTable] = field(default_factory=dict)
+    """Tools that need no code, by name; the engine may call them all."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
+    variables: VariableSettings = field(default_factory=VariableSettings)
     options: dict[str, Any] = field(default_factory=dict)
     """The table of the engine's own name, for the engine to check."""
     file: str = field(default="", compare=False)
@@ -129,6 +148,15 @@ class Agent:
         for name in ("engine_silent_s", "engine_give_up_s"):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' is {getattr(self, name):g}; the least is 1")
+        check_names(self.tool, (*ALWAYS, *BUILT_IN))
+        for tool, key in (("get_variable", "read"), ("set_variable", "write")):
+            if tool in self.tools and not getattr(self.variables, key):
+                raise ValueError(f"'tools' has '{tool}'; say which in [variables] {key} = [...]")
+
+    @property
+    def every_tool(self) -> tuple[str, ...]:
+        """Names of all that the engine may call, but for those that every agent has."""
+        return (*self.tools, *(name for name in self.tool if name not in self.tools))
 
 
 def load(folder: Path, name: str) -> Agent:

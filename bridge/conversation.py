@@ -127,6 +127,7 @@ class Conversation:
             agent=agent,
             caller_number=incoming.caller_number,
             variables=incoming.variables,
+            notes=self._tools.notes,
             rate=self._slot.rate,
             emit=self._emit,
             new_item=self._mouth.playout.new_item,
@@ -220,6 +221,7 @@ class Conversation:
             extra=self._state,
             done=self._tools.done,
             asked=self._tools.asked,
+            notes=dict(self._tools.notes),
             unknown=self._unknown,
         )
         if progress != self._noted:

@@ -13,6 +13,7 @@
     │   ├── EngineMissing    its extra, model or key is not installed
     │   ├── EngineRefused    its far end answers, and says no (a wrong key)
     │   └── EngineLost       its connection or process can't be had, or ended in mid-call
+    ├── ToolError            a tool can't do what was asked of it: a model is told why
     └── SessionError         the session store failed
         └── StoreUnreachable Redis does not answer
 
@@ -71,6 +72,10 @@ class EngineRefused(EngineError):
 
 class EngineLost(EngineError):
     """An engine's connection or process can't be had, or ended in mid-call."""
+
+
+class ToolError(BridgeError):
+    """A tool can't do what was asked of it; a model reads the message, and may try otherwise."""
 
 
 class SessionError(BridgeError):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bridge import agent
+from bridge import agent, toolbox
 from bridge.agent import Agent
 from bridge.engines import supervisor
 from bridge.engines.base import Engine
@@ -37,6 +37,7 @@ class Minds:
         for path in sorted(self._folder().glob("*.toml")):
             try:
                 fresh = self._load(path.stem)
+                await toolbox.prepare(fresh)
                 await self._engines.prepare(fresh)
                 self._good[fresh.name] = fresh
             except BridgeError as error:
@@ -59,6 +60,7 @@ class Minds:
         good = self._good.get(name)
         try:
             fresh = agent.load(self._folder(), name)
+            toolbox.check(fresh)
             if good is not None:
                 self._engines.check(fresh)
         except (ConfigError, EngineMissing) as error:

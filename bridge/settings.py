@@ -2,7 +2,8 @@
 
 Each layer declares its own settings as a frozen dataclass with the unit in each field's name; this
 module turns a table into one. The field's annotation is the check: `int`, `float`, `bool`, `str`,
-`X | None`, `tuple[X, ...]`, `Literal[...]`, `dict[str, X]` and nested dataclasses are understood.
+`X | None`, `tuple[X, ...]`, `Literal[...]`, `dict[str, X]` and nested dataclasses are understood,
+and unions of dataclasses, each with another `type: Literal["..."]`, by which one is chosen.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def _convert(hint: Any, value: object, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, _expect(dict, value, where), where)
     if origin in (typing.Union, types.UnionType):
-        return _convert(next(a for a in args if a is not type(None)), value, where)
+        some = [arg for arg in args if arg is not type(None)]
+        return _convert(some[0] if len(some) == 1 else _chosen(some, value, where), value, where)
     if origin is typing.Literal:
         if value not in args:
             raise ConfigError(f"{where} is {value!r}; it takes {', '.join(map(repr, args))}")
@@ -69,6 +71,16 @@ def _convert(hint: Any, value: object, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return _expect(hint, value, where)
+
+
+def _chosen(kinds: list[Any], value: object, where: str) -> Any:
+    """Which of these dataclasses a table is meant to be."""
+    by_type = {typing.get_args(typing.get_type_hints(kind)["type"])[0]: kind for kind in kinds}
+    chosen = _expect(dict, value, where).get("type")
+    if chosen not in by_type:
+        said = "is missing" if chosen is None else f"is {chosen!r}"
+        raise ConfigError(f"{where}: 'type' {said}; it takes {', '.join(map(repr, by_type))}")
+    return by_type[chosen]
 
 
 def _expect(kind: type[T], value: object, where: str) -> T:

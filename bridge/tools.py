@@ -40,7 +40,7 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
-TOOL_TIMEOUT_S = 10.0
+LEAVE_TIMEOUT_S = 10.0
 DURABLE_S = 1.0
 """A tool waits so long for Redis to know that it has begun."""
 MOST_RESULT = 4000
@@ -86,6 +86,8 @@ class Tools:
             end: ends the call.
             tell: tells the engine what became of one.
         """
+        self.notes: dict[str, str] = {}
+        """What the agent wants to remember of the call, by name."""
         self.leaving: Outcome | None = None
         """What was asked of the PBX and takes the caller from us, while it hasn't answered."""
         self.on_change: Callable[[], None] = lambda: None
@@ -127,6 +129,7 @@ class Tools:
         """
         self._set_turn(progress.turn)
         self._done = {done.key: done for done in progress.done}
+        self.notes.update(progress.notes)
         for tool in progress.tools:
             if tool.begun and not self._harmless(tool.name):
                 self._done[tool.key] = Done(tool.key, tool.name, False, UNKNOWN)
@@ -195,7 +198,7 @@ class Tools:
         return f"{self._leg.incoming.call_id}:{turn}:{what}:{self._count[what]}"
 
     def _harmless(self, name: str) -> bool:
-        return name in LEAVING or toolbox.may_run_again(name, self._agent.tools)
+        return name in LEAVING or toolbox.may_run_again(name, self._agent)
 
     async def _run_all(self) -> None:
         while self._waiting and self.quiet():
@@ -211,8 +214,7 @@ class Tools:
         arguments = " ".join(map(str, tool.arguments.values()))
         self._transcript.say("event", f"{tool.name} {arguments}".strip())
         try:
-            async with asyncio.timeout(TOOL_TIMEOUT_S):
-                value = await self._do(tool)
+            value = await self._do(tool)
             done = Done(tool.key, tool.name, True, value)
         except PbxGone:
             self._end(Outcome("hung-up", f"the caller hung up during {tool.name}", gone=True))
@@ -255,17 +257,20 @@ class Tools:
         return None
 
     async def _do_theirs(self, tool: Tool) -> Any:
-        function = toolbox.named(tool.name, self._agent.tools)
+        function = toolbox.named(tool.name, self._agent)
         incoming = self._leg.incoming
         await self._store.written(incoming.call_id, DURABLE_S)
         if not self._store.owns(incoming.call_id):  # we were held up, and it goes on elsewhere
             raise PbxGone("another worker owns the call")
         context = toolbox.ToolContext(
-            incoming.call_id, tool.key, incoming.caller_number, self._agent.name
+            *(incoming.call_id, tool.key, incoming.caller_number, self._agent.name),
+            line=self._leg,
+            notes=self.notes,
         )
-        value = await function(context, **tool.arguments)
+        async with asyncio.timeout(toolbox.timeout_s(function)):
+            value = await function(context, **tool.arguments)
         try:
-            text = json.dumps(value)
+            text = json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError):
             value, text = str(value), str(value)
         return value if len(text) <= MOST_RESULT else text[:MOST_RESULT]
@@ -274,7 +279,8 @@ class Tools:
         """End the call by what takes the caller from us."""
         self.leaving = outcome
         try:
-            await leave
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await leave
         finally:
             self.leaving = None
         self._end(outcome)

@@ -309,6 +309,8 @@ class Context:
     """Tell the call that turns are decided otherwise than `Engine.turns` said at first."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """What the dialplan passed for this call: `Stasis(ari-bridge,AGENT,name=value,...)`."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What the agent has noted of this call with the tool `remember`; grows while it goes on."""
     history: Sequence[Entry] = ()
     """What was said and heard, on resume."""
     resume: Resume | None = None

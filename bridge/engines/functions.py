@@ -7,8 +7,9 @@ its signature and docstring:
         "Book a table. Say the day back to the caller first."
 
 Annotations may be `str`, `int`, `float`, `bool`, `Literal`, `list[X]`, `tuple[X, ...]`,
-`dict[str, X]`, `X | None`, and `Annotated` with a description. For everything else the function has
-an attribute `parameters` with a JSON schema of its own.
+`dict[str, X]`, `X | None`, and `Annotated` with a description. For everything else the function
+has an attribute `parameters` with a JSON schema of its own, as those have that an agent's file
+declares.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def declared(agent: Agent) -> tuple[Function, ...]:
         ConfigError: one isn't installed, or its signature can't be told in JSON schema.
     """
     own = (_transfer(agent.transfer.extensions),) if agent.transfer.extensions else ()
-    return (*own, HANG_UP, *(_described(name, agent) for name in agent.tools))
+    return (*own, HANG_UP, *(_described(name, agent) for name in agent.every_tool))
 
 
 def _transfer(extensions: tuple[str, ...]) -> Function:
@@ -62,8 +63,9 @@ def _transfer(extensions: tuple[str, ...]) -> Function:
 
 
 def _described(name: str, agent: Agent) -> Function:
-    function = toolbox.named(name, agent.tools)
-    text = inspect.getdoc(function) or name.replace("_", " ")
+    function = toolbox.named(name, agent)
+    text = getattr(function, "description", "") or inspect.getdoc(function)
+    text = text or name.replace("_", " ")
     own = getattr(function, "parameters", None)
     if own is not None:
         return Function(name, text, own)

@@ -50,7 +50,7 @@ class OfflineProvider:
         settings = self._settings
         self._brain = RulesBrain(settings.intents, settings.facts, settings.replies, where)
         for intent in settings.intents:
-            tools = ("transfer", "hang_up", *agent.tools)
+            tools = ("transfer", "hang_up", *agent.every_tool)
             if intent.tool and intent.tool not in tools:
                 raise ConfigError(
                     f"{where}: intent '{intent.name}' calls the tool '{intent.tool}', which the "

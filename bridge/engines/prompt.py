@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any, Literal
@@ -39,6 +39,8 @@ ON_THE_PHONE = (
     "spoken sentences, in plain words, numbers too, without lists, links or emojis. What stands in "
     "[brackets] was not said: it tells you what happened on the line. Never write brackets."
 )
+
+NOTED = "What you have noted of this call:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def assembler(name: str, where: str) -> Assemble:
 
 
 async def assemble(context: Context, instructions: str, history: Sequence[Entry]) -> list[Message]:
-    """The instructions, how to speak on a telephone, and the conversation's end.
+    """The instructions, how to speak on a telephone, what was noted, and the conversation's end.
 
     Args:
         context: the call's; `{name}` in the instructions is its variable of that name.
@@ -97,7 +99,15 @@ async def assemble(context: Context, instructions: str, history: Sequence[Entry]
         history: the conversation.
     """
     told = re.sub(r"\{(\w+)\}", lambda m: context.variables.get(m[1], m[0]), instructions.strip())
-    return [Message("system", f"{told}\n\n{ON_THE_PHONE}".strip()), *conversation(history)]
+    parts = [told, ON_THE_PHONE, _noted(context.notes)]
+    system = Message("system", "\n\n".join(part for part in parts if part))
+    return [system, *conversation(history)]
+
+
+def _noted(notes: Mapping[str, str]) -> str:
+    if not notes:
+        return ""
+    return "\n".join([NOTED, *(f"- {name}: {value}" for name, value in notes.items())])
 
 
 def conversation(history: Sequence[Entry], most: int = MOST_CHARS) -> list[Message]:

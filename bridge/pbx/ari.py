@@ -50,11 +50,14 @@ _NEEDED: Final = (
     "channels.list",
     "channels.move",
     "channels.rtpstatistics",
+    "channels.sendDTMF",
     "channels.setChannelVar",
     "events.eventWebsocket",
 )
-# http.conf: sessionlimit is 100 for all clients together.
-_CONNECTIONS: Final = 24
+# Asterisk's HTTP listens with a backlog of 10 (tcptls.c): of more connections opened at once,
+# such as for a takeover, some get in only after TCP's first retry, a second later. One of ours is
+# the WebSocket.
+_CONNECTIONS: Final = 8
 # Shorter than http.conf's session_keep_alive (15 s), so that we don't write into a closing one.
 _KEEP_ALIVE_S: Final = 8.0
 

@@ -155,6 +155,9 @@ class Leg(Protocol):
     async def set_variable(self, name: str, value: str) -> None:
         """Set a channel variable."""
 
+    async def send_dtmf(self, digits: str) -> None:
+        """Send keys (0-9, A-D, *, #) to the caller's side; returns before they are all sent."""
+
     async def statistics(self) -> Mapping[str, float]:
         """RTP of the caller's own leg so far; empty if it has none.
 

@@ -299,6 +299,11 @@ class AsteriskLeg:
         """Set a channel variable."""
         await self._do("channels.setChannelVar", variable=name, value=value)
 
+    async def send_dtmf(self, digits: str) -> None:
+        """Send keys to the caller's side."""
+        # Not twice: keys that were pressed can't be taken back.
+        await self._do("channels.sendDTMF", dtmf=digits, again=False)
+
     async def statistics(self) -> Mapping[str, float]:
         """RTP statistics of the caller's own leg."""
         # 403: not an RTP channel (Local, DAHDI); 404: no RTP yet.

@@ -86,6 +86,8 @@ class Progress:
     asked: Mapping[str, int] = field(default_factory=dict)
     """How often what had been asked for in this turn when the present reply began, by the part of
     a tool's key that says what it is."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What the agent wants to remember of the call, by name."""
     unknown: Mapping[str, Any] = field(default_factory=dict)
     """What a newer version of the program noted; kept as it is."""
 

@@ -21,8 +21,6 @@ from tests.drill.judge import Call
 from tests.drill.rounds import LONG, SHORT
 from tests.drill.stage import Options, Stage
 from tests.drill.tally import MOST_VOID, Tally
-from tests.lab.capture import Capture
-from tests.lab.root import program
 from tests.pbx.proxy import Proxy
 
 EMPTY_S, FROZEN_S = 10.0, 5.0
@@ -151,7 +149,7 @@ def restart(stage: Stage, answered: list[float]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         callers = Callers(*(stage.stack.pbx, [LONG, SHORT], count, _STAY_S), number=first + count)
         file = Path(folder) / "new.pcap"
-        with Capture(file, callers.ports, program=str(program("tcpdump"))) as capture, callers:
+        with callers.capture(file) as capture, callers:
             _until(callers, lambda: time.time() > up + _MARKED_S, 2 * _MARKED_S)
             told = stage.records.read(range(first, first + count))
             callers.finished(_STAY_S + 10)

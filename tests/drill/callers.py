@@ -26,6 +26,7 @@ from typing import IO, Self
 
 from tests.drill.judge import loudest, power, samples
 from tests.lab.asterisk import Asterisk
+from tests.lab.capture import Capture
 from tests.lab.root import free_port, free_range, program
 
 _EVENT = 101
@@ -120,7 +121,7 @@ class Callers:
         number: int = 100_000,
         clip: bytes = b"",
     ) -> None:
-        first = free_range(2 * count, socket.SOCK_DGRAM)
+        first = free_range(2 * count, socket.SOCK_DGRAM, address=pbx.bind)
         self.ports = range(first, first + 2 * count)
         self.count, self.number, self.seconds = count, number, seconds
         self._begun = count
@@ -130,6 +131,10 @@ class Callers:
         self._due: list[tuple[float, int, int, bytes]] = []
         self._numbers = itertools.count()
         self._next_frame = time.monotonic()
+
+    def capture(self, path: Path) -> Capture:
+        """What these phones are about to send and receive, into `path`."""
+        return Capture(path, self.ports, program=str(program("tcpdump")), address=self._pbx.bind)
 
     def port(self, n: int) -> int:
         """Call n's RTP port."""

@@ -25,9 +25,12 @@ def in_blocks(stage: Stage, strike: Strike, **how: object) -> Tally:
 
 
 def kill_worker(options: Options) -> Tally:
-    """`kill -9` of one of two workers."""
+    """`kill -9` of one of two workers, of one that has calls if any has by then."""
+    # Where nobody takes over, every death has to be noticed: all calls are up when it happens, and
+    # everybody who asks is waited for. (In the next round those ask who only listened.)
+    how = {} if options.takeover else {"early": False, "tools": False}
     with Stage("kill_worker", options) as stage:
-        return in_blocks(stage, lambda: _kill(stage.random.choice(stage.bridge.children("worker"))))
+        return in_blocks(stage, lambda: _kill(stage.random.choice(stage.busy())), **how)
 
 
 def kill_only_worker(options: Options) -> Tally:

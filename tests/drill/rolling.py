@@ -15,8 +15,7 @@ from tests.drill.judge import Call, same_words
 from tests.drill.rounds import LONG, SHORT
 from tests.drill.stage import Options, Stage
 from tests.drill.tally import Tally
-from tests.lab.capture import Capture, RtpPacket
-from tests.lab.root import program
+from tests.lab.capture import RtpPacket
 
 _RATE, _STAY_S = 2, 10.0
 _KEY = 2
@@ -33,7 +32,7 @@ def rolling(options: Options) -> Tally:
         callers = Callers(*(stage.stack.pbx, [LONG, SHORT], most, _STAY_S, _RATE), number=100_000)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "rolling.pcap"
-            with Capture(file, callers.ports, program=str(program("tcpdump"))) as capture, callers:
+            with callers.capture(file) as capture, callers:
                 callers.pump(_STAY_S)  # by then as many end as come
                 roller.start()
                 _talk(callers, over)

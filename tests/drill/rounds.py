@@ -27,8 +27,7 @@ from tests.drill.judge import Call, same_words
 from tests.drill.records import Records, Transcript
 from tests.drill.tally import Tally
 from tests.lab.asterisk import Asterisk
-from tests.lab.capture import PCMU, TABLES, Capture
-from tests.lab.root import program
+from tests.lab.capture import PCMU, TABLES
 
 LONG, SHORT = "700", "701"
 """Extensions of the agents with a long and a short greeting."""
@@ -128,10 +127,7 @@ class Block:
                 number=self.number,
                 clip=self.clip,
             )
-            capture = Capture(
-                Path(folder) / "block.pcap", callers.ports, program=str(program("tcpdump"))
-            )
-            with capture, callers:
+            with callers.capture(Path(folder) / "block.pcap") as capture, callers:
                 for number, strike in enumerate(strikes, first):
                     self._round(callers, strike, Round(number))
                 hung_up = time.time()

@@ -166,6 +166,12 @@ class Stage:
             about = server.hgetall("ari-bridge:{workers}:about")
         return [name for name, text in about.items() if json.loads(text)["takes"]]
 
+    def busy(self) -> list[int]:
+        """The process ids of the workers that have calls; of all while none has."""
+        owners = {int(name.split("-")[-2]) for name in self.records.owners().values()}
+        there = self.bridge.children("worker")
+        return [pid for pid in there if pid in owners] or there
+
     def _complete(self) -> bool:
         wanted, there = self.workers * len(self.bridges), len(self.takers())
         # Without takeover nobody takes the dead off the list.

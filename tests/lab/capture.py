@@ -299,10 +299,14 @@ class Capture:
     program: str = "tcpdump"
     interface: str = "lo"
     listener: Callable[[RtpPacket], None] | None = None
+    address: str = ""
+    """The phone's; any if empty. The same ports may be another program's on another address."""
     packets: list[RtpPacket] = field(default_factory=list)
 
     def _command(self) -> list[str]:
         expression = f"udp portrange {self.ports.start}-{self.ports.stop - 1}"
+        if self.address:
+            expression += f" and host {self.address}"
         command = [self.program, "-i", self.interface, "-n", "-U", "--immediate-mode", "-w", "-"]
         # In immediate mode the kernel keeps a whole snap length for each packet: without these it
         # has room for 32 of them, and drops what comes while we are held up.

@@ -92,7 +92,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     return free_range(1, kind)
 
 
-def free_range(count: int, *kinds: socket.SocketKind) -> int:
+def free_range(count: int, *kinds: socket.SocketKind, address: str = "127.0.0.1") -> int:
     """The first of `count` consecutive ports that were all free a moment ago, even where count > 1.
 
     RTP takes the even port of a pair and RTCP the odd one (RFC 3550 section 11).
@@ -100,6 +100,7 @@ def free_range(count: int, *kinds: socket.SocketKind) -> int:
     Args:
         count: how many.
         kinds: free for each of these; UDP unless told.
+        address: where they are free.
     """
     for _ in range(200):
         first = random.randrange(_PORTS.start, _PORTS.stop - count)
@@ -109,8 +110,8 @@ def free_range(count: int, *kinds: socket.SocketKind) -> int:
                 for kind in kinds or (socket.SOCK_DGRAM,):
                     for port in range(first, first + count):
                         probe = probes.enter_context(socket.socket(socket.AF_INET, kind))
-                        probe.bind(("127.0.0.1", port))
+                        probe.bind((address, port))
             except OSError:
                 continue
             return first
-    raise LabError(f"no {count} consecutive free ports on 127.0.0.1: close what uses them")
+    raise LabError(f"no {count} consecutive free ports on {address}: close what uses them")

@@ -26,8 +26,6 @@ from tests.drill.stage import Options, Stage
 from tests.lab import sipp
 from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge, asterisk
-from tests.lab.capture import Capture
-from tests.lab.root import program
 
 PATIENCE_S = 20.0
 PRESS_EVERY_S = 0.4
@@ -84,9 +82,7 @@ class Talk:
     def __init__(self, site: Site, count: int, number: int) -> None:
         self._site, self._number = site, number
         self.callers = Callers(site.stack.pbx, [SHORT], count, 120.0, number=number)
-        self._capture = Capture(
-            site.options.out / f"{number}.pcap", self.callers.ports, str(program("tcpdump"))
-        )
+        self._capture = self.callers.capture(site.options.out / f"{number}.pcap")
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

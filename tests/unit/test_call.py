@@ -39,6 +39,7 @@ class Leg:
         self.events = asyncio.Queue()
         self.did = []
         self._fail = fail or {}
+        self.variables = {}
 
     def _step(self, name, *details):
         self.did.append((name, *details))
@@ -66,6 +67,17 @@ class Leg:
 
     async def release(self):
         self._step("release")
+
+    async def get_variable(self, name):
+        self._step("get_variable", name)
+        return self.variables.get(name)
+
+    async def set_variable(self, name, value):
+        self._step("set_variable", name, value)
+        self.variables[name] = value
+
+    async def send_dtmf(self, digits):
+        self._step("send_dtmf", digits)
 
     async def statistics(self):
         self._step("statistics")
@@ -537,6 +549,26 @@ async def test_a_tool_that_is_asked_for_by_another_key_is_another_call(monkeypat
     results = [e.value for e in talk.engine.told if isinstance(e, engines.ToolResult)]
     assert results == [1, 2]
     assert list(progress.asked.values()) == [1], "what came before the present reply"
+
+
+async def test_what_the_agent_has_noted_is_known_to_its_heir():
+    agent = {"tools": ("remember",)}
+    talk = Talk()
+    talk.agent = replace(talk.agent, **agent)
+    async with talk:
+        noted = {"name": "order", "value": "4711"}
+        talk.engine.context.emit(engines.ToolCall("t", "remember", noted))
+        await talk.settle()
+        assert talk.engine.context.notes == {"order": "4711"}
+        record = Record("c1", agent="demo", state="talking", progress=talk.store.record["progress"])
+    heir = Talk(memory=Memory(record, []))
+    heir.agent = replace(heir.agent, **agent)
+    async with heir:
+        assert heir.engine.context.notes == {"order": "4711"}
+        noted["value"] = ""
+        heir.engine.context.emit(engines.ToolCall("t", "remember", noted))
+        await heir.settle()
+        assert Progress.from_text(heir.store.record["progress"]).notes == {}
 
 
 async def test_what_an_engine_asks_for_after_it_heard_an_interruption_is_new(monkeypatch):

@@ -12,6 +12,7 @@ LAYERS = [
     "keeper",
     "settings",
     "logs",
+    "tooltables",
     "agent",
     "audio",
     "rtp",

@@ -257,6 +257,15 @@ async def test_somebody_elses_fault_is_a_failed_tool(world, caplog):
     assert "tool bad failed: no" in caplog.text
 
 
+async def test_one_that_takes_longer_than_it_may_has_failed(world):
+    async with Desk() as desk:
+        toolbox._load("slow").timeout_s = 0.0
+        await desk.ask("t", "slow")
+        await desk.ask("t2", "count")
+    assert desk.told[0] == ToolResult("t", ok=False, value="it took too long")
+    assert desk.told[1].ok
+
+
 async def test_what_has_begun_is_durable_before_it_runs(world):
     async with Desk() as desk:
         seen = []

@@ -8,8 +8,9 @@ from bridge.errors import ConfigError
 LOOK = ToolCall("t1", "look")
 
 
-def context(**variables):
-    return Context("c", Agent("a"), "100", 8000, print, int, None, None, variables=variables)
+def context(notes=(), **variables):
+    more = {"variables": variables, "notes": dict(notes)}
+    return Context("c", Agent("a"), "100", 8000, print, int, None, None, **more)
 
 
 async def test_the_instructions_come_first_with_the_dialplans_variables():
@@ -18,6 +19,12 @@ async def test_the_instructions_come_first_with_the_dialplans_variables():
     )
     assert system == Message("system", f"Greet Ann, not {{other}}. {{}}\n\n{ON_THE_PHONE}")
     assert line == Message("user", "Hi.")
+
+
+async def test_what_was_noted_is_told_with_them():
+    [system] = await assemble(context({"order": "4711", "name": "Ann"}), "Help.", [])
+    assert system.text.startswith(f"Help.\n\n{ON_THE_PHONE}\n\nWhat you have noted of this call:")
+    assert system.text.endswith("\n- order: 4711\n- name: Ann")
 
 
 def test_both_sides_alternate():

@@ -83,7 +83,7 @@ class Fake:
                     operation(f"/channels/{{channelId}}/{name}", name, "POST", channelId="path")
                     for name in (
                         *("answer", "continueInDialplan", "externalMedia", "getChannelVar"),
-                        *("move", "rtpstatistics", "setChannelVar"),
+                        *("move", "rtpstatistics", "sendDTMF", "setChannelVar"),
                     )
                     if name not in without
                 ),

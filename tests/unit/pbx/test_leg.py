@@ -96,6 +96,13 @@ async def test_release_asks_once_for_each_thing_that_was_ever_asked_for():
     ]
 
 
+async def test_keys_are_never_sent_twice():
+    ari = Ari()
+    await leg_of(ari).send_dtmf("4711#")
+    asked = {"channelId": "1.1", "dtmf": "4711#", "ok": (), "again": False}
+    assert ari.asked == [("channels.sendDTMF", asked)]
+
+
 async def test_nothing_can_be_asked_of_a_call_that_has_ended():
     leg = leg_of()
     leg.end()
@@ -106,6 +113,7 @@ async def test_nothing_can_be_asked_of_a_call_that_has_ended():
         leg.leave({}),
         leg.get_variable("X"),
         leg.set_variable("X", "1"),
+        leg.send_dtmf("1"),
         leg.statistics(),
     ):
         with pytest.raises(PbxGone):

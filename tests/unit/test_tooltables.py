@@ -1,0 +1,75 @@
+"""What an agent's file says of tools, and what is wrong with it."""
+
+import pytest
+
+from bridge import toolbox
+from bridge.agent import load
+from bridge.engines.functions import declared
+from bridge.errors import ConfigError
+
+ORDERS = """
+[tool.orders]
+type = "http"
+description = "Where an order is."
+url = "https://shop.example.com/orders/{order}"
+"""
+BARE = ORDERS.replace("{order}", "")
+ORDER = '[tool.orders.parameters.order]\ntype = "string"\n'
+
+
+@pytest.fixture
+def agent(tmp_path):
+    def write(text):
+        (tmp_path / "shop.toml").write_text(text, encoding="utf-8")
+        found = load(tmp_path, "shop")
+        toolbox.check(found)
+        return found
+
+    return write
+
+
+def test_a_model_is_told_of_a_tool_that_the_file_declares(agent):
+    one = declared(agent(ORDERS + ORDER + 'description = "six digits"'))[-1]
+    assert (one.name, one.description) == ("orders", "Where an order is.")
+    assert one.parameters == {
+        "type": "object",
+        "properties": {"order": {"type": "string", "description": "six digits"}},
+        "required": ["order"],
+        "additionalProperties": False,
+    }
+
+
+def test_a_tool_that_is_named_as_well_is_told_of_once(agent):
+    found = agent('tools = ["orders"]' + ORDERS + ORDER)
+    assert [f.name for f in declared(found)] == ["hang_up", "orders"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (ORDERS, "'url' has {order}; there are: none"),
+        (ORDERS + 'retires = 2\n' + ORDER, "unknown key 'retires'; did you mean 'retries'?"),
+        (ORDERS + 'method = "FETCH"\n' + ORDER, "it takes 'GET', 'POST'"),
+        (ORDERS + "retries = 9\n" + ORDER, "'retries' is 9; it takes 0 to 5"),
+        (ORDERS + "timeout_s = 0\n" + ORDER, "'timeout_s' is 0; it takes 0.1 to 120"),
+        (ORDERS + "required = []\n" + ORDER, "'url' has {order}, so that must be in 'required'"),
+        (ORDERS + 'required = ["ordre"]\n' + ORDER, "'ordre'; did you mean 'order'?"),
+        (ORDERS + ORDER + 'descripton = "x"', "unknown key 'descripton'; did you mean 'descr"),
+        (ORDERS + ORDER.replace("string", "text"), "'type' takes 'string', 'integer'"),
+        (ORDERS.replace("https", "ftp") + ORDER, "it takes http://... or https://..."),
+        (ORDERS.replace("shop.", "{order}.") + ORDER, "an argument in its host"),
+        (ORDERS.replace("shop.", "me:pw@shop.") + ORDER, "'url' holds a password"),
+        (ORDERS.replace('"http"', '"htpp"') + ORDER, "is 'htpp'; it takes 'http'"),
+        (BARE.replace("tool.orders", "tool.hang_up"), "'hang_up' is built in"),
+        (BARE.replace("tool.orders", 'tool."a b"'), "tool 'a b': a name takes letters"),
+        (BARE + 'headers = { A = "${NO_SUCH_KEY}" }', "variable NO_SUCH_KEY is not set"),
+        (BARE + 'headers = { A = "${file:/no/key}" }', "/no/key can't be read: No such"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_the_cure(agent, text, error):
+    with pytest.raises(ConfigError) as caught:
+        agent(text)
+    assert error in str(caught.value)
+    assert "shop.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "pw" not in str(caught.value)
