@@ -206,7 +206,7 @@ class OpenAiWire:
             self._send({"type": "response.cancel", "response_id": self._response})
         self._stop_it = self._asked is not None
 
-    def cut(self, item: str, heard_ms: int) -> None:
+    def cut(self, item: str, heard_ms: int, text: str) -> None:
         """A longer time than the item has would be an error: the engine doesn't tell one."""
         self._send(
             {

@@ -457,7 +457,7 @@ class SpeechEngine:
         if known is not None and heard.cut:
             item, samples = known
             rate = self.rate or self.context.rate
-            wire.cut(item, min(heard.heard_ms, samples * 1000 // rate))
+            wire.cut(item, min(heard.heard_ms, samples * 1000 // rate), heard.text)
         if self._fresh and self._quiet and self._state["lines"] != self._lines:
             self.remember(**self._state)  # it knew this answer already
         if self._unanswered == "later" and not self._items.open and not self._speaks:

@@ -143,6 +143,8 @@ class ElevenLabs(Far):
             case "contextual_update" if not self.begun_yet:
                 lines = [line.partition(": ") for line in message["text"].splitlines()[1:]]
                 self.begin([(side, text) for side, _, text in lines])
+            case "contextual_update":
+                self.told.append(message["text"])
             case "user_audio_chunk":
                 self.begin(None)
                 await self.listen(base64.b64decode(message["user_audio_chunk"], validate=True))
