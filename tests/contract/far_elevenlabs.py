@@ -87,9 +87,11 @@ class ElevenLabs(Far):
         return {"ELEVENLABS_API_KEY": "right-key"}
 
     def hurry(self, monkeypatch):
-        monkeypatch.setattr(sockets, "PING_S", 0.3)
-        monkeypatch.setattr(sockets, "PONG_S", 0.3)
         monkeypatch.setattr(elevenlabs, "GAP_S", 0.05)
+
+    def ping(self, monkeypatch):
+        monkeypatch.setattr(sockets, "PING_S", 0.3)
+        monkeypatch.setattr(sockets, "PONG_S", 0.7)
 
     async def refuse(self):
         await self.server.refuse()

@@ -56,9 +56,9 @@ class Gemini(Far):
     def environment(self):
         return {"GEMINI_API_KEY": "right-key", "SSL_CERT_FILE": certificate.path()}
 
-    def hurry(self, monkeypatch):
+    def ping(self, monkeypatch):
         monkeypatch.setattr(wire, "PING_S", 0.3)
-        monkeypatch.setattr(wire, "PONG_S", 0.3)
+        monkeypatch.setattr(wire, "PONG_S", 0.7)
 
     async def refuse(self):
         await self.server.refuse()

@@ -63,9 +63,9 @@ class OpenAi(Far):
     def environment(self):
         return {"OPENAI_API_KEY": "sk-right-key"}
 
-    def hurry(self, monkeypatch):
+    def ping(self, monkeypatch):
         monkeypatch.setattr(wire, "PING_S", 0.3)
-        monkeypatch.setattr(wire, "PONG_S", 0.3)
+        monkeypatch.setattr(wire, "PONG_S", 0.7)
 
     async def refuse(self):
         await self.server.refuse()
