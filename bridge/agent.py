@@ -158,6 +158,12 @@ class Agent:
         """Names of all that the engine may call, but for those that every agent has."""
         return (*self.tools, *(name for name in self.tool if name not in self.tools))
 
+    @property
+    def fillers(self) -> dict[str, str]:
+        """What bridges a wait: by the tool that runs, "" for every other."""
+        own = {name: table.filler for name, table in self.tool.items()}
+        return {name: text for name, text in {"": self.filler, **own}.items() if text}
+
 
 def load(folder: Path, name: str) -> Agent:
     """Read `folder/name.toml`.

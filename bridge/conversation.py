@@ -95,7 +95,7 @@ class Conversation:
         self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
         self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
-        self._filler = Filler(agent.turns.filler_after_ms, slot.rate)
+        self._filler = Filler(agent.turns.filler_after_ms, slot.rate, lambda: tools.running)
         self._now_ms = 0
         self._replying = self._leaving = False
         self._armed: bool | None = None  # as the slot was told
@@ -390,8 +390,10 @@ class Conversation:
                 self._mouth.playout.words(item, marks)
             case engines.Timing():
                 self._watch.timed(event)
-            case engines.Filler(pcm):
+            case engines.Filler(pcm, ""):
                 self._filler.clip = pcm
+            case engines.Filler(pcm, tool):
+                self._filler.clips[tool] = pcm
             case engines.Failed(reason):
                 self._end(Outcome("failed", reason))
             case engines.State(values):

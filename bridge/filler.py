@@ -6,10 +6,12 @@ never in the history, never counted as heard, and cut off by the first real audi
 
 What is counted is the silence that the caller hears: from the end of his words, or of the agent's.
 The soft sound comes first, because it is short and may be cut off anywhere: an answer is mostly
-near. A wait that goes on is worth words.
+near. A wait that goes on is worth words. So is a tool that has words of its own: they come first.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +29,13 @@ _TONE_S, _LEVEL = 0.18, 900.0
 class Filler:
     """When one call's is due. Time is milliseconds of the caller's audio."""
 
-    def __init__(self, after_ms: int, rate: int) -> None:
-        """The first after `after_ms` (0: never), at `rate` Hz."""
+    def __init__(self, after_ms: int, rate: int, tool: Callable[[], str] = lambda: "") -> None:
+        """The first after `after_ms` (0: never), at `rate` Hz; `tool` tells which one runs."""
         self.clip: NDArray[np.int16] | None = None
         """The engine's own, int16 (n,)."""
+        self.clips: dict[str, NDArray[np.int16]] = {}
+        """Those of tools."""
+        self._tool, self._told_of = tool, ""
         self._soft = soft_sound(rate)
         self._after_ms, self._rate = after_ms, rate
         self._since_ms: int | None = None
@@ -46,7 +51,7 @@ class Filler:
         """What is to be played, int16 (n,); `wanted`: the agent is silent, and owes something."""
         if not wanted or not self._after_ms:
             self._due_ms = None
-            self._played = False
+            self._played, self._told_of = False, ""
             if self._since_ms is not None and now_ms - self._since_ms > self._after_ms:
                 self._since_ms = None
             return None
@@ -55,10 +60,17 @@ class Filler:
             self._due_ms = max(since_ms + self._after_ms, now_ms + min(LEAST_MS, self._after_ms))
         if now_ms < self._due_ms:
             return None
-        clip = self._soft if self.clip is None or not self._played else self.clip
+        clip = self._next()
         self._played = True
         self._due_ms = now_ms + len(clip) * 1000 // self._rate + AGAIN_MS
         return clip
+
+    def _next(self) -> NDArray[np.int16]:
+        tool = self._tool()
+        if tool != self._told_of and tool in self.clips:
+            self._told_of = tool
+            return self.clips[tool]
+        return self._soft if self.clip is None or not self._played else self.clip
 
 
 def soft_sound(rate: int) -> NDArray[np.int16]:

@@ -149,6 +149,11 @@ class Tools:
         return (*running, *self._waiting)
 
     @property
+    def running(self) -> str:
+        """The name of the one that runs; "": none does."""
+        return self._running.name if self._running is not None else ""
+
+    @property
     def done(self) -> tuple[Done, ...]:
         """What was done since the caller's last turn."""
         return tuple(self._done.values())

@@ -56,6 +56,8 @@ class HttpTool:
     required: tuple[str, ...] | None = None
     headers: dict[str, str] = field(default_factory=dict)
     """`${NAME}` is an environment variable, `${file:PATH}` what a file holds."""
+    filler: str = ""
+    """What is said while it runs, if that takes longer, such as "I'll look that up."."""
     timeout_s: float = 10.0
     """For all tries together."""
     retries: int = 1
@@ -107,6 +109,8 @@ class KnowledgeTool:
     """Relative to the agent's file; folders within it count too."""
     results: int = 3
     """How many pieces are given, of at most 900 characters."""
+    filler: str = ""
+    """What is said while it runs, if that takes longer."""
     timeout_s: float = 10.0
 
     def __post_init__(self) -> None:

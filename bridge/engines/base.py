@@ -117,6 +117,8 @@ class Filler:
     """A clip that the call may play while it waits for this engine; best given in `start`."""
 
     pcm: Pcm
+    tool: str = ""
+    """While this tool runs; "": whatever is waited for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,8 +140,8 @@ class Cascade:
         else:
             self._listening = Listening(self._stt, *parts)
         self._memory.history = list(context.history)
-        if context.agent.filler:
-            context.tasks.create_task(self._give_filler(context), name="filler")
+        if context.agent.fillers:
+            context.tasks.create_task(self._give_fillers(context), name="fillers")
         if context.rejoin:
             await self._recall()
             self._memory.rejoining = not isinstance(self._brain, Model)
@@ -153,15 +153,16 @@ class Cascade:
         elif context.agent.greeting:
             self._begin(Say(context.agent.greeting))
 
-    async def _give_filler(self, context: Context) -> None:
-        parts: list[Pcm] = []
-        try:
-            for sentence in sentences(context.agent.filler):
-                parts += [pcm async for pcm in self._tts.say(sentence, first=False)]
-        except EngineError as error:  # whoever needs the voice meets it again, and says so
-            log.warning("the agent's filler can't be said: %s", error)
-        if parts and self._context is not None:
-            context.emit(Filler(np.concatenate(parts)))
+    async def _give_fillers(self, context: Context) -> None:
+        for tool, text in context.agent.fillers.items():
+            parts: list[Pcm] = []
+            try:
+                for sentence in sentences(text):
+                    parts += [pcm async for pcm in self._tts.say(sentence, first=False)]
+            except EngineError as error:  # whoever needs the voice meets it again, and says so
+                log.warning("the agent's filler can't be said: %s", error)
+            if parts and self._context is not None:
+                context.emit(Filler(np.concatenate(parts), tool))
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Keep the caller's audio; it is the clock of the digits as well."""

@@ -257,7 +257,9 @@ class Life:
                 self.lose(reason, kind)
                 return
             case Filler(pcm):  # no sign of life
-                self._context.emit(Filler(self._down.whole(pcm)) if self._down else event)
+                if self._down:
+                    event = replace(event, pcm=self._down.whole(pcm))
+                self._context.emit(event)
                 return
             case ToolCall(id=own):
                 event = replace(event, id=f"{self._name}:{own}")

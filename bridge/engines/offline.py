@@ -73,7 +73,7 @@ class OfflineProvider:
         self._tts = await piper(self._shared, self._settings.voice, RATE)
         agent = self._agent
         back = [agent.rejoin_greeting] if agent.rejoin_s else []
-        texts = [agent.greeting, *back, agent.filler, *self._brain.fixed()]
+        texts = [agent.greeting, *back, *agent.fillers.values(), *self._brain.fixed()]
         await self._tts.prepare([s for text in texts for s in sentences(text)])
 
     def create(self) -> Engine:

@@ -954,6 +954,25 @@ async def test_an_engine_that_can_not_begin_leaves_the_call_unanswered():
         assert "answer" not in talk.leg.names()
 
 
+async def test_the_wait_for_a_tool_is_bridged_by_its_own_words(monkeypatch):
+    go_on = asyncio.Event()
+
+    async def slow(call):
+        await go_on.wait()
+
+    monkeypatch.setattr(toolbox, "_load", {"slow": slow}.__getitem__)
+    talk = Talk()
+    talk.agent = Agent("demo", tools=("slow",), turns=TurnSettings(filler_after_ms=500))
+    async with talk:
+        talk.engine.context.emit(engines.Filler(np.ones(RATE // 4, np.int16), "slow"))
+        talk.engine.context.emit(engines.Filler(np.ones(RATE // 2, np.int16)))
+        talk.engine.context.emit(engines.ToolCall("t", "slow"))
+        await talk.settle()
+        talk.slot.deliver(False, 100)
+        assert list(talk.slot.counts.values()) == [RATE // 4]
+        go_on.set()
+
+
 async def test_a_long_wait_is_bridged_and_nobody_counts_that_as_said():
     talk = Talk()
     talk.agent = Agent("demo", turns=TurnSettings(filler_after_ms=500, no_input_ms=60_000))

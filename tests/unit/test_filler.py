@@ -27,6 +27,26 @@ def test_the_engines_own_clip_is_for_a_wait_that_goes_on():
     assert len(soft) == 2880, "and anew"
 
 
+def test_a_tools_own_words_come_first_and_once():
+    runs = ["slow"]
+    filler = Filler(500, 8000, lambda: runs[0])
+    filler.clip, filler.clips["slow"] = np.ones(8000, np.int16), np.ones(4000, np.int16)
+
+    def lengths(n):
+        clips = [filler.due(20 * k, True) for k in range(filler_at[0], filler_at[0] + n)]
+        filler_at[0] += n
+        return [len(clip) for clip in clips if clip is not None]
+
+    filler_at = [0]
+    assert lengths(500) == [4000, 8000, 8000]
+    filler.due(10_000, False)
+    filler_at[0] = 501
+    assert lengths(30) == [4000], "a new wait"
+    filler.due(20_000, False)
+    runs[0], filler_at[0] = "another", 1001
+    assert lengths(200) == [2880, 8000], "one that has none"
+
+
 def test_it_counts_anew_when_nothing_is_owed_any_more():
     assert times(Filler(500, 8000), [True] * 20 + [False] + [True] * 30) == [920]
 

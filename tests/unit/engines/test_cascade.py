@@ -12,6 +12,7 @@ from bridge.engines.base import (
     CallerText,
     Entry,
     Expect,
+    Filler,
     ReplyDone,
     Text,
     Timing,
@@ -22,6 +23,7 @@ from bridge.engines.cascade import PRE_ROLL_MS, Cascade, CascadeSettings
 from bridge.engines.memory import MAX_HISTORY
 from bridge.engines.parts import Do, Said, Say
 from bridge.errors import EngineError
+from bridge.tooltables import KnowledgeTool
 from tests.unit.engines.line import Line
 from tests.unit.engines.parts import FakeBrain, FakeStt, FakeTts
 
@@ -44,6 +46,20 @@ async def test_it_greets_and_the_greeting_is_heard():
         await call.silence(100)
     assert call.heard == [Heard(1, 400, "Hello there.", False)]
     assert call.turns.state is State.LISTENING
+
+
+async def test_what_bridges_a_wait_is_given_for_each_tool_that_has_words_of_its_own():
+    tools = {
+        "docs": KnowledgeTool("knowledge", "Facts.", ".", filler="I'll look."),
+        "mute": KnowledgeTool("knowledge", "Facts.", "."),
+    }
+    stt, brain, tts = parts()
+    agent = Agent("test", filler="One moment. Please.", tool=tools)
+    async with line(stt, brain, tts, agent=agent) as call:
+        await call.until(lambda: len(call.of(Filler)) == 2)
+        await call.silence(100)
+    assert [clip.tool for clip in call.of(Filler)] == ["", "docs"]
+    assert [text for text, _ in tts.asked] == ["One moment.", "Please.", "I'll look."]
 
 
 async def test_it_does_not_greet_again_on_resume_and_remembers_what_was_said():
