@@ -17,7 +17,9 @@ BACKCHANNELS = {
         hmm, hmmm, m-hm, um-hum, um-hmm, um hum, mm-mm, uh, uhh, um, umm, er, erm, ah, ahh, oh, ooh,
         yeah, yeah yeah, yep, yup, yes, ya, okay, ok, o.k, kay, alright, all right, right, sure,
         i see, got it, gotcha, of course, go on, good, great, nice, cool, fine, wow, really,
-        exactly, true, i know, makes sense, so, you
+        exactly, true, i know, makes sense, so, you, perfect, lovely, absolutely, definitely,
+        excellent, wonderful, i understand, understood, sounds good, that's right, that's good,
+        that's fine, very good
         """,
     "de": """
         mhm, mm, hm, hmm, aha, ah, ach, oh, äh, ähm, ja, jo, jep, jaja, okay, ok, gut, schön, genau,

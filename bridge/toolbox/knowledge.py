@@ -14,7 +14,6 @@ is done in a thread: the event loop never waits for a disk.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
@@ -37,8 +36,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 2.0
 """Between two looks at the files."""
 MOST_FILES = 5000
-MOST_BYTES = 4_000_000
-"""Of one file; a longer one is left out."""
+MOST_BYTES = 20_000_000
+"""Of all files of a folder."""
 MOST_WORDS = 16
 """Of what is searched for."""
 
@@ -109,13 +108,14 @@ def _state(folder: Path) -> State:
             if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 continue
             if len(found) == MOST_FILES:
-                log.warning(
-                    "%s has more than %d documents; the rest is left out", folder, len(found)
-                )
+                log.warning("%s: only the first %d documents are read", folder, MOST_FILES)
                 return found
-            with contextlib.suppress(FileNotFoundError):  # gone since
+            try:
                 stat = path.stat()
-                found[path.relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
+            except OSError as error:  # gone since, most likely
+                log.warning("%s can't be read, and is left out: %s", path, error.strerror)
+                continue
+            found[path.relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
     return found
 
 
@@ -139,11 +139,13 @@ def _made(folder: Path, state: State) -> sqlite3.Connection:
 
 
 def _rows(folder: Path, state: State) -> Iterator[tuple[str, str, str]]:
+    left = MOST_BYTES
     for name, (size, _) in state.items():
         path = folder / name
-        if size > MOST_BYTES:
-            log.warning("%s is longer than %d bytes, and left out", path, MOST_BYTES)
+        if size > left:
+            log.warning("%s is left out: %s has more than %d bytes", path, folder, MOST_BYTES)
             continue
+        left -= size
         try:
             text = path.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:

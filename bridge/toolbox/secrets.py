@@ -35,7 +35,7 @@ def _value(place: str) -> str:
         value = os.environ.get(place, "").strip()
         name = f"the environment variable {place}"
     if not value:
-        raise ConfigError(f"{name} is not set" if "variable" in name else f"{name} is empty")
+        raise ConfigError(f"{name} is not set, or empty")
     if not value.isprintable():
         raise ConfigError(f"{name} holds more than one line")
     return value

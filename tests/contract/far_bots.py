@@ -29,8 +29,8 @@ class Bot(Far):
         return {"url": f"ws://{self.where}/bot"}
 
     def ping(self, monkeypatch):
-        monkeypatch.setattr(sockets, "PING_S", 0.3)
-        monkeypatch.setattr(sockets, "PONG_S", 0.7)
+        monkeypatch.setattr(sockets, "PING_S", 0.6)
+        monkeypatch.setattr(sockets, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

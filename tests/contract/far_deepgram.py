@@ -58,8 +58,8 @@ class Deepgram(Far):
         return {"DEEPGRAM_API_KEY": "right-key"}
 
     def ping(self, monkeypatch):
-        monkeypatch.setattr(sockets, "PING_S", 0.3)
-        monkeypatch.setattr(sockets, "PONG_S", 0.7)
+        monkeypatch.setattr(sockets, "PING_S", 0.6)
+        monkeypatch.setattr(sockets, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

@@ -90,8 +90,8 @@ class ElevenLabs(Far):
         monkeypatch.setattr(elevenlabs, "GAP_S", 0.05)
 
     def ping(self, monkeypatch):
-        monkeypatch.setattr(sockets, "PING_S", 0.3)
-        monkeypatch.setattr(sockets, "PONG_S", 0.7)
+        monkeypatch.setattr(sockets, "PING_S", 0.6)
+        monkeypatch.setattr(sockets, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

@@ -57,8 +57,8 @@ class Gemini(Far):
         return {"GEMINI_API_KEY": "right-key", "SSL_CERT_FILE": certificate.path()}
 
     def ping(self, monkeypatch):
-        monkeypatch.setattr(wire, "PING_S", 0.3)
-        monkeypatch.setattr(wire, "PONG_S", 0.7)
+        monkeypatch.setattr(wire, "PING_S", 0.6)
+        monkeypatch.setattr(wire, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

@@ -64,8 +64,8 @@ class OpenAi(Far):
         return {"OPENAI_API_KEY": "sk-right-key"}
 
     def ping(self, monkeypatch):
-        monkeypatch.setattr(wire, "PING_S", 0.3)
-        monkeypatch.setattr(wire, "PONG_S", 0.7)
+        monkeypatch.setattr(wire, "PING_S", 0.6)
+        monkeypatch.setattr(wire, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

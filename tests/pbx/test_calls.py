@@ -13,17 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from redis import Redis as Client
 
 from bridge.engines.rates import resample
 from bridge.engines.stt_moonshine import _running
 from bridge.sessions.model import INDEX, Line, call_key, transcript_key
-from tests.contract.far import Say, voice
+from tests.contract.far import CallTool, Say, voice
 from tests.contract.far_openai import OpenAi
 from tests.demo.voice import clip
 from tests.lab import sipp
 from tests.lab.baresip import Baresip
-from tests.lab.capture import RATE, Capture, decode, lay_out
+from tests.lab.capture import RATE, Capture, decode, digits, lay_out
 from tests.lab.local import Llama, WyomingPiper
 from tests.lab.stack import Stack, capture
 
@@ -312,6 +314,80 @@ async def test_a_vendors_spoken_model_on_the_telephone(
         assert likeness(np.concatenate(far.caller), words.pcm) > 0.95
         assert [line.text for line in memory.lines() if line.role == "caller"] == [far.words]
         assert not far.faults
+    assert stack.pbx.wait_idle() == []
+
+
+TOOLS = """
+engine = "openai-realtime"
+greeting = "Hello there."
+tools = ["remember", "get_variable", "set_variable", "send_dtmf"]
+
+[variables]
+read = ["CALL_REASON"]
+write = ["CALL_REASON"]
+
+[tool.order]
+type = "http"
+description = "Where an order is."
+url = "{service}/orders/{{number}}"
+parameters.number.type = "string"
+
+[tool.facts]
+type = "knowledge"
+description = "What we know."
+folder = "facts"
+
+[openai-realtime]
+url = "ws://{far}/v1"
+"""
+
+
+async def test_every_kind_of_tool_in_one_call(own: tuple[Stack, Path], tmp_path: Path) -> None:
+    """What a vendor's model calls one after the other, and what it is told of each."""
+    stack, file = own
+    (file.parent / "facts").mkdir()
+    (file.parent / "facts" / "parking.md").write_text("# Parking\n\nBehind the shop.\n")
+    asked: list[str] = []
+
+    async def order(request: web.Request) -> web.Response:
+        asked.append(request.headers["Idempotency-Key"])
+        return web.json_response({"order": request.match_info["number"], "state": "sent"})
+
+    service = web.Application()
+    service.router.add_get("/orders/{number}", order)
+    calls = [
+        CallTool("remember", {"name": "order", "value": "4711"}),
+        CallTool("set_variable", {"name": "CALL_REASON", "value": "order, late"}),
+        CallTool("get_variable", {"name": "CALL_REASON"}),
+        CallTool("order", {"number": "4711"}),
+        CallTool("facts", {"query": "park"}),
+        CallTool("send_dtmf", {"digits": "47#"}),
+    ]
+    async with OpenAi() as far, TestServer(service) as server:
+        url = str(server.make_url("")).rstrip("/")
+        file.write_text(TOOLS.format(far=far.where, service=url))
+        hello, bye = Say("Hello there.", 300, seed=2), Say("All done.", 300, seed=3)
+        far.answers.extend([[hello], *([call] for call in calls), [bye]])
+        memory = Memory(stack)
+        async with stack.phone() as phone:
+            with capture(phone, tmp_path / "call.pcap") as packets:
+                await phone.dial("700")
+                await until(lambda: "Hello there." in memory.agent_said(), "the greeting was heard")
+                await phone.speak(clip("Where can I park?").pcm, RATE)
+                await until(lambda: "All done." in memory.agent_said(), "the last was heard")
+                await phone.hangup()
+        assert not far.faults
+    assert far.results == [
+        ("remember", True, "noted"),
+        ("set_variable", True, "set"),
+        ("get_variable", True, "order, late"),
+        ("order", True, {"order": "4711", "state": "sent"}),
+        ("facts", True, [{"source": "parking.md, Parking", "text": "Behind the shop."}]),
+        ("send_dtmf", True, "pressed"),
+    ]
+    assert len(asked) == 1
+    assert [digit.digit for digit in digits(packets.packets, sent=False)] == ["4", "7", "#"]
+    assert json.loads(memory.record()["progress"])["notes"] == {"order": "4711"}
     assert stack.pbx.wait_idle() == []
 
 

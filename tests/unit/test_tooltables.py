@@ -1,5 +1,8 @@
 """What an agent's file says of tools, and what is wrong with it."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from bridge import toolbox
@@ -39,6 +42,15 @@ def test_a_model_is_told_of_a_tool_that_the_file_declares(agent):
     }
 
 
+def test_what_the_sample_agent_shows_can_be_used(agent, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOP_KEY", "x")
+    (tmp_path / "shop-documents").mkdir()
+    sample = (Path(__file__).parents[2] / "agents" / "demo.toml").read_text(encoding="utf-8")
+    shown = sample.partition('"Tools".')[2].partition("\n\n")[0].partition("#\n")[2]
+    found = agent(re.sub(r"(?m)^# ?", "", shown))
+    assert list(found.tool) == ["order_status", "shop_facts"]
+
+
 def test_a_tool_that_is_named_as_well_is_told_of_once(agent):
     found = agent('tools = ["orders"]' + ORDERS + ORDER)
     assert [f.name for f in declared(found)] == ["hang_up", "orders"]
@@ -62,7 +74,7 @@ def test_a_tool_that_is_named_as_well_is_told_of_once(agent):
         (ORDERS.replace('"http"', '"htpp"') + ORDER, "is 'htpp'; it takes 'http'"),
         (BARE.replace("tool.orders", "tool.hang_up"), "'hang_up' is built in"),
         (BARE.replace("tool.orders", 'tool."a b"'), "tool 'a b': a name takes letters"),
-        (BARE + 'headers = { A = "${NO_SUCH_KEY}" }', "variable NO_SUCH_KEY is not set"),
+        (BARE + 'headers = { A = "${NO_SUCH_KEY}" }', "variable NO_SUCH_KEY is not set, or"),
         (BARE + 'headers = { A = "${file:/no/key}" }', "/no/key can't be read: No such"),
     ],
 )  # fmt: skip
