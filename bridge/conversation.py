@@ -103,6 +103,7 @@ class Conversation:
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._answered_ms = -1
+        self._unheard = False  # the caller's last turn was lost before it came to words
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
@@ -162,6 +163,7 @@ class Conversation:
             self._mouth.owe_past()
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
+            self._unheard = fresh
         self._replying, self._state = resume.replying, progress.extra
         self._unknown = progress.unknown
         if not fresh:  # a new slot's audio time begins anew
@@ -199,6 +201,9 @@ class Conversation:
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
         self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
+        if self._unheard:  # he waits for an answer: he is asked to say it again
+            self._unheard = False
+            self._engine.notify(NoInput(1))
 
     def note(self) -> None:
         """Write down how far the conversation has got, if that has changed."""

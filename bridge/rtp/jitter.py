@@ -275,7 +275,8 @@ class JitterBank:
         if not n:
             return
         rows, self._free = self._free[len(self._free) - n :], self._free[: len(self._free) - n]
-        self._store[rows] = packets.buffer[packets.row, : self._store.shape[1]]
+        width = min(int((packets.offset + packets.size).max()), self._store.shape[1])
+        self._store[rows, :width] = packets.buffer[packets.row, :width]
         packets.buffer, packets.row = self._store, rows
         self._pool = _join(self._pool, packets)
         self._came_ms = np.concatenate((self._came_ms, np.full(n, now)))

@@ -42,7 +42,7 @@ class BenchEngine:
         self._waiting: list[Pcm] = []
         self._samples = 0
         self._lead = self.rate * LEAD_MS // 1000
-        self._at: list[tuple[int, int, int]] = []
+        self._at: list[tuple[int, int, int, int]] = []
         self._pcm: list[Pcm] = []
 
     async def start(self, context: Context) -> None:
@@ -52,7 +52,8 @@ class BenchEngine:
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Note when, and say it again in pieces as the demo's voice does."""
-        self._at.append((time.monotonic_ns(), at_ms, len(pcm) * 50 // self.rate))
+        frames = len(pcm) * 50 // self.rate
+        self._at.append((time.monotonic_ns(), at_ms, frames, time.thread_time_ns()))
         self._pcm.append(pcm.copy())
         self._waiting.append(pcm)
         self._samples += len(pcm)

@@ -32,7 +32,16 @@ _EDGE = 6
 def up_delays_ms(
     heard: Heard, stream: int, at: npt.NDArray[np.int64], pcm: Pcm, from_s: float
 ) -> npt.NDArray[np.float64]:
-    """From each packet's sending to the handing over of the frame in which its audio ends.
+    """See `up_times`: from its sending to its handing over, ms."""
+    sent_ns, frame, _ = up_times(heard, stream, at, pcm, from_s)
+    delays: npt.NDArray[np.float64] = (at[frame, 0] - sent_ns) / 1e6
+    return delays
+
+
+def up_times(
+    heard: Heard, stream: int, at: npt.NDArray[np.int64], pcm: Pcm, from_s: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Each packet's sending, and the handing over of the frame in which its audio ends.
 
     What was handed up is found again in what was said, so that nothing depends on how the bridge
     counts. The resampler's constant delay is taken off: a packet's end is looked for `DELAY_MS`
@@ -44,6 +53,10 @@ def up_delays_ms(
         at: (n, 3) ns of monotonic time, audio time in ms, frames; in order.
         pcm: all frames, at the engine's rate.
         from_s: what was said before isn't looked at.
+
+    Returns:
+        Of each packet when it was sent, ns; its row of `at`; where its audio ends in the call's, in
+        samples of the line.
 
     Raises:
         NotVerifiedError: the frames don't hold what was said.
@@ -61,11 +74,12 @@ def up_delays_ms(
     first = begin // FRAME
     last = min(len(heard.sent_ns), (len(line) - max(lag, 0)) // FRAME) - 2
     number = np.arange(first, last)
-    frame = np.searchsorted(ends, (number + 1) * FRAME + lag - _EDGE)
-    delays: npt.NDArray[np.float64] = (at[frame, 0] - heard.sent_ns[number, stream]) / 1e6
-    if (delays < -1).any():
+    end = (number + 1) * FRAME + lag - _EDGE
+    frame = np.searchsorted(ends, end)
+    sent_ns = heard.sent_ns[number, stream].astype(np.int64)
+    if (at[frame, 0] < sent_ns - 1_000_000).any():
         raise NotVerifiedError("frames came before their packets: the bench is wrong")
-    return delays
+    return sent_ns, frame, end + int(at[0, 1]) * RATE // 1000
 
 
 def _up(calls: int, seconds: float, record: int, seed: int) -> dict[str, float]:

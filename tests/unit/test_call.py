@@ -630,6 +630,17 @@ async def test_the_end_of_an_answered_turn_is_not_heard_again():
         assert anew == -1, "a new slot's audio time begins anew"
 
 
+@pytest.mark.parametrize(("place", "asked"), [("here", 0), ("elsewhere", 1)])
+async def test_whose_question_died_with_its_host_is_asked_at_once(place, asked):
+    """On the same host he is heard again instead."""
+    noted = Progress(since_ms=1000, unanswered=True, replying=True)
+    record = Record("c1", agent="demo", state="talking", place=place, progress=noted.to_text())
+    heir = Talk(memory=Memory(record, []))
+    async with heir:
+        assert [type(e) for e in heir.engine.told].count(NoInput) == asked
+        assert not heir.engine.context.resume.owed, "nothing else is said"
+
+
 async def test_the_callers_words_are_a_line_or_unsettled_and_never_both():
     async with Talk() as talk:
         talk.slot.deliver(True, 40)

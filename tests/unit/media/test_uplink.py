@@ -1,5 +1,7 @@
 """From datagrams to frames: the rules, each on a link made for it; and what holds on any link."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -172,6 +174,39 @@ def test_a_flood_does_not_stop_the_clock(tmp_path):
     assert len(sim.frames[0]) == head
     sim.run_to(1500)
     assert len(sim.frames[0]) * 20 >= 1500 - HOLD_MS - 20
+
+
+@pytest.mark.parametrize(("calls", "every_ms"), [(3, 20), (150, 40)])
+def test_many_gaps_are_given_up_together_and_none_far_from_its_deadline(tmp_path, calls, every_ms):
+    """Of each call a packet is lost, one call after the other."""
+    sim = Simulation(tmp_path, calls=calls)
+    arrivals = [
+        (20.0 + 20 * k + call * 0.05, packet(100 + k, 160 * k, coded(k), kind=0), call + 1)
+        for call in range(calls)
+        for k in range(40)
+        if k != 10 + call % 15
+    ]
+    began = np.array([20.0 + 20 * (11 + call % 15) + call * 0.05 for call in range(calls)])
+    ended, looks = np.full(calls, np.inf), []
+    expire = sim.plane.up.jitter.expire
+
+    def noted(now):
+        looks.append(sim.now)
+        return expire(now)
+
+    sim.plane.up.jitter.expire = noted
+    sim.run_to(200, sorted((a for a in arrivals if a[0] <= 200), key=lambda a: a[0]))
+    rest = sorted((a for a in arrivals if a[0] > 200), key=lambda a: a[0])
+    while sim.now < 760:
+        now = sim.now + 5
+        sim.run_to(now, [a for a in rest if now - 5 < a[0] <= now])
+        ended[np.isinf(ended) & (sim.c["n_lost"] > 0)] = now
+    waited = ended - began
+    assert (waited >= 60 - 17.5).all()
+    assert (waited <= 60 + every_ms - 12.5 + 5).all()
+    crowded = [b - a for a, b in itertools.pairwise(looks) if 300 < a < 480]
+    assert set(crowded) == {every_ms}
+    assert all(shown(sim, call) for call in range(calls))
 
 
 def test_speech_is_flagged(tmp_path):
