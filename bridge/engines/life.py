@@ -9,11 +9,12 @@ it emits is dropped.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -271,6 +272,9 @@ class Life:
             case ToolCall(id=own):
                 event = replace(event, id=f"{self._name}:{own}")
             case State(values):
+                if fault := _no_json(values):
+                    self.lose(f"what it wants to be kept is no JSON: {fault}", "failed")
+                    return
                 event = State({self.agent.name: dict(values)})
             case ItemDone(item) if self._down is not None:
                 if len(rest := self._down.flush()):
@@ -304,6 +308,15 @@ class Life:
 def autonomous(engine: Engine) -> bool:
     """Whether it speaks when it likes; see `Engine`."""
     return bool(getattr(engine, "autonomous", False))
+
+
+def _no_json(values: Mapping[str, Any]) -> str:
+    """Why it can't be kept; "" if it can."""
+    try:
+        json.dumps(dict(values), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return _line(error)
+    return ""
 
 
 def _line(error: BaseException) -> str:

@@ -56,6 +56,7 @@ async def begin(minds: Sequence[Mind]) -> tuple[Agent, Supervisor]:
                 f"agent '{mind.agent.name}': its engine was not made within "
                 f"{mind.agent.engine_give_up_s:g} s"
             )
+            faults.count[mind.agent.engine, "late"] += 1
         except BridgeError as error:
             fault = error
             faults.count[mind.agent.engine, faults.kind(error)] += 1
