@@ -5,6 +5,8 @@ PY := .venv/bin/python
 # numpy's own threads would only take the cores away from what is measured.
 export OPENBLAS_NUM_THREADS := 1
 BENCH := media
+# So many test processes, a file at a time each: tests with real calls mostly wait, and come first.
+TESTS := 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bots check bench drill clean
@@ -19,7 +21,8 @@ demo: setup ## a real call with the offline agent (SCRIPT=file: another script; 
 	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PHONE),--phone)
 
 test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
-	@$(PY) -m pytest tests/unit tests/contract tests/integration tests/pbx
+	@$(PY) -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder \
+		tests/pbx tests/integration tests/contract tests/unit
 
 bots: # what tests talk to that is none of ours: Pipecat, in an environment of its own
 	@tests/lab/setup.sh bots stack

@@ -268,7 +268,7 @@ class Call:
         """Write down how far the conversation has got, if that has changed."""
         if self._conversation is None or self._slot is None or self._over.done():
             return
-        self._conversation.guarded(self._conversation.note)
+        self._conversation.guarded(self._conversation.look)
         now = time.time()
         if now - self._numbers_at >= _NUMBERS_S:
             self._numbers_at = now

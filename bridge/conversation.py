@@ -12,6 +12,10 @@ that is the only clock of the conversation. A delivery goes to the engine, then 
 what has gone out since, then the frames go through `Turns`, whose actions are carried out at once
 and told to the engine. What the engine emits is carried out at once as well. None of that waits;
 what takes time (tools) runs in the call's task group.
+
+Mostly nothing changes: somebody speaks on, or nobody speaks. Then the conversation *rests*: a
+delivery is no more than audio for the engine, and `Turns` makes up for it before it is told
+anything else.
 """
 
 from __future__ import annotations
@@ -47,15 +51,19 @@ from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.mouth import Mouth
 from bridge.pbx.base import Incoming
-from bridge.recall import Memory, interrupted, restore, restore_lost
+from bridge.recall import Memory, interrupted, noted_items, restore, restore_lost
 from bridge.sessions.base import Store
 from bridge.sessions.model import BARGE_IN
-from bridge.sessions.progress import Item, Progress
+from bridge.sessions.progress import Progress
 from bridge.stopwatch import Stopwatch
 from bridge.tools import Outcome, Tools
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
+
+DRY_MS, LOOK_MS = 40, 200
+"""An agent whose item isn't complete and that gives nothing for so long has paused; and so often at
+least it is asked what was heard of it."""
 
 
 class Conversation:
@@ -97,12 +105,19 @@ class Conversation:
         self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate, lambda: tools.running)
         self._now_ms = 0
+        # So far deliveries of which detectors and ear say the same as of the last change nothing;
+        # and so far nobody waits to be told of what has gone out.
+        self._rests_ms, self._account_ms = 0, 0.0
+        self._hears: Callable[[int, engines.Pcm], None] = self._hear
+        self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
+        self._speaking, self._given_ms = False, 0  # as the turns know it; when it gave audio last
         self._replying = self._leaving = False
         self._armed: bool | None = None  # as the slot was told
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._answered_ms = -1
+        self._unheard = False  # the caller's last turn was lost before it came to words
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
         self._noted = Progress()
@@ -162,6 +177,7 @@ class Conversation:
             self._mouth.owe_past()
         if progress.unanswered:  # he is heard again, and then answered
             resume = replace(resume, replying=False, owed=False)
+            self._unheard = fresh
         self._replying, self._state = resume.replying, progress.extra
         self._unknown = progress.unknown
         if not fresh:  # a new slot's audio time begins anew
@@ -171,7 +187,8 @@ class Conversation:
         self._transcript.caller(progress.caller)
         self._watch.take_up(memory.record.latency)
         self._tools.take_up(progress, asks_again=resume.replying)
-        if self._mouth.playing or self._replying:
+        self._speaking = self._mouth.playing
+        if self._speaking or self._replying:
             self._turns.agent_started()
         if not self._replying:
             self._turns.reply_done(0)
@@ -198,16 +215,27 @@ class Conversation:
             self._ear = self._ears.open(self._slot.index, sensitivity)
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
+        self._hears = partial(context.run, self.guarded, self._hear)
         self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
+        if self._unheard:  # he waits for an answer: he is asked to say it again
+            self._unheard = False
+            self._engine.notify(NoInput(1))
+
+    def look(self) -> None:
+        """Write down how far the conversation has got by now, if that has changed."""
+        if not self._mouth.idle:
+            self._account()
+        self.note()
 
     def note(self) -> None:
-        """Write down how far the conversation has got, if that has changed."""
+        """The same, as far as is known."""
         if self._over():
             return
+        self._wake()
         if self._turns.endpoint.phase is Phase.SILENT:
             self._speech_ms = -1
         progress = Progress(
-            items=tuple(Item(*item) for item in self._mouth.playout.open_items()),
+            items=noted_items(self._mouth.playout.open_items()),
             last_item=self._mouth.playout.last_item,
             tools=self._tools.open(),
             replying=self._replying,
@@ -244,6 +272,7 @@ class Conversation:
 
     def digit(self, digit: str) -> None:
         """He pressed a key."""
+        self._wake()
         self._transcript.say("dtmf", digit)
         self._leaving = False
         self._filler.silent_since(self._now_ms)
@@ -255,6 +284,7 @@ class Conversation:
 
     def hold(self, on: bool) -> None:
         """His phone holds the call, or takes it back."""
+        self._wake()
         self._transcript.say("event", "hold" if on else "resume")
         self._hold(on)
         self.note()
@@ -275,26 +305,75 @@ class Conversation:
             self._end(Outcome("failed", str(error) or type(error).__name__))
 
     def _deliver(self, up: Up) -> None:
-        turns, ear = self._turns, self._ear
-        self._now_ms = up.at_ms
+        begin_ms, speech = up.at_ms, up.speech
+        end_ms = begin_ms + len(speech) * FRAME_MS
+        if begin_ms != self._now_ms:  # frames of a call that wants late packets dropped
+            self._catch_up()
+            self._now_ms = begin_ms
         if not self._mouth.held:  # what a phone on hold sends is not for the engine
-            self._engine.hear(up.at_ms, up.pcm)
-        self._watch.arrived(up.at_ms + len(up.speech) * FRAME_MS)
-        if not self._mouth.idle:
+            self._engine.hear(begin_ms, up.pcm)
+        self._watch.arrived(end_ms)
+        if begin_ms >= self._account_ms and not self._mouth.idle:
             self._account()
         if self._slot.tripped:
             self._tripped()
-        for loud in up.speech:
-            voice = loud and (ear is None or ear.voice)
-            near = ear is None or ear.near
-            spoke = turns.caller_speaks
-            if actions := turns.frame(self._now_ms, voice, near):
-                self._carry_out(actions)
-            if ear is not None and spoke and turns.caller_was_heard:
-                ear.his_own()
-            self._now_ms += FRAME_MS
+        ear = self._ear
+        heard = (speech, True, True) if ear is None else (speech, ear.voice, ear.near)
+        if end_ms <= self._rests_ms and heard == self._same:
+            self._now_ms = end_ms
+            self._only_hear()
+            return
+        self._catch_up()
+        self._frames(*heard)
         self._arm()
         self._fill()
+        self._rest(heard)
+
+    def _frames(self, speech: Sequence[bool], voiced: bool, near: bool | None) -> None:
+        turns = self._turns
+        for loud in speech:
+            spoke = turns.caller_speaks
+            if actions := turns.frame(self._now_ms, loud and voiced, near):
+                self._carry_out(actions)
+            if self._ear is not None and spoke and turns.caller_was_heard:
+                self._ear.his_own()
+            self._now_ms += FRAME_MS
+
+    def _rest(self, heard: tuple[Sequence[bool], bool, bool | None]) -> None:
+        """Rest from here on, if more of what was heard last changes nothing for a while."""
+        known = self._speaking or self._mouth.idle  # else it may fall silent and tell nothing
+        if known and self._filler.rests and len(set(heard[0])) == 1:
+            self._rests_ms, self._same = self._turns.rests_until(heard[2]), heard
+            self._only_hear()
+
+    def _only_hear(self) -> None:
+        """Be given nothing but audio until something may change."""
+        until_ms = self._rests_ms
+        if not self._mouth.idle:
+            until_ms = min(until_ms, int(self._account_ms))
+        if until_ms > self._now_ms:
+            self._slot.rest(self._hears, until_ms, self._same[0][0])
+
+    def _hear(self, at_ms: int, pcm: engines.Pcm) -> None:
+        """Frames that change nothing."""
+        if at_ms != self._now_ms:
+            self._catch_up()
+        self._now_ms = at_ms + len(pcm) * 1000 // self._slot.rate
+        if not self._mouth.held:
+            self._engine.hear(at_ms, pcm)
+        self._watch.arrived(self._now_ms)
+
+    def _wake(self) -> None:
+        """Something else than audio comes: look at everything again."""
+        self._account_ms = 0.0
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """The turns learn of the frames that they weren't told of."""
+        if self._rests_ms:
+            self._rests_ms = 0
+            self._slot.rest(self._hears, 0, False)
+            self._turns.pass_over(self._now_ms)
 
     def _arm(self) -> None:
         armed = self._turns.armed
@@ -304,6 +383,7 @@ class Conversation:
 
     def _tripped(self) -> None:
         """Media has paused the agent by itself: from here on the pause is ours."""
+        self._wake()
         self._carry_out(self._turns.tripped(self._now_ms))
         self._slot.deal()
         if self._turns.state is State.PAUSED and self._slot.is_echo():
@@ -354,9 +434,11 @@ class Conversation:
     def _emit(self, event: engines.EngineEvent) -> None:
         if self._over():
             return
+        if type(event) is engines.Audio:
+            self._say(event)
+            return
+        self._wake()
         match event:
-            case engines.Audio():
-                self._say(event)
             case engines.Mark(name):
                 self._mouth.mark(name)
             case engines.Text(item, text):
@@ -446,24 +528,31 @@ class Conversation:
     # The agent's audio ----------------------------------------------------------------------------
 
     def _say(self, audio: engines.Audio) -> None:
-        began = not self._mouth.playing
-        if not self._mouth.queue(audio):
-            return
-        self._begun_to_speak.set()
-        if self._mouth.overfed:
-            self._end(Outcome("failed", "the engine sends audio without end"))
+        mouth = self._mouth
+        began = not self._speaking
+        if not mouth.queue(audio):
             return
         self._transcript.settle()
+        self._given_ms = self._now_ms
         if began:
+            self._speaking = True
+            self._wake()
+            self._begun_to_speak.set()
             self._turns.agent_started()
-        self._mouth.feed()
+        if mouth.full and mouth.overfed:
+            self._end(Outcome("failed", "the engine sends audio without end"))
 
     def _account(self) -> None:
-        """What went out since the last delivery."""
-        was_playing = self._mouth.playing
-        self._mouth.account()
-        if was_playing and not self._mouth.playing:
-            self._carry_out(self._turns.agent_finished(self._now_ms))
+        """What went out since the last time."""
+        mouth, now_ms = self._mouth, self._now_ms
+        mouth.account()
+        rest_ms = mouth.rest_ms
+        if rest_ms is not None and (mouth.playing or now_ms - self._given_ms < DRY_MS):
+            self._account_ms = now_ms + min(rest_ms + DRY_MS, LOOK_MS)
+        elif self._speaking and not mouth.playing:
+            self._speaking = False
+            self._wake()
+            self._carry_out(self._turns.agent_finished(now_ms))
             self._next_tool()
 
     def _interrupted(self) -> None:
@@ -475,6 +564,7 @@ class Conversation:
 
     def _drop(self) -> None:
         """What isn't played yet never will be."""
+        self._speaking = False
         self._mouth.drop()
         self._tools.cancel()
 

@@ -79,11 +79,12 @@ _SPEC = {
     "known": Column("?"),
     "voice": Column("?", 1),
     "near": Column("i1", _UNKNOWN),
+    "verdict": Column("i1", 2 * _UNKNOWN + 1),
 }
 """Of each lane: whether there is news; audio up to `end` at `RATE` (a ring), of which all up to
 `judged` was judged; what is left of the stretch; what the network has heard of it; how much is
 judged next; the levels of its last chunks with a voice; the certainty, and up to where it was added
-to; how loud its caller is; what its `Ear` says."""
+to; how loud its caller is; what its `Ear` says, and said when that was told last."""
 
 
 class Ear:
@@ -169,8 +170,10 @@ class Ears:
         rate: int,
         pcm: NDArray[np.int16],
         fired: NDArray[np.bool_],
-    ) -> None:
+    ) -> NDArray[np.intp] | None:
         """What came on some lanes; those that aren't open are passed over.
+
+        Returns the lanes whose `Ear` says something else than after the last time.
 
         Args:
             lanes: (k,), each at most once.
@@ -179,13 +182,13 @@ class Ears:
             fired: (k, n), the first stage's decisions.
         """
         if not self._open:
-            return
+            return None
         mine = lanes < self._lanes
         mine[mine] = self._listening[lanes[mine]]
         if not mine.all():
             lanes, pcm, fired = lanes[mine], pcm[mine], fired[mine]
         if not len(lanes):
-            return
+            return None
         if rate != RATE:
             if rate not in self._down:
                 self._down[rate] = ResamplerBank(rate, RATE, self._lanes)
@@ -195,6 +198,10 @@ class Ears:
             self._frame(lanes, pcm[:, n * _FRAME : (n + 1) * _FRAME], fired[:, n])
             if n or not self._wait:  # what comes late and together must not push out what waits
                 self._judge_all()
+        verdict = 2 * self.near + self.voice
+        changed = np.flatnonzero((verdict != self._verdict) & self._listening)
+        self._verdict[changed] = verdict[changed]
+        return changed
 
     def learn(self, lane: int) -> None:
         """What was heard last on a lane was a turn of its caller's."""
@@ -308,7 +315,7 @@ class Ears:
                 column[: self._lanes] = self._columns[name]
             self._columns[name] = column
         c = self._columns
-        self.voice, self.near = c["voice"], c["near"]
+        self.voice, self.near, self._verdict = c["voice"], c["near"], c["verdict"]
         self._listening, self._on, self._heard = c["listening"], c["on"], c["heard"]
         self._audio, self._end, self._judged = c["audio"], c["end"], c["judged"]
         self._left_ms, self._heard_ms = c["left_ms"], c["heard_ms"]

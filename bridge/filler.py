@@ -47,6 +47,11 @@ class Filler:
         is known that the agent owes an answer."""
         self._since_ms = at_ms
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is counted: as long as nothing is wanted, `due` need not be asked."""
+        return not self._after_ms or (self._since_ms is None and self._due_ms is None)
+
     def due(self, now_ms: int, wanted: bool) -> NDArray[np.int16] | None:
         """What is to be played, int16 (n,); `wanted`: the agent is silent, and owes something."""
         if not wanted or not self._after_ms:

@@ -70,16 +70,26 @@ class Mouth:
         """Whether nothing can have gone out that `account` would tell of."""
         self._room = asyncio.Event()
         self._room.set()
+        self.full = False
+        """Whether there is no room; see `wait_for_room`."""
+        self._most = ROOM_MS * slot.rate // 1000
 
     @property
     def playing(self) -> bool:
         """Whether there is audio of the engine's that hasn't been played (or dropped)."""
-        return self.playout.playing
+        return self.playout.waiting > 0
 
     @property
     def silent(self) -> bool:
         """Whether nothing is to be heard, or about to be, or kept back."""
         return not (self.playing or self.held or self._clearing)
+
+    @property
+    def rest_ms(self) -> float | None:
+        """For so long from the last `account` on nothing can go out that anybody waits for, but
+        more of an item that isn't complete; None: it can."""
+        busy = self._clearing or self._backlog or self._past or self._filling is not None
+        return None if busy or self.full else self.playout.unfinished_ms
 
     @property
     def overfed(self) -> bool:
@@ -104,18 +114,20 @@ class Mouth:
     # What the engine gives ------------------------------------------------------------------------
 
     def queue(self, audio: Audio) -> bool:
-        """More of an item, for `feed`. False: the item was dropped; forget it."""
-        if not self.playout.queued(audio.item, len(audio.pcm), silence=audio.silence):
+        """More of an item. False: the item was dropped; forget it."""
+        item = audio.item
+        if not self.playout.queued(item, len(audio.pcm), silence=audio.silence):
             return False
         if self._filling is not None:
             self._clear()
         self.idle = False
         self._backlog.append(audio)
-        if audio.item != self._newest:
-            self._newest = audio.item
-            if self.playout.says(audio.item):
+        if item != self._newest:
+            self._newest = item
+            if self.playout.says(item):
                 self._unrecorded += 1
                 self._recorded(self._go_on)
+        self.feed()
         return True
 
     def done(self, event: ItemDone) -> None:
@@ -170,38 +182,40 @@ class Mouth:
                 return
             self._clearing = False
             self._heard(self.playout.dropped(self._slot.heard_items()))
-        self._tell_past()
-        told = self._slot.heard_items()
+        if self._past:
+            self._tell_past()
+        playout, told = self.playout, self._slot.heard_items()
         for item, samples in told.items():
             if self._filling is not None and item == self._filling[0]:
                 if samples >= self._filling[1]:
                     self._filling = None
                 continue
-            self._sent(samples * 1000 / self._slot.rate)
-            if over := self.playout.heard(item, samples):
+            self._sent(samples * 1000 / playout.rate)
+            if over := playout.heard(item, samples):
                 self._heard(over)
-        self._tell_marks()
-        if self._backlog or not self._room.is_set():
+        if playout.marked:
+            self._tell_marks()
+        if self._backlog or self.full:
             self.feed()
-        self.idle = not (told or self._backlog or self._filling or self.playout.busy)
+        self.idle = not (told or self._backlog or self._filling or playout.busy)
 
     def feed(self) -> None:
         """As much of the backlog into the slot as it takes."""
-        while self._backlog and not (self._clearing or self._unrecorded):
-            match self._backlog[0]:
-                case ItemDone(item):
-                    self._slot.done(item)
-                    self._heard(self.playout.done(item))
-                case Audio(item, pcm):
-                    taken = self._slot.play(item, pcm)
-                    if taken < len(pcm):
-                        self._backlog[0] = dataclasses.replace(self._backlog[0], pcm=pcm[taken:])
-                        break
-            self._backlog.popleft()
-        if self.playout.waiting_ms >= ROOM_MS:
-            self._room.clear()
-        elif not self._room.is_set():
-            self._room.set()
+        backlog = self._backlog
+        while backlog and not (self._clearing or self._unrecorded):
+            first = backlog[0]
+            if isinstance(first, Audio):
+                taken = self._slot.play(first.item, first.pcm)
+                if taken < len(first.pcm):
+                    backlog[0] = dataclasses.replace(first, pcm=first.pcm[taken:])
+                    break
+            else:
+                self._slot.done(first.item)
+                self._heard(self.playout.done(first.item))
+            backlog.popleft()
+        if (full := self.playout.waiting >= self._most) is not self.full:
+            self.full = full
+            (self._room.clear if full else self._room.set)()
 
     def _tell_past(self) -> None:
         past, self._past = self._past, {}

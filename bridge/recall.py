@@ -13,10 +13,10 @@ and where it doesn't know of the interruption yet, the slot does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bridge.dialog.playout import Playout, cut_text, split_text
+from bridge.dialog.playout import Pauses, Playout, cut_text, split_text
 from bridge.engines.base import Entry, Resume
 from bridge.media.base import Slot
 from bridge.sessions.model import BARGE_IN, Line, Record
@@ -75,6 +75,17 @@ class Memory:
                 case _:
                     break
         return pressed
+
+
+def noted_items(items: Iterable[tuple[int, str, int, int, bool, Pauses, bool]]) -> tuple[Item, ...]:
+    """What is noted of `Playout.open_items`.
+
+    How much was queued and heard only where that tells which words were: else it would be written
+    five times a second for nothing. (Dropped, it makes a line in the transcript.)
+    """
+    return tuple(
+        Item(*item) if item[1] or item[6] else Item(item[0], "", 0, 0, *item[4:]) for item in items
+    )
 
 
 def restore(memory: Memory, slot: Slot, playout: Playout) -> Resume:

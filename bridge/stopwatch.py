@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 KEPT = 100
 """Turns whose figures a record holds."""
-_ARRIVALS = 250
 
 
 class Stopwatch:
@@ -38,7 +37,6 @@ class Stopwatch:
         """`write` takes all turns so far, as JSON, whenever one more is known."""
         self._write, self._clock = write, clock
         self._audio = AudioClock()
-        self._arrivals: deque[tuple[int, float]] = deque(maxlen=_ARRIVALS)
         self._done: deque[dict[str, object]] = deque(maxlen=KEPT)
         self._turn: TurnLatency | None = None  # until its answer's first packet
         self._against: TurnLatency | None = None  # the agent is paused, or was just cut
@@ -50,9 +48,7 @@ class Stopwatch:
 
     def arrived(self, end_ms: int) -> None:
         """The caller's audio up to there has come."""
-        now = self._clock()
-        self._audio.arrived(end_ms, now)
-        self._arrivals.append((end_ms, now))
+        self._audio.arrived(end_ms, self._clock())
 
     def acted(self, action: Action, turn: int) -> None:
         """The dialog layer has decided something, in the caller's turn of that number."""
@@ -112,7 +108,7 @@ class Stopwatch:
                 self._end(cut)
             self._turn = cut if cut is not None and mine else TurnLatency(number)
         self._turn.last_voice = self._audio.at(end_ms)
-        self._turn.received = next((at for end, at in self._arrivals if end >= end_ms), None)
+        self._turn.received = self._audio.came(end_ms)
         return self._turn
 
     def _end(self, one: TurnLatency | None) -> None:

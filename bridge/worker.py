@@ -37,6 +37,7 @@ from bridge.calls import Calls
 from bridge.config import Config, reload
 from bridge.door import Door
 from bridge.ears import Ears
+from bridge.engines import faults
 from bridge.errors import (
     ConfigError,
     MediaUnreachable,
@@ -253,6 +254,7 @@ class Worker:
             "active": self._active,
             "left": self._left,
             "kept": not keeper.orphaned(),
+            "faults": faults.told(),
         }
 
     def _beat(self) -> None:

@@ -1,10 +1,23 @@
 """For every test: `kill` ends a run as Ctrl-C does, so that no server of the lab outlives it."""
 
+from __future__ import annotations
+
+import os
 import signal
+from pathlib import Path
+from types import FrameType
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """A CI that cuts a run short sends SIGTERM, which by itself runs no fixture's end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    spread = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
+    signal.signal(signal.SIGTERM, _interrupt_all if spread else signal.default_int_handler)
+
+
+def _interrupt_all(number: int, frame: FrameType | None) -> None:
+    """The same where the tests run in processes of their own: they would be killed in the end."""
+    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        os.kill(int(pid), signal.SIGTERM)
+    signal.default_int_handler(number, frame)

@@ -20,6 +20,8 @@ and beginnings of sentences with as deep a dip."""
 DIP_DB, DEEPEST_DB = 9.0, 28.0
 """Between the beats. A breath isn't silent; a plosive's closure is."""
 SHORTEST_MS, LONGEST_MS = 200, 700
+MOST_MS = 3000
+"""Of audio, silence included: more is not looked at (30 s would take 12 ms)."""
 BELOW_DB = 16.0
 """Quieter than the loudest frames by more is none of it, nor is a noisy line."""
 
@@ -33,8 +35,10 @@ def is_hum(pcm: NDArray[np.int16], rate: int) -> bool:
     """Whether int16 (n,) at `rate` Hz holds a hum, and nothing else.
 
     What is longer than `LONGEST_MS` is none, and what is to be judged stands alone: silence, or the
-    noise of its line, may be around it.
+    noise of its line, may be around it, up to `MOST_MS` in all.
     """
+    if len(pcm) * 1000 > MOST_MS * rate:
+        return False
     power = _bands(pcm, rate)
     if len(power) < SHORTEST_MS // _HOP_MS:
         return False

@@ -96,6 +96,18 @@ class Endpointer:
             return None
         return self._silence(silence_ms)
 
+    @property
+    def steady(self) -> bool:
+        """Whether more frames of speech only make the segment longer."""
+        return self.phase is Phase.SPEECH and self._run_ms >= RESUME_MS
+
+    def speech_goes_on(self, end_ms: int, ms: int) -> None:
+        """So much more speech has come, up to there; only while `steady`."""
+        self.end_ms = end_ms
+        self.voiced_ms += ms
+        self._score_ms += ms
+        self._run_ms += ms
+
     def settle(self, end_silence_ms: int) -> None:
         """Let the present silence end the segment after so much; the next frame may do so."""
         self.settled_ms = end_silence_ms

@@ -115,6 +115,11 @@ class Interruption:
         self._end_ms = at_ms + FRAME_MS
         self.voiced_ms += FRAME_MS
 
+    def speech_goes_on(self, end_ms: int, ms: int) -> None:
+        """So much more of the stretch, up to there."""
+        self._end_ms = end_ms
+        self.voiced_ms += ms
+
     def words(self, weight: Weight, until_ms: int) -> None:
         """What he said up to `until_ms` weighs so much."""
         self._weight, self._until_ms = weight, until_ms

@@ -62,23 +62,21 @@ class AudioClock:
     KEEP = 250
 
     def __init__(self) -> None:
-        self._offsets: deque[float] = deque(maxlen=self.KEEP)
-        self._least: float | None = None
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=self.KEEP)
 
     def arrived(self, end_ms: int, now: float) -> None:
         """Audio up to `end_ms` has come at `now` (seconds of the monotonic clock)."""
-        offset = now - end_ms / 1000
-        full = len(self._offsets) == self.KEEP
-        gone = self._offsets[0] if full else None
-        self._offsets.append(offset)
-        if self._least is None or offset <= self._least:
-            self._least = offset
-        elif gone == self._least:
-            self._least = min(self._offsets)
+        self._arrivals.append((end_ms, now))  # fifty times a second; the rest when it is asked
 
     def at(self, ms: float) -> float | None:
         """When that moment of the audio was (seconds); None before anything has come."""
-        return None if self._least is None else self._least + ms / 1000
+        if not self._arrivals:
+            return None
+        return min(now - end_ms / 1000 for end_ms, now in self._arrivals) + ms / 1000
+
+    def came(self, ms: int) -> float | None:
+        """When it had come here (seconds); None if it hasn't."""
+        return next((now for end_ms, now in self._arrivals if end_ms >= ms), None)
 
 
 @dataclass(slots=True)

@@ -94,6 +94,8 @@ class Playout:
         self._told: deque[int] = deque(maxlen=MAX_ITEMS)  # items that are over; likewise
         self._marks: deque[tuple[int, int, str]] = deque(maxlen=MAX_MARKS)
         self._lost: list[str] = []  # marks before which something was dropped
+        self.waiting = 0
+        """How much queued audio hasn't been played (or dropped), samples."""
 
     def new_item(self) -> int:
         """A fresh item id, higher than all before."""
@@ -118,6 +120,8 @@ class Playout:
         heard = min(heard, queued)
         it = _Item([text], len(text), queued, heard, done, dropped, pauses=list(pauses))
         self._items[item] = it
+        if not dropped:
+            self.waiting += queued - heard
 
     def open_items(self) -> list[tuple[int, str, int, int, bool, Pauses, bool]]:
         """What isn't told yet: as `restore` takes it, and whether it was dropped."""
@@ -138,10 +142,7 @@ class Playout:
     @property
     def playing(self) -> bool:
         """Whether audio is queued that hasn't been played (or dropped)."""
-        for i in self._items.values():  # noqa: SIM110 - asked for with every frame
-            if i.heard < i.queued and not i.dropped:
-                return True
-        return False
+        return self.waiting > 0
 
     @property
     def busy(self) -> bool:
@@ -149,13 +150,25 @@ class Playout:
         return bool(self._items or self._marks or self._lost)
 
     @property
+    def marked(self) -> bool:
+        """Whether there is a mark that `reached` hasn't told."""
+        return bool(self._marks or self._lost)
+
+    @property
     def waiting_ms(self) -> float:
-        """How much queued audio hasn't been played."""
-        waiting = 0
-        for i in self._items.values():
-            if not i.dropped:
-                waiting += i.queued - i.heard
-        return waiting * 1000 / self.rate
+        """How much queued audio hasn't been played (or dropped)."""
+        return self.waiting * 1000 / self.rate
+
+    @property
+    def unfinished_ms(self) -> float | None:
+        """How long what is queued lasts, if all there is is one item that isn't complete and has
+        begun to be heard: until then nobody need be told how far it was. Else None."""
+        if len(self._items) != 1 or self._marks or self._lost:
+            return None
+        (it,) = self._items.values()
+        if it.done or it.dropped or not it.heard:
+            return None
+        return (it.queued - it.heard) * 1000 / self.rate
 
     @property
     def in_last_item(self) -> bool:
@@ -192,12 +205,15 @@ class Playout:
 
         `silence`: a pause that belongs to no text; it is never counted as heard.
         """
-        it = self._open(item)
+        it = self._items.get(item)
+        if it is None or item <= self._refused:  # not more of the same
+            it = self._open(item)
         if it is None:
             return False
         if silence:
             it.pauses.append((it.queued, samples))
         it.queued += samples
+        self.waiting += samples
         return True
 
     def done(self, item: int) -> list[Heard]:
@@ -215,8 +231,6 @@ class Playout:
 
     def reached(self) -> list[tuple[str, bool]]:
         """Marks that were reached since the last time, in order; False: by being cleared."""
-        if not (self._lost or self._marks):
-            return []
         found = [(name, False) for name in self._lost]
         self._lost.clear()
         while self._marks:
@@ -234,17 +248,17 @@ class Playout:
         it = self._items.get(item)
         if it is None:
             return []
-        before = it.heard
-        it.heard = max(it.heard, min(samples, it.queued))
-        one = len(self._items) == 1
-        left = self._left_behind(item) if it.heard > before and not one else []
-        return left + self._over(item, it)
+        over = []
+        if self._advance(it, samples) and len(self._items) > 1:
+            over = self._left_behind(item)
+        return over + self._over(item, it) if it.done else over
 
     def drop(self) -> None:
         """Take nothing more for any item made so far: the caller interrupted."""
         self._refused = self._last_id
         self._lost += [name for _, _, name in self._marks]
         self._marks.clear()
+        self.waiting = 0
         for it in self._items.values():
             it.dropped = True
 
@@ -259,7 +273,7 @@ class Playout:
         """
         for item, samples in (final or {}).items():
             if it := self._items.get(item):
-                it.heard = max(it.heard, min(samples, it.queued))
+                self._advance(it, samples)
         over = []
         for item in sorted(i for i, it in self._items.items() if it.dropped):
             it = self._items.pop(item)
@@ -270,15 +284,28 @@ class Playout:
     # ----------------------------------------------------------------------------------------------
 
     def _open(self, item: int) -> _Item | None:
-        if item <= self._refused or item in self._told:
+        if item <= self._refused:
             return None
         it = self._items.get(item)
         if it is None:
+            if item in self._told:
+                return None
             if len(self._items) >= MAX_ITEMS:
                 raise EngineError(f"the engine has more than {MAX_ITEMS} items open")
             self._last_id = max(self._last_id, item)
             it = self._items[item] = _Item()
         return it
+
+    def _advance(self, it: _Item, samples: int) -> bool:
+        """So many samples of it have been played; True: that is more than before."""
+        heard = samples if samples < it.queued else it.queued  # noqa: FURB136 - min() is slow
+        more = heard - it.heard
+        if more <= 0:
+            return False
+        it.heard = heard
+        if not it.dropped:
+            self.waiting -= more
+        return True
 
     def _left_behind(self, item: int) -> list[Heard]:
         """Items before this one that the engine gave up: they can't be heard any more."""

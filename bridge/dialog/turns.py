@@ -100,6 +100,8 @@ LOOKS = 2
 LATE_MS = 1500
 """Words that come so late after the speech that they are of still interrupt."""
 
+FOREVER_MS = 1 << 60
+
 
 class State(Enum):
     """Who has the floor; see the table above."""
@@ -157,6 +159,8 @@ class Turns:
         self._quiet_ms: int | None = None  # since when nothing has happened
         self._no_input = 0
         self._held = False
+        self._speech = False  # of the last frame
+        self._stirred = True  # there was other input since the last frame
 
     @property
     def caller_speaks(self) -> bool:
@@ -177,6 +181,7 @@ class Turns:
 
     def belong_to(self, owner: Literal["bridge", "engine"]) -> None:
         """From now on, this one ends turns."""
+        self._stirred = True
         self._bridge_owns = owner == "bridge"
 
     # Inputs ---------------------------------------------------------------------------------------
@@ -188,6 +193,7 @@ class Turns:
         the agent that speaks; None: nobody can tell yet, and so it can't interrupt either.
         """
         self._now_ms = at_ms + FRAME_MS
+        self._speech, self._stirred = speech, False
         if self._held:
             self._quiet_ms = None
             return []
@@ -212,14 +218,54 @@ class Turns:
             return actions + (self._commit_kept() if self._kept else self._silence(at_ms))
         return actions
 
+    def rests_until(self, near: bool | None) -> int:
+        """Frames like the last one (whose `near` it was) change nothing as far as there (ms of
+        audio): nobody need tell of them, if `pass_over` makes up for it before any other input.
+
+        0: the next one may change something.
+        """
+        if self._held:
+            return 0 if self._stirred else FOREVER_MS
+        against = self._against
+        if self._stirred or self.state is State.PAUSED or (near and not against.certain):
+            return 0
+        if self._speech:
+            background = near is False and self._agent_speaks
+            if background or self._interruptible or not (self.endpoint.steady and against.began):
+                return 0
+        elif self.endpoint.phase is not Phase.SILENT:
+            return 0
+        if self._agent_speaks:
+            if self.guard_until_ms is None:
+                return 0
+            turning_ms = (self.guard_until_ms, against.rest_until_ms - 1)
+            return min((ms for ms in turning_ms if ms >= self._now_ms), default=FOREVER_MS)
+        if self._speech or self.state is not State.LISTENING:
+            return FOREVER_MS
+        if self._kept or self._quiet_ms is None:
+            return 0
+        return self._quiet_ms + self.settings.no_input_ms - 1
+
+    def pass_over(self, until_ms: int) -> None:
+        """All frames up to there were like the last; not beyond `rests_until`."""
+        passed_ms = until_ms - self._now_ms
+        if passed_ms <= 0:
+            return
+        self._now_ms = until_ms
+        if self._speech and not self._held:
+            self.endpoint.speech_goes_on(until_ms, passed_ms)
+            self._against.speech_goes_on(until_ms, passed_ms)
+
     def tripped(self, at_ms: int) -> list[Action]:
         """Media's reflex has paused the agent; if PAUSED isn't the state after that, it was in vain
         and the agent goes on.
         """
+        self._stirred = True
         return self._pause(at_ms, 0) if self._interruptible else []
 
     def echo(self, at_ms: int) -> list[Action]:
         """What paused the agent was its own echo."""
+        self._stirred = True
         return self._resume(at_ms) if self.state is State.PAUSED else []
 
     def words(
@@ -243,6 +289,7 @@ class Turns:
             understood: how well the engine could answer just this, 0 to 1; None: it doesn't say.
             hum: it sounds like "uh-huh", whatever words were made of it.
         """
+        self._stirred = True
         actions: list[Action] = []
         whole = self.caller_speaks and until_ms >= self.endpoint.end_ms
         weight = weigh(text, self._language, question, understood, hum)
@@ -267,6 +314,7 @@ class Turns:
 
     def agent_started(self) -> None:
         """Agent audio was queued for playout, where none waited or played."""
+        self._stirred = True
         self._reply_open = self._audible = self._waiting = True
         if self.state is not State.PAUSED:
             self.state = State.SPEAKING
@@ -274,6 +322,7 @@ class Turns:
 
     def agent_finished(self, at_ms: int) -> list[Action]:
         """All agent audio that was queued has been played."""
+        self._stirred = True
         self._waiting = False
         self._quiet_ms = at_ms
         if self.state not in (State.SPEAKING, State.PAUSED):
@@ -282,6 +331,7 @@ class Turns:
 
     def reply_done(self, at_ms: int) -> list[Action]:
         """The engine has said all that it has to say."""
+        self._stirred = True
         self._reply_open = False
         if self._waiting or self.state not in (State.THINKING, State.PAUSED):
             return []
@@ -290,11 +340,13 @@ class Turns:
 
     def interrupted(self) -> None:
         """The engine itself heard an interruption; the call drops what isn't played yet."""
+        self._stirred = True
         if self.state in (State.SPEAKING, State.THINKING, State.PAUSED):
             self._take_floor()
 
     def digit(self, at_ms: int) -> list[Action]:
         """The caller pressed a key; told before the engine gets the digit itself."""
+        self._stirred = True
         self._quiet_ms = at_ms
         self._no_input = 0
         speaking = self.state in (State.SPEAKING, State.PAUSED)
@@ -305,6 +357,7 @@ class Turns:
 
     def hold(self, on: bool) -> list[Action]:
         """The caller's phone holds the call, or takes it back: nothing counts meanwhile."""
+        self._stirred = True
         actions: list[Action] = []
         if self.state is State.PAUSED:
             actions += self._resume(self._now_ms)

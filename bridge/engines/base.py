@@ -102,7 +102,7 @@ CallEvent = (
 # What the engine gives back -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, which triples what making one costs
 class Audio:
     """Agent speech: int16 (n,) at the engine's rate, any n > 0, as fast as the engine likes."""
 

@@ -171,8 +171,8 @@ class DeepgramWire:
         """There is no word for it: what still comes isn't heard."""
         self._deaf = True
 
-    def cut(self, item: str, heard_ms: int) -> None:
-        """That can't be told."""
+    def cut(self, item: str, heard_ms: int, text: str) -> None:
+        """That can't be told: a prompt can only be added to, which ends the caller's words."""
 
     def result(self, call: str, name: str, ok: bool, value: Any, *, answer: bool) -> None:
         """A function's response; the server answers it by itself."""

@@ -4,7 +4,8 @@ Theory of operation. JSON both ways, audio in base64, in the formats that the ag
 (`ulaw_8000` costs nothing on a telephone line; PCM at 8 to 48 kHz works as well).
 
     we send    conversation_initiation_client_data, user_audio_chunk, user_message (keys, silence),
-               contextual_update (the history), client_tool_result, pong
+               contextual_update (the history, what was heard of an answer), client_tool_result,
+               pong
     it sends   conversation_initiation_metadata, audio, agent_response, user_transcript,
                interruption, client_tool_call, ping
 
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 VENDOR = "ElevenLabs"
 GAP_S = 0.5
+HEARD = '[The caller interrupted your last answer. He has heard only this: "{text}".]'
+HEARD_NOTHING = "[The caller interrupted your last answer. He has heard nothing of it.]"
 SIDES = {"assistant": "agent", "user": "caller", "tool": "tool", "system": "note"}
 
 
@@ -162,8 +165,9 @@ class ElevenLabsWire:
         """There is no word for it: what still comes isn't heard."""
         self._deaf = True
 
-    def cut(self, item: str, heard_ms: int) -> None:
-        """That can't be told."""
+    def cut(self, item: str, heard_ms: int, text: str) -> None:
+        """As something to know: the agent there goes by its own clock."""
+        self.tell(HEARD.format(text=text) if text else HEARD_NOTHING, answer=False)
 
     def result(self, call: str, name: str, ok: bool, value: Any, *, answer: bool) -> None:
         """A tool's result; the server answers it by itself."""

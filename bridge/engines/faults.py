@@ -13,7 +13,8 @@ from collections import Counter
 from bridge.errors import EngineLost, EngineMissing, EngineRefused
 
 count: Counter[tuple[str, str]] = Counter()
-"""Of this process since it began, by the engine's name and the kind of fault."""
+"""Of this process since it began, by the engine's name and the kind of fault. What the worker says
+of itself in Redis has it as well (`told`)."""
 
 _KINDS = ((EngineMissing, "missing"), (EngineRefused, "refused"), (EngineLost, "lost"))
 
@@ -23,3 +24,8 @@ def kind(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return next((name for cls, name in _KINDS if isinstance(error, cls)), "failed")
+
+
+def told() -> dict[str, int]:
+    """`count`, by "engine kind"."""
+    return {f"{engine} {kind}": n for (engine, kind), n in count.items()}

@@ -219,7 +219,7 @@ class GeminiWire:
         """The turn or the words that follow interrupt the model; until then it isn't heard."""
         self._deaf = True
 
-    def cut(self, item: str, heard_ms: int) -> None:
+    def cut(self, item: str, heard_ms: int, text: str) -> None:
         """That can't be told."""
 
     def result(self, call: str, name: str, ok: bool, value: Any, *, answer: bool) -> None:

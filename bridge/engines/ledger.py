@@ -172,8 +172,9 @@ class Ledger:
         if not audio.silence:
             self._samples[audio.item] = self._samples.get(audio.item, 0) + samples
         ms = samples * 1000 / self.rate
-        self._audible_ms = max(self._audible_ms, now) + ms
-        self._ends_ms = max(self._ends_ms, now) + ms
+        # Not by max(), which takes five times as long.
+        self._audible_ms = (now if now > self._audible_ms else self._audible_ms) + ms  # noqa: FURB136
+        self._ends_ms = (now if now > self._ends_ms else self._ends_ms) + ms  # noqa: FURB136
         return self._ends_ms - now
 
     # What comes of it -----------------------------------------------------------------------------

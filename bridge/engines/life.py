@@ -9,11 +9,12 @@ it emits is dropped.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,14 +80,15 @@ class Life:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._number, self._mind, self._engine = number, mind, engine
         self._name = f"{secrets.token_hex(2)}{number}"  # of its tool calls, in any process
-        self._context, self._ledger = context, ledger
+        self._context, self._ledger, self._pass = context, ledger, context.emit
         self._begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self._meanwhile: list[CallEvent | tuple[int, Pcm]] = []
         self._up: RateStream | None = None
         self._down: RateStream | None = None
-        self._as_it_comes = False
-        """Whether the engine takes the frames as the call has them."""
+        self.straight: Engine | None = None
+        """The engine, while it takes the frames as the call has them: whoever gives it them spares
+        `hear`, and tells `failed` what it raises."""
         self._chunk_ms, self._chunk_at, self._rate = FRAME_MS, 0, 0
         self._chunk: list[Pcm] = []
 
@@ -107,7 +109,7 @@ class Life:
     def lose(self, reason: str, kind: str = "") -> None:
         """It is lost: whatever it does from here on is for nothing. `kind`: of `faults`; "": it is
         nobody's fault."""
-        self.ready = False
+        self.ready, self.straight = False, None
         if not self.lost.done():
             self.reason = reason
             if kind:
@@ -123,19 +125,10 @@ class Life:
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Caller audio at the call's rate; kept until it is ready."""
-        if self.ready and self._as_it_comes:
-            assert self._engine
-            try:
-                self._engine.hear(at_ms, pcm)
-            except Exception as error:  # as in `_tell`
-                log.exception(_FAULT, self.agent.name)
-                self.lose(_line(error), "failed")
-            return
-        if not self.ready:
-            if not self.lost.done():
-                self._meanwhile.append((at_ms, pcm.copy()))
-            return
-        self._tell((at_ms, pcm))
+        if self.ready:
+            self._tell((at_ms, pcm))
+        elif not self.lost.done():
+            self._meanwhile.append((at_ms, pcm.copy()))
 
     def notify(self, event: CallEvent) -> None:
         """Something happened; kept until it is ready."""
@@ -143,6 +136,11 @@ class Life:
             self._tell(event)
         elif not self.lost.done():
             self._meanwhile.append(event)
+
+    def failed(self, error: Exception) -> None:
+        """It has raised this, which is logged: it is lost."""
+        log.error(_FAULT, self.agent.name, exc_info=error)
+        self.lose(_line(error), "failed")
 
     def _tell(self, what: CallEvent | tuple[int, Pcm]) -> None:
         assert self._engine
@@ -157,9 +155,8 @@ class Life:
                 self._engine.notify(replace(what, id=own) if name == self._name else what)
             else:
                 self._engine.notify(what)
-        except Exception as error:  # an engine's fault is the end of this engine only
-            log.exception(_FAULT, self.agent.name)
-            self.lose(_line(error), "failed")
+        except Exception as error:  # noqa: BLE001 - an engine's fault is the end of it only
+            self.failed(error)
 
     def _feed(self, at_ms: int, pcm: Pcm) -> None:
         """The caller's audio, in pieces as large as the engine likes them."""
@@ -210,7 +207,6 @@ class Life:
         self._rate = rate = self._engine.rate or ledger.rate
         if rate != ledger.rate:
             self._up, self._down = RateStream(ledger.rate, rate), RateStream(rate, ledger.rate)
-        self._as_it_comes = rate == ledger.rate and self._chunk_ms <= FRAME_MS
         first = self._number == 1
         history = self._context.history if first else ledger.history()
         resume = self._context.resume if first else ledger.resume()
@@ -239,6 +235,8 @@ class Life:
             for what in (*again[0], *again[1], *meanwhile):
                 self._tell(what)
             self.ready = not self.lost.done()
+            if self.ready and rate == ledger.rate and self._chunk_ms <= FRAME_MS:
+                self.straight = self._engine
             self._begun.set_result("")
             await asyncio.wait({self.lost})  # awaited itself, it would be cancelled with us
             raise EngineError(self.reason)
@@ -248,9 +246,20 @@ class Life:
     def _emit(self, event: EngineEvent) -> None:
         if self.lost.done():
             return
-        if type(event) is Audio:
-            self._say(event)
-            return
+        if type(event) is Audio:  # thousands a second, as in `Supervisor.hear`
+            if not event.silence:
+                self.vital = True
+            if self._down is not None:
+                event = Audio(event.item, self._down.take(event.pcm), event.silence)
+            if len(event.pcm):
+                if self._ledger.said(event) <= AHEAD_S * 1000:
+                    self._pass(event)
+                else:
+                    self._wild()
+        else:
+            self._event(event)
+
+    def _event(self, event: EngineEvent) -> None:
         match event:
             case Failed(reason, kind):
                 self.lose(reason, kind)
@@ -258,14 +267,20 @@ class Life:
             case Filler(pcm):  # no sign of life
                 if self._down:
                     event = replace(event, pcm=self._down.whole(pcm))
-                self._context.emit(event)
+                self._pass(event)
                 return
             case ToolCall(id=own):
                 event = replace(event, id=f"{self._name}:{own}")
             case State(values):
+                if fault := _no_json(values):
+                    self.lose(f"what it wants to be kept is no JSON: {fault}", "failed")
+                    return
                 event = State({self.agent.name: dict(values)})
             case ItemDone(item) if self._down is not None:
-                self._queue(Audio(item, self._down.flush()))
+                if len(rest := self._down.flush()):
+                    last = Audio(item, rest)
+                    self._ledger.said(last)
+                    self._pass(last)
             case ReplyDone():
                 self.vital = True
             case _:
@@ -276,22 +291,9 @@ class Life:
         self._ledger.gave(event)
         if isinstance(event, State):
             event = State(self._ledger.state)
-        self._context.emit(event)
+        self._pass(event)
 
-    def _say(self, audio: Audio) -> None:
-        """Thousands a second pass here, as they do in `hear`."""
-        if not audio.silence:
-            self.vital = True
-        if self._down is not None:
-            audio = Audio(audio.item, self._down.take(audio.pcm), audio.silence)
-        self._queue(audio)
-
-    def _queue(self, audio: Audio) -> None:
-        if not len(audio.pcm):
-            return
-        if self._ledger.said(audio) <= AHEAD_S * 1000:
-            self._context.emit(audio)
-            return
+    def _wild(self) -> None:
         self.lose(f"gave {AHEAD_S} s of audio ahead of time", "wild")
         self._pass_on(Interrupt())  # none of that is worth hearing
 
@@ -306,6 +308,15 @@ class Life:
 def autonomous(engine: Engine) -> bool:
     """Whether it speaks when it likes; see `Engine`."""
     return bool(getattr(engine, "autonomous", False))
+
+
+def _no_json(values: Mapping[str, Any]) -> str:
+    """Why it can't be kept; "" if it can."""
+    try:
+        json.dumps(dict(values), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return _line(error)
+    return ""
 
 
 def _line(error: BaseException) -> str:

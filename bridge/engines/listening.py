@@ -8,7 +8,8 @@
     words          what is known of a turn up to its end; where nothing was said since the last
                    transcript that is the last one, and nobody has to wait
 
-A call has at most one transcription under way. A pause that comes meanwhile is looked at behind it.
+A call has at most one transcription under way. A pause that comes meanwhile is looked at behind it;
+a glimpse that still waits for the model is given up for it.
 Nobody tells when a cough is over that became no turn; so behind a pause only a few glimpses follow,
 until there is another sign of speech.
 """
@@ -108,6 +109,7 @@ class Listening:
         self._looks = (-1, 0)  # at the silence that begins there, so many times before
         self._until_ms = 0  # what the transcription under way holds
         self._task: asyncio.Task[None] | None = None
+        self._idle_glimpse = False  # it is one, and its audio isn't cut yet
         self._last: Glimpse | None = None
 
     @property
@@ -127,6 +129,9 @@ class Listening:
         self._left = AFTER_PAUSE
         before, looks = self._looks
         self._looks = (end_ms, looks + 1 if before == end_ms else 0)
+        if self._task is not None and self._idle_glimpse:
+            self._task.cancel()  # it waits where the pause goes first
+            self._task = None
         if self._task is None:
             self._look(Rank.PAUSE)
         else:
@@ -169,6 +174,7 @@ class Listening:
 
     def _look(self, rank: Rank) -> None:
         self._until_ms = self._hearing.end_ms
+        self._idle_glimpse = rank is Rank.GLIMPSE
         self._task = self._tasks.create_task(self._work(rank), name="glimpse")
 
     async def _work(self, rank: Rank) -> None:
@@ -180,7 +186,8 @@ class Listening:
         except EngineError as error:  # whoever needs the words meets it again, and says so
             log.warning("a glimpse of the caller's words failed: %s", error)
         finally:
-            self._task = None
+            if self._task is asyncio.current_task():
+                self._task = None
 
     async def _glimpse(self, rank: Rank) -> None:
         heard = start_ms = 0.0
@@ -188,6 +195,7 @@ class Listening:
 
         def cut() -> Pcm | None:
             nonlocal heard, start_ms, hum
+            self._idle_glimpse = False
             if not self._left and rank is Rank.GLIMPSE:
                 return None
             heard, start_ms = self._clock(), self._start_ms

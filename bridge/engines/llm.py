@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -141,10 +141,12 @@ class Aloud:
         return text
 
 
-def arguments(text: str) -> Mapping[str, Any] | None:
-    """A tool call's arguments as a model wrote them; None: they are no JSON object."""
+def call_of(name: str, arguments: str) -> Do:
+    """The tool call of a model that wrote these arguments, JSON or not."""
     try:
-        found = json.loads(text or "{}")
+        found = json.loads(arguments or "{}")
     except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        found = None
+    if isinstance(found, dict):
+        return Do(name, found)
+    return Do(name, {}, "its arguments were no JSON object")

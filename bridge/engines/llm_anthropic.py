@@ -16,10 +16,9 @@ from bridge.agent import Agent
 from bridge.engines import vendor
 from bridge.engines.base import Shared
 from bridge.engines.functions import Function
-from bridge.engines.llm import ChatModel, Cut, LlmSettings, Piece, arguments, model_of
-from bridge.engines.parts import Do
+from bridge.engines.llm import ChatModel, Cut, LlmSettings, Piece, call_of, model_of
 from bridge.engines.prompt import Message
-from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
+from bridge.errors import ConfigError
 from bridge.settings import build
 
 if TYPE_CHECKING:
@@ -94,8 +93,9 @@ class AnthropicChat:
         self, messages: Sequence[Message], functions: Sequence[Function]
     ) -> AsyncGenerator[Piece, None]:
         """Pieces of text as they come, and each tool call when its block is over."""
+        own = self._settings
         calls: dict[int, list[str]] = {}
-        with _errors(self._settings):
+        with vendor.errors("anthropic", "AnthropicError", own.url or "Anthropic", own.key_env):
             stream = await self.client.messages.create(**self._request(messages, functions))
             async with stream:
                 async for event in stream:
@@ -107,10 +107,7 @@ class AnthropicChat:
                         case "content_block_delta" if event.delta.type == "input_json_delta":
                             calls[event.index][1] += event.delta.partial_json
                         case "content_block_stop" if event.index in calls:
-                            name, text = calls.pop(event.index)
-                            found = arguments(text)
-                            fault = "" if found is not None else "its arguments were no JSON object"
-                            yield Do(name, found or {}, fault)
+                            yield call_of(*calls.pop(event.index))
                         case "message_delta" if event.delta.stop_reason == "max_tokens":
                             yield Cut()
 
@@ -171,29 +168,3 @@ def _blocks(message: Message) -> Iterator[dict[str, Any]]:
 
 def _id(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)
-
-
-@contextlib.contextmanager
-def _errors(settings: AnthropicSettings) -> Iterator[None]:
-    """Translates the SDK's exceptions."""
-    import anthropic
-    import httpx2
-
-    where = settings.url or "Anthropic"
-    try:
-        yield
-    except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as error:
-        raise EngineMissing(
-            f"{where} refuses the key in {settings.key_env}: {vendor.line(error)}"
-        ) from error
-    except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-        cause = error.__cause__ or error
-        raise EngineLost(f"no connection to {where}: {vendor.line(cause)}") from error
-    except anthropic.APIStatusError as error:
-        raise EngineError(
-            f"{where} refuses with status {error.status_code}: {vendor.line(error)}"
-        ) from error
-    except anthropic.AnthropicError as error:
-        raise EngineError(f"{where}: {vendor.line(error)}") from error
-    except (ValueError, AttributeError, KeyError, TypeError) as error:  # not the API's words
-        raise EngineError(f"{where} sent what can't be understood: {vendor.line(error)}") from error

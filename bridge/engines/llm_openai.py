@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,9 @@ from bridge.agent import Agent
 from bridge.engines import vendor
 from bridge.engines.base import Shared
 from bridge.engines.functions import Function
-from bridge.engines.llm import ChatModel, Cut, LlmSettings, Piece, arguments, model_of
-from bridge.engines.parts import Do
+from bridge.engines.llm import ChatModel, Cut, LlmSettings, Piece, call_of, model_of
 from bridge.engines.prompt import Message
-from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
+from bridge.errors import ConfigError
 from bridge.settings import build
 
 if TYPE_CHECKING:
@@ -98,9 +97,7 @@ class OpenAiChat:
                     if chunk.choices[0].finish_reason == "length":
                         yield Cut()
         for name, text in calls.values():
-            found = arguments(text)
-            fault = "" if found is not None else "its arguments were no JSON object"
-            yield Do(name, found or {}, fault)
+            yield call_of(name, text)
 
     def _request(self, messages: Sequence[Message], functions: Sequence[Function]) -> Any:
         own = self._settings
@@ -171,27 +168,6 @@ async def client(shared: Shared, url: str, key_env: str) -> AsyncOpenAI:
     return await shared.get(("openai", url, key_env), make)
 
 
-@contextlib.contextmanager
-def errors(url: str, key_env: str) -> Iterator[None]:
+def errors(url: str, key_env: str) -> contextlib.AbstractContextManager[None]:
     """Translates the SDK's exceptions."""
-    import httpx2
-    import openai
-
-    where = url or "OpenAI"
-    try:
-        yield
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise EngineMissing(
-            f"{where} refuses the key in {key_env}: {vendor.line(error)}"
-        ) from error
-    except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        cause = error.__cause__ or error
-        raise EngineLost(f"no connection to {where}: {vendor.line(cause)}") from error
-    except openai.APIStatusError as error:
-        raise EngineError(
-            f"{where} refuses with status {error.status_code}: {vendor.line(error)}"
-        ) from error
-    except openai.OpenAIError as error:
-        raise EngineError(f"{where}: {vendor.line(error)}") from error
-    except (ValueError, AttributeError, KeyError, TypeError) as error:  # not the API's words
-        raise EngineError(f"{where} sent what can't be understood: {vendor.line(error)}") from error
+    return vendor.errors("openai", "OpenAIError", url or "OpenAI", key_env)

@@ -25,18 +25,14 @@ import json
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 from openai import AsyncOpenAI, OpenAIError
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.realtime import (
     ConversationItemParam,
-    RealtimeAudioFormatsParam,
-    RealtimeAudioInputTurnDetectionParam,
     RealtimeClientEventParam,
     RealtimeResponseCreateParamsParam,
-    RealtimeSessionCreateRequestParam,
 )
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.exceptions import WebSocketException as SocketError
@@ -45,14 +41,14 @@ from bridge.agent import Agent
 from bridge.engines import vendor
 from bridge.engines.base import Engine, Pcm, Shared
 from bridge.engines.codec import Codec
-from bridge.engines.openai_items import items, line, message, told, tool
+from bridge.engines.openai_items import items, line, message, told
+from bridge.engines.openai_session import FORMATS, OpenAiSettings, session
 from bridge.engines.speech import SAY, SpeechEngine
 from bridge.engines.wire import (
     CLOSE_S,
     MAX_MESSAGE,
     Outbox,
     Past,
-    SpeechSettings,
     lost,
     ping_s,
     refused,
@@ -67,36 +63,6 @@ log = logging.getLogger(__name__)
 VENDOR = "OpenAI"
 PCM_RATE = 24000
 SESSION_S = 3600.0
-FORMATS: dict[str, RealtimeAudioFormatsParam] = {
-    "pcmu": {"type": "audio/pcmu"},
-    "pcma": {"type": "audio/pcma"},
-    "pcm": {"type": "audio/pcm", "rate": 24000},
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenAiSettings(SpeechSettings):
-    """The table `[openai-realtime]` of an agent file."""
-
-    model: str = "gpt-realtime-2.1"
-    voice: str = "marin"
-    url: str = "wss://api.openai.com/v1"
-    """Where the API is; `/realtime` is added."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """The environment variable that holds the key."""
-    format: Literal["auto", "pcmu", "pcma", "pcm"] = "auto"
-    """Of the audio both ways: G.711, or PCM at 24 kHz; auto: PCMU on a line of 8 kHz, else PCM."""
-    turn_detection: Literal["server_vad", "semantic_vad"] = "server_vad"
-    """Turns end by silence, or by what the model makes of the words."""
-    silence_ms: int = 500
-    """Silence that ends a turn (server_vad)."""
-    vad_threshold: float = 0.5
-    """How sure its detector has to be of speech, 0 to 1 (server_vad)."""
-    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
-    """How soon it takes a turn for over (semantic_vad)."""
-    noise_reduction: Literal["off", "near_field", "far_field"] = "off"
-    transcription_model: str = "gpt-4o-mini-transcribe"
-    """Writes down what the caller says, for the transcript and for resuming; "": nobody does."""
 
 
 class OpenAiWire:
@@ -141,7 +107,8 @@ class OpenAiWire:
                 model=self._settings.model, max_retries=0, websocket_connection_options=options
             ).enter()
             await self._expect("session.created")
-            self._send({"type": "session.update", "session": self._session(past)})
+            how = self._format, self._language, self._interrupts
+            self._send({"type": "session.update", "session": session(self._settings, past, *how)})
             for item in items(past.messages[1:]):
                 self._send({"type": "conversation.item.create", "item": item})
             await self._outbox.flush()
@@ -206,7 +173,7 @@ class OpenAiWire:
             self._send({"type": "response.cancel", "response_id": self._response})
         self._stop_it = self._asked is not None
 
-    def cut(self, item: str, heard_ms: int) -> None:
+    def cut(self, item: str, heard_ms: int, text: str) -> None:
         """A longer time than the item has would be an error: the engine doesn't tell one."""
         self._send(
             {
@@ -225,44 +192,6 @@ class OpenAiWire:
             self._create(_Ask())
 
     # To the server --------------------------------------------------------------------------------
-
-    def _session(self, past: Past) -> RealtimeSessionCreateRequestParam:
-        settings = self._settings
-        session: RealtimeSessionCreateRequestParam = {
-            "type": "realtime",
-            "output_modalities": ["audio"],
-            "instructions": past.messages[0].text,
-            "tools": [tool(function) for function in past.functions],
-            "audio": {
-                "input": {"format": self._format, "turn_detection": self._detection()},
-                "output": {"format": self._format, "voice": settings.voice},
-            },
-        }
-        if settings.noise_reduction != "off":
-            session["audio"]["input"]["noise_reduction"] = {"type": settings.noise_reduction}
-        if settings.transcription_model:
-            session["audio"]["input"]["transcription"] = {
-                "model": settings.transcription_model,
-                "language": self._language,
-            }
-        return session
-
-    def _detection(self) -> RealtimeAudioInputTurnDetectionParam:
-        settings, by_itself = self._settings, self._interrupts
-        if settings.turn_detection == "semantic_vad":
-            return {
-                "type": "semantic_vad",
-                "eagerness": settings.eagerness,
-                "create_response": by_itself,
-                "interrupt_response": by_itself,
-            }
-        return {
-            "type": "server_vad",
-            "threshold": settings.vad_threshold,
-            "silence_duration_ms": settings.silence_ms,
-            "create_response": by_itself,
-            "interrupt_response": by_itself,
-        }
 
     def _create(self, ask: _Ask) -> None:
         if self._asked or self._response:

@@ -20,6 +20,8 @@ class Reply:
         """What it answers, of a turn."""
         self.timing = Timing(event.turn) if event else None
         self.opened = asyncio.Event()
+        self.likely = asyncio.Event()
+        """Set when its turn is probably over: no answer to a mere pause."""
         self.calls: list[str] = []
         """Ids of the tools that it has called and that it goes on with."""
         self.guess = False
@@ -60,6 +62,7 @@ class Reply:
 
     def open(self) -> None:
         """The turn stands: let go of what was kept."""
+        self.likely.set()
         self.opened.set()
         if self.timing is not None:
             self.give(self.timing)

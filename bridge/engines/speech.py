@@ -3,9 +3,9 @@
     call ⇄ SpeechEngine ⇄ Wire (a vendor's protocol; one connection each)
 
 What all vendors have in common is here: items of agent audio by the vendor's names, who has the
-floor, keys gathered into one line, tools and their results, the history, and a new connection
-before the vendor ends the old one. A wire says what its vendor told (methods of the engine), and is
-told what to do (`Wire`).
+floor, keys gathered into one line, tools and their results, the history. A wire says what its
+vendor told (methods of the engine), and is told what to do (`Wire`); before the vendor ends it
+there is another one (`renewal`).
 
 Theory of operation. The vendor ends the caller's turns (`turns = "engine"`), or the bridge does
 (`"bridge"`, for a vendor who lets it). Who may cut the agent short says the agent's `barge_in`:
@@ -18,10 +18,6 @@ Theory of operation. The vendor ends the caller's turns (`turns = "engine"`), or
 An answer that is due is told as an empty `Text` of its item: from there on the bridge knows that
 something is owed, bridges the wait, and takes a vendor that says nothing for lost.
 
-A vendor's session lasts only so long (`Wire.lasts_s`). From nine tenths of that on the first moment
-in which nobody speaks and nothing is due is taken to open another connection, with the history, and
-to change over. If no such moment comes, the connection is lost in the end, as any other.
-
 Everything is read as it comes: a vendor's word that the caller speaks stands behind all audio that
 was sent before it, so that waiting for room would make an interruption late by seconds. An answer's
 length bounds what waits.
@@ -29,14 +25,11 @@ length bounds what waits.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from bridge.agent import Agent
-from bridge.engines import faults
 from bridge.engines.base import (
     AgentPaused,
     AgentResumed,
@@ -47,7 +40,6 @@ from bridge.engines.base import (
     Context,
     Digit,
     Entry,
-    Failed,
     Heard,
     Interrupt,
     ItemDone,
@@ -67,17 +59,11 @@ from bridge.engines.functions import declared
 from bridge.engines.hearing import Hearing
 from bridge.engines.items import Items
 from bridge.engines.prompt import assembler
+from bridge.engines.renewal import Sessions
 from bridge.engines.wire import Past, SpeechSettings, Wire
-from bridge.errors import BridgeError, EngineError, EngineLost
-
-log = logging.getLogger(__name__)
 
 MAX_DIGITS = 32
 MAX_HISTORY = 400
-RENEW_AT = 0.9
-"""Of a session's life, from where on it is renewed in the next quiet moment."""
-RENEW_AGAIN_MS = 5_000
-"""Between two tries."""
 KEEP_MS, PRE_ROLL_MS = 30_000, 300
 """Of the caller's audio, where turns are the bridge's: kept, and sent from before he spoke."""
 
@@ -120,18 +106,18 @@ class SpeechEngine:
         self.rate, self.turns = rate, turns
         self.uplink_chunk_ms = settings.uplink_chunk_ms
         self.context: Context
-        self._settings, self._make_wire = settings, make_wire
+        self._settings = settings
+        self._sessions = Sessions(
+            self, lambda: make_wire(self), self._past, settings.connect_timeout_s
+        )
         self._interrupts, self._off = interrupts, agent.turns.barge_in == "off"
         self._long_ms = agent.turns.min_speech_while_speaking_ms
-        self._wire: Wire | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._renewing: asyncio.Task[None] | None = None
         self._history: deque[Entry] = deque(maxlen=MAX_HISTORY)
-        self._lines = 0
+        self.lines = 0
+        """Of the conversation so far."""
         self._state: dict[str, Any] = {}
         self._fresh = False  # nothing has been asked since that state was given
-        self._now_ms = self._opened_ms = 0
-        self._renew_ms = 0
+        self._now_ms = 0
         self._items = Items()
         self._hearing = Hearing(rate, KEEP_MS) if turns == "bridge" else None
         self._turn_open = False  # the caller's turn was begun, where the bridge ends it
@@ -145,7 +131,6 @@ class SpeechEngine:
         self._unanswered: Literal["", "pending", "later"] = ""
         self._said = ""  # by the caller, and not answered
         self._digits, self._digit_ms = "", 0
-        self._closed = False
 
     # The port -------------------------------------------------------------------------------------
 
@@ -157,8 +142,7 @@ class SpeechEngine:
             self._state = dict(resume.state)
         for entry in context.history:
             self._note(entry)
-        wire = await self._open()
-        self._take(wire)
+        wire = await self._sessions.begin()
         if resume is not None:
             self._go_on(wire, resume)
         elif context.rejoin or (context.agent.greeting and not context.history):
@@ -168,21 +152,20 @@ class SpeechEngine:
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """The caller's audio, which is also the clock."""
         self._now_ms = at_ms
-        if self._wire is None:
+        wire = self._sessions.wire
+        if wire is None:
             return
         if self._hearing is not None:
             self._hearing.put(at_ms, pcm)
         if self._hearing is None or self._turn_open:
-            self._wire.hear(pcm)
+            wire.hear(pcm)
         if self._digits and at_ms - self._digit_ms >= self._settings.inter_digit_ms:
             self._number()
-        if at_ms >= self._renew_ms and self._quiet and self._renewing is None:
-            self._renew_ms = at_ms + RENEW_AGAIN_MS
-            self._renewing = self.context.tasks.create_task(self._renew(), name="new session")
+        self._sessions.pass_time(at_ms)
 
     def notify(self, event: CallEvent) -> None:
         """What happens on the line."""
-        wire = self._wire
+        wire = self._sessions.wire
         if wire is None:
             return
         match event:
@@ -224,13 +207,7 @@ class SpeechEngine:
 
     async def close(self) -> None:
         """Close the connection; idempotent."""
-        self._closed = True
-        wire, self._wire = self._wire, None
-        for task in (self._renewing, self._running):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
-        if wire is not None:
-            await wire.close()
+        await self._sessions.close()
 
     # What the vendor tells ------------------------------------------------------------------------
 
@@ -245,8 +222,8 @@ class SpeechEngine:
             # Nothing of the answer can be heard yet: he goes on with his turn.
             self._drop()
             self.context.emit(ReplyDone())
-            if self._wire is not None and not self._interrupts:
-                self._wire.stop()
+            if self._sessions.wire is not None and not self._interrupts:
+                self._sessions.wire.stop()
 
     def ended(self, speech_ms: int) -> None:
         """His turn is over, after so much of speech. The vendor answers only where it interrupts by
@@ -323,72 +300,28 @@ class SpeechEngine:
     def remember(self, **state: Any) -> None:
         """What a later connection to the vendor needs."""
         self._fresh = True
-        self._state = {**state, "lines": self._lines}
+        self._state = {**state, "lines": self.lines}
         self.context.emit(State(self._state))
 
     def renew_soon(self) -> None:
         """The vendor is about to end the session."""
-        self._renew_ms = self._now_ms
+        self._sessions.renew_soon()
 
-    # Connections ----------------------------------------------------------------------------------
+    # Going on -------------------------------------------------------------------------------------
 
-    async def _open(self) -> Wire:
+    async def _past(self) -> Past:
+        """What a connection begins with."""
         context = self.context
         assemble = assembler(self._settings.context, f"engine '{context.agent.engine}'")
         messages = await assemble(context, self._settings.instructions, tuple(self._history))
-        past = Past(messages, declared(context.agent), self._state, self._lines)
-        wire = self._make_wire(self)
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                await wire.open(past)
-        except BaseException as error:
-            await wire.close()
-            if isinstance(error, TimeoutError):
-                limit_s = self._settings.connect_timeout_s
-                raise EngineLost(
-                    f"engine '{context.agent.engine}' didn't answer within {limit_s:g} s"
-                ) from error
-            raise
-        return wire
+        return Past(messages, declared(context.agent), self._state, self.lines)
 
-    def _take(self, wire: Wire) -> None:
-        self._wire = wire
-        self._renew_ms = self._now_ms + int(wire.lasts_s * RENEW_AT * 1000)
-        self._running = self.context.tasks.create_task(self._run(wire), name="vendor's session")
-
-    async def _run(self, wire: Wire) -> None:
-        try:
-            await wire.run()
-            text = f"engine '{self.context.agent.engine}': the vendor closed the session"
-            fault: EngineError = EngineLost(text)
-        except EngineError as error:
-            fault = error
-        if not self._closed and wire is self._wire:
-            self.context.emit(Failed(str(fault), faults.kind(fault)))
-
-    async def _renew(self) -> None:
-        """Change over to a new session, if all is still quiet, and as it was, when it is open."""
-        lines = self._lines
-        try:
-            wire = await self._open()
-        except BridgeError as error:
-            log.warning("no new session yet: %s", error)
-            return
-        finally:
-            self._renewing = None
-        old, running = self._wire, self._running
-        if not self._quiet or self._lines != lines or old is None:
-            await wire.close()
-            return
+    def changed_over(self) -> None:
+        """Another connection goes on."""
         self._items = Items()  # a session has names of its own
-        self._take(wire)
-        if running is not None:
-            running.cancel()
-        await old.close()
-        log.info("the vendor's session was near its end; a new one goes on")
 
     @property
-    def _quiet(self) -> bool:
+    def quiet(self) -> bool:
         """Whether nobody speaks, and nothing is due."""
         due = self._active or self._reserved is not None or self._calls or self._unanswered
         return not (due or self._items.open or self._speaks or self._turn_open or self._digits)
@@ -427,8 +360,8 @@ class SpeechEngine:
 
     def _answer(self) -> None:
         self._due()
-        if not self._interrupts and self._wire is not None:
-            self._wire.answer()
+        if not self._interrupts and self._sessions.wire is not None:
+            self._sessions.wire.answer()
 
     def _begin(self, wire: Wire, start_ms: int) -> None:
         """The caller's turn begins, where the bridge says when it does."""
@@ -457,8 +390,8 @@ class SpeechEngine:
         if known is not None and heard.cut:
             item, samples = known
             rate = self.rate or self.context.rate
-            wire.cut(item, min(heard.heard_ms, samples * 1000 // rate))
-        if self._fresh and self._quiet and self._state["lines"] != self._lines:
+            wire.cut(item, min(heard.heard_ms, samples * 1000 // rate), heard.text)
+        if self._fresh and self.quiet and self._state["lines"] != self.lines:
             self.remember(**self._state)  # it knew this answer already
         if self._unanswered == "later" and not self._items.open and not self._speaks:
             self._answer()
@@ -483,13 +416,13 @@ class SpeechEngine:
     def _number(self) -> None:
         digits, self._digits = self._digits, ""
         self._note(Entry("dtmf", digits))
-        if self._wire is not None:
+        if self._sessions.wire is not None:
             if self._active:
-                self._wire.stop()
+                self._sessions.wire.stop()
                 for item in list(self._items.begun):
                     self.item_done(item)
             self._due()
-            self._wire.tell(KEYS.format(digits=digits), answer=True)
+            self._sessions.wire.tell(KEYS.format(digits=digits), answer=True)
 
     def _result(self, wire: Wire, event: ToolResult) -> None:
         name = self._calls.pop(event.id, None)
@@ -509,4 +442,4 @@ class SpeechEngine:
 
     def _note(self, entry: Entry) -> None:
         self._history.append(entry)
-        self._lines += 1
+        self.lines += 1

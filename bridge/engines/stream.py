@@ -7,6 +7,8 @@ it may wait for more.
 
 from __future__ import annotations
 
+from math import inf
+
 from bridge.engines.base import (
     Audio,
     Context,
@@ -31,7 +33,8 @@ class Stream:
         """Emit into `context`, until `stop`."""
         self._context: Context | None = context
         self._item: int | None = None
-        self._now_ms = self._last_ms = 0
+        self._now_ms = 0
+        self._over_ms: float = inf  # when the item is over, unless more comes
 
     def play(self, pcm: Pcm) -> None:
         """More audio, of any length."""
@@ -39,13 +42,13 @@ class Stream:
             return
         if self._item is None:
             self._item = self._context.new_item()
-        self._last_ms = self._now_ms
+        self._over_ms = self._now_ms + GAP_MS
         self._context.emit(Audio(self._item, pcm))
 
     def tick(self, at_ms: int) -> None:
         """It is so late in the caller's audio."""
         self._now_ms = at_ms
-        if self._item is not None and at_ms - self._last_ms >= GAP_MS:
+        if at_ms >= self._over_ms:
             self.done()
 
     def text(self, text: str) -> None:
@@ -53,7 +56,7 @@ class Stream:
         if self._context is not None:
             if self._item is None:
                 self._item = self._context.new_item()
-            self._last_ms = self._now_ms
+            self._over_ms = self._now_ms + GAP_MS
             self._context.emit(Text(self._item, text))
 
     def mark(self, name: str) -> None:
@@ -63,19 +66,19 @@ class Stream:
 
     def clear(self) -> None:
         """What isn't heard yet never will be."""
-        self._item = None
+        self._forget()
         self._emit(Interrupt())
 
     def cut(self) -> None:
         """The call itself has dropped what isn't heard; what comes from here on is new."""
-        self._item = None
+        self._forget()
 
     def done(self) -> None:
         """The utterance is complete."""
         if self._item is not None:
             self._emit(ItemDone(self._item))
             self._emit(ReplyDone())
-            self._item = None
+            self._forget()
 
     def ended(self, fault: str) -> None:
         """The connection is over: in good order, or by a fault (`Socket.on_end`)."""
@@ -86,6 +89,9 @@ class Stream:
     def stop(self) -> None:
         """Emit nothing any more."""
         self._context = None
+
+    def _forget(self) -> None:
+        self._item, self._over_ms = None, inf
 
     def _emit(self, event: EngineEvent) -> None:
         if self._context is not None:

@@ -27,7 +27,7 @@ from bridge.engines import vendor
 from bridge.engines.base import Shared
 from bridge.engines.hearing import Hearing
 from bridge.engines.listening import POST_ROLL_MS, PRE_ROLL_MS, TAIL_MS, Glimpse
-from bridge.errors import EngineError, EngineLost, EngineMissing
+from bridge.errors import EngineError, EngineLost, EngineRefused
 from bridge.settings import build
 
 RATE = 16_000
@@ -139,7 +139,7 @@ class DeepgramListening:
             self._socket = await dial(url, self._message, headers=headers)
         except EngineError as error:
             if " 401" in str(error) or " 403" in str(error):
-                raise EngineMissing(f"Deepgram refuses the key in {key_env}") from error
+                raise EngineRefused(f"Deepgram refuses the key in {key_env}") from error
             raise EngineLost(f"no connection to Deepgram: {error}") from error
         self._socket.on_end = self._ended
         self._tasks.create_task(self._watch(self._lost), name="deepgram")

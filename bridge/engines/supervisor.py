@@ -56,6 +56,7 @@ async def begin(minds: Sequence[Mind]) -> tuple[Agent, Supervisor]:
                 f"agent '{mind.agent.name}': its engine was not made within "
                 f"{mind.agent.engine_give_up_s:g} s"
             )
+            faults.count[mind.agent.engine, "late"] += 1
         except BridgeError as error:
             fault = error
             faults.count[mind.agent.engine, faults.kind(error)] += 1
@@ -113,7 +114,13 @@ class Supervisor:
         life = self._life
         if life is None:
             return
-        life.hear(at_ms, pcm)
+        if (straight := life.straight) is not None:
+            try:
+                straight.hear(at_ms, pcm)
+            except Exception as error:  # noqa: BLE001 - an engine's fault is the end of it only
+                life.failed(error)
+        else:
+            life.hear(at_ms, pcm)
         if self._ledger.owes and life.ready and not life.patient:
             limit_ms = life.agent.engine_silent_s * 1000
             if self._ledger.silent_ms > limit_ms:

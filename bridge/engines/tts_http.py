@@ -22,7 +22,7 @@ from bridge.agent import Agent
 from bridge.engines import vendor
 from bridge.engines.base import Shared
 from bridge.engines.tts_remote import RemoteTts
-from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
+from bridge.errors import ConfigError, EngineError, EngineLost
 from bridge.settings import build
 
 RATE = 16_000
@@ -136,9 +136,7 @@ def _refusal(what: HttpTts, status: int, body: str) -> EngineError:
         found = next((found[word] for word in words if found.get(word)), body)
     reason = str(found).strip().splitlines()
     said = reason[0][:200] if reason else "without a word"
-    if status in (401, 403):
-        return EngineMissing(f"{what.whose} refuses the key in {what.key_env}: {said}")
-    return EngineError(f"{what.whose} refuses with status {status}: {said}")
+    return vendor.refused(what.whose, status, what.key_env, said)
 
 
 @contextlib.asynccontextmanager

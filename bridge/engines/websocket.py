@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ RATES = {
 }
 """Formats by Asterisk's names: PCMU, L16 in little-endian order, and Opus."""
 _PCM = np.dtype("<i2")
+_LITTLE = sys.byteorder == "little"
 
 # What stands before a mark's name, by the command that set it, and what then is told.
 _TOLD = {
@@ -260,15 +262,15 @@ class _L16:
 
     def encode(self, pcm: Pcm) -> Iterable[bytes]:
         """The messages that these frames make."""
-        return (pcm.astype(_PCM, copy=False).tobytes(),)
+        return ((pcm if _LITTLE else pcm.astype(_PCM)).tobytes(),)
 
     def decode(self, data: bytes) -> Pcm:
         """A message of the bot's, which may be cut within a sample. Raises `ValueError`."""
-        if self._half:
+        if self._half or len(data) & 1:
             data = self._half + data
-        whole = len(data) & ~1
-        self._half = data[whole:]
-        return np.frombuffer(data, _PCM, whole // 2).astype(np.int16, copy=False)
+            whole = len(data) & ~1
+            data, self._half = data[:whole], data[whole:]
+        return np.frombuffer(data, _PCM).astype(np.int16, copy=False)
 
     def cut(self) -> None:
         """What comes next is new."""

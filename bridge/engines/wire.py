@@ -91,8 +91,8 @@ class Wire(Protocol):
     def stop(self) -> None:
         """Whatever is being said: say no more of it."""
 
-    def cut(self, item: str, heard_ms: int) -> None:
-        """Of the vendor's item so much was heard, and it is over."""
+    def cut(self, item: str, heard_ms: int, text: str) -> None:
+        """Of the vendor's item so much was heard, about this text, and it is over."""
 
     def result(self, call: str, name: str, ok: bool, value: Any, *, answer: bool) -> None:
         """What became of a tool call; answer it."""

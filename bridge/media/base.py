@@ -58,6 +58,14 @@ class Slot(Protocol):
     on_frames: Callable[[Up], None] | None
     """Called on the event loop whenever frames have come."""
 
+    def rest(
+        self, hear: Callable[[int, NDArray[np.int16]], None], until_ms: int, speech: bool
+    ) -> None:
+        """Frames as far as there, all decisions about which are `speech`, change nothing: `hear`
+        gets their time and samples, and `on_frames` need not be called for them. Something else
+        that matters (`tripped`, another verdict of who hears all calls) ends that; so does
+        `until_ms` 0."""
+
     def play(self, item: int, pcm: NDArray[np.int16]) -> int:
         """Queue audio of an item, int16 (n,) at `rate`; items come one after the other.
 

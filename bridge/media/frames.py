@@ -4,6 +4,10 @@ Media raises one eventfd a tick when any of our slots has new frames; then all o
 the shared map, resampled and given to their listeners in one go, a few numpy operations for any
 number of calls. Frames wait in their ring until somebody listens. Who listens to all calls together
 is given the same frames afterwards, as they came on the lines.
+
+A listener to whom more of the same means nothing *rests*: until something changes, it is only given
+samples. That spares the worker's processor the sight of all that a call consists of, most of which
+it doesn't find in its caches (docs/measurements.md).
 """
 
 from __future__ import annotations
@@ -26,8 +30,12 @@ _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
 
 Listener = Callable[[Up], None]
-Tap = Callable[[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]], None]
-"""Slots (k,), the lines' rate in Hz, frames (k, n * samples), which of them hold speech (k, n)."""
+Hear = Callable[[int, NDArray[np.int16]], None]
+Tap = Callable[
+    [NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]], NDArray[np.intp] | None
+]
+"""Slots (k,), the lines' rate in Hz, frames (k, n * samples), which of them hold speech (k, n).
+Returns slots of which it says something else now."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +61,9 @@ class Frames:
         self._groups: list[tuple[int, int, NDArray[np.intp]]] = []
         self._listeners: list[Listener | None] = [None] * slots.calls
         self._listening = np.zeros(slots.calls, bool)
+        self._hears: list[Hear | None] = [None] * slots.calls
+        self._rests_ms = np.zeros(slots.calls, np.int64)
+        self._rests_in_speech = np.zeros(slots.calls, bool)
         self.tap: Tap | None = None
         """Who listens to all calls together."""
         self._tapped: list[tuple[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]]] = []
@@ -66,7 +77,7 @@ class Frames:
                 bank = ResamplerBank(line * 1000, lane.rate, self._slots.calls)
                 self._banks[line, lane.rate] = bank
             self._banks[line, lane.rate].reset(index)
-        self._cursor[index] = 0
+        self._cursor[index] = self._rests_ms[index] = 0
         self._lanes[index] = lane
         self._regroup()
         return lane
@@ -99,11 +110,19 @@ class Frames:
         """Who gets a slot's frames, unless it is closed."""
         if self._lanes.get(lane.index) is lane:
             self._listeners[lane.index] = listener
+            self._rests_ms[lane.index] = 0
             self._listening[lane.index] = listener is not None
 
     def listener(self, lane: Lane) -> Listener | None:
         """Who gets a slot's frames."""
         return self._listeners[lane.index] if self._lanes.get(lane.index) is lane else None
+
+    def rest(self, lane: Lane, hear: Hear, until_ms: int, speech: bool) -> None:
+        """See `bridge.media.base.Slot.rest`."""
+        if self._lanes.get(lane.index) is lane:
+            self._hears[lane.index] = hear
+            self._rests_ms[lane.index] = until_ms
+            self._rests_in_speech[lane.index] = speech
 
     def read(self) -> None:
         """Hand out all that has come."""
@@ -119,8 +138,9 @@ class Frames:
         if self._tapped:
             tapped, self._tapped = self._tapped, []
             for heard in tapped:
-                if self.tap is not None:
-                    self.tap(*heard)
+                changed = self.tap(*heard) if self.tap is not None else None
+                if changed is not None:
+                    self._rests_ms[changed] = 0
 
     def _regroup(self) -> None:
         groups: dict[tuple[int, int], list[int]] = {}
@@ -147,6 +167,17 @@ class Frames:
             self._tapped.append((rows, line * 1000, pcm, fired))
         if rate != line * 1000:
             pcm = self._banks[line, rate].process(rows, pcm)
+        resting = self._resting(rows, cursor + count, flags)
+        if resting.any():
+            at_ms = (cursor[resting] * FRAME_MS).tolist()
+            hears = [self._hears[row] for row in rows[resting].tolist()]
+            for hear, ms, samples in zip(hears, at_ms, pcm[resting], strict=True):
+                assert hear is not None
+                self._guarded(hear, ms, samples)
+            if resting.all():
+                return
+            awake = ~resting
+            rows, cursor, pcm, flags = rows[awake], cursor[awake], pcm[awake], flags[awake]
         raw = flags.tobytes()
         told = [_told(raw[i : i + count]) for i in range(0, len(raw), count)]
         made = map(Up, (cursor * FRAME_MS).tolist(), pcm, *zip(*told, strict=True))
@@ -155,15 +186,28 @@ class Frames:
             ups = _without(ups, dropped)
         listeners = self._listeners
         for row, up in ups:
-            listener = listeners[row]
-            if listener is None:
-                continue  # closed by a listener before it in this very round
-            try:
-                listener(up)
-            except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "a call's listener failed", "exception": error}
-                )
+            if (listener := listeners[row]) is not None:  # else closed in this very round
+                self._guarded(listener, up)
+
+    def _resting(
+        self, rows: NDArray[np.intp], end: NDArray[np.int64], flags: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """Of which slots these frames, up to `end`, mean nothing to their listeners."""
+        c = self._slots.columns
+        same = (flags & (SPEECH | ECHO) == SPEECH) == self._rests_in_speech[rows, None]
+        same &= flags & DROPPED == 0
+        dealt = c["reflex_count"][rows] == c["reflex_done"][rows]
+        resting: NDArray[np.bool_] = dealt & same.all(axis=1)
+        resting &= end * FRAME_MS <= self._rests_ms[rows]
+        return resting
+
+    def _guarded(self, listener: Callable[..., None], *what: object) -> None:
+        try:
+            listener(*what)
+        except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a call's listener failed", "exception": error}
+            )
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridge.audio.codecs import BY_NUMBER
 from bridge.audio.echo import ECHO as OURS
@@ -52,6 +53,8 @@ class Slot:
         self.play, self.done = self._player.play, self._player.done
         self._cleared_once = False
         self.heard = self._player.heard
+        self.heard_items: Callable[[], dict[int, int]] = self._player.heard_items
+        """Samples that went out, of every item for which that has changed since the last time."""
         self._inherited: Inherited | None = None
         self.left: tuple[Left, ...] = ()
 
@@ -64,16 +67,23 @@ class Slot:
     def on_frames(self, listener: Callable[[Up], None] | None) -> None:
         self._frames.listen(self.lane, listener)
 
+    def rest(
+        self, hear: Callable[[int, NDArray[np.int16]], None], until_ms: int, speech: bool
+    ) -> None:
+        """Frames like the last ones change nothing for a while."""
+        self._frames.rest(self.lane, hear, until_ms, speech)
+
     def inherit(self) -> None:
         """Look after what the former owner left in its ring."""
         self._player.forget_items()  # of whoever had this ring two owners ago
         self._inherited = Inherited(self._slots, self.index, 1 - self._player.ring)
         self.left = self._inherited.items
+        self.heard_items = self._heard_of_both
         self.resume()  # whatever he was waiting for
         self.deal()
 
-    def heard_items(self) -> dict[int, int]:
-        """Samples that went out, of every item for which that has changed since the last time."""
+    def _heard_of_both(self) -> dict[int, int]:
+        """The same, what was inherited with it."""
         told = self._player.heard_items()
         return told if self._inherited is None else {**self._inherited.heard_items(), **told}
 

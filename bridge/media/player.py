@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from bridge.audio.resample import DELAY_MS, ResamplerBank
 from bridge.media.slots import CUTS, FRAME_MS, ITEMS, KEPT, SlotMap
 
+FEW = 3
+"""Players whose audio isn't worth being published together."""
+
 
 @dataclass(slots=True)
 class _Item:
@@ -53,6 +56,7 @@ class Player:
         published at once.
         """
         c = slots.columns
+        self._slots = slots
         self._line = int(c["down_rate"][index]) * 1000
         self._rate = rate
         self._frame = self._line * FRAME_MS // 1000
@@ -63,11 +67,13 @@ class Player:
         self._pause, self._drop = c["play_pause"][here[0]], c["play_drop"][here[0]]
         self._cuts, self._cut_count = c["play_cuts"][here], c["play_cut_count"][here[0]]
         self._table = c["play_items"][here]
-        self._n = self.ring = ring
+        self.ring = ring
         if bank is None and rate != self._line:
             bank = ResamplerBank(rate, self._line, slots.calls)
         self._resampler = bank
-        self._index = index
+        self._block = 1 if bank is None else bank.block
+        self._delay = 0 if bank is None else int(DELAY_MS * self._line / 1000)
+        self.index = index
         if bank is not None:
             bank.reset(index)
         self._later = later
@@ -77,6 +83,8 @@ class Player:
         self._items: deque[_Item] = deque()
         self._seen_cuts = int(self._cut_count[ring])
         self._target = 0  # frames: up to where the last clear drops
+        self._free = 0  # samples that there is room for at least
+        self._seen_read, self._news = -1, False
         self._settled: dict[int, int] = {}
         self._settled_since: dict[int, int] = {}
 
@@ -88,28 +96,25 @@ class Player:
         """Queue audio of an item; returns how many samples were taken."""
         current = self._items[-1] if self._items else None
         if current is None or current.item != item or current.done:
-            if current is not None:
-                self.done(current.item)
-                self._flush_alone()
-            current = _Item(item, self._position())
-            self._items.append(current)
-            self._note(current)
-        room = len(self._ring) - (int(self._write[self._n]) - int(self._read[self._n])) - KEPT
-        most = room * FRAME_MS * self._rate // 1000 - self._waiting
-        if len(pcm) > most:
-            pcm = pcm[: max(0, most)]
+            current = self._begin(item, current)
         n = len(pcm)
-        if n:
-            current.taken += n
-            if self._later is None:
-                self._pieces.append(pcm)
-                self._waiting += n
-                flush_all([self])
-            else:
-                if not self._pieces:
-                    self._later(self)
-                self._pieces.append(pcm.copy())  # the caller may use its buffer again
-                self._waiting += n
+        if n > self._free:
+            self._free = self._room()
+            if n > self._free:
+                pcm = pcm[: self._free]
+                n = len(pcm)
+        if not n:
+            return 0
+        self._free -= n
+        current.taken += n
+        if not self._pieces and self._later is not None:
+            self._later(self)
+        # The caller may use its buffer again, unless nobody can write into it any more.
+        keep = self._later is not None and pcm.flags.writeable
+        self._pieces.append(pcm.copy() if keep else pcm)
+        self._waiting += n
+        if self._later is None:
+            flush_all([self])
         return n
 
     def done(self, item: int) -> None:
@@ -120,25 +125,26 @@ class Player:
         if self._resampler is not None and current.taken:
             # The filter still holds the item's last samples.
             tail = int(DELAY_MS * self._rate / 1000)
-            tail += -(self._waiting + tail) % self._resampler.block
+            tail += -(self._waiting + tail) % self._block
             self._pieces.append(np.zeros(tail, np.int16))
             self._waiting += tail
         flush_all([self])
-        current.done = True
+        current.done = self._news = True
+        self._free = 0
         if len(self._rest):
             padded = np.zeros(self._frame, np.int16)
             padded[: len(self._rest)] = self._rest
             self._rest = self._rest[:0]
             self._publish(padded)
-        self._done[self._n] = self._write[self._n]
+        self._done[self.ring] = self._write[self.ring]
 
     def pause(self) -> None:
         """Hold what is queued."""
-        self._pause[self._n] = True
+        self._pause[self.ring] = True
 
     def resume(self) -> None:
         """Go on."""
-        self._pause[self._n] = False
+        self._pause[self.ring] = False
 
     def clear(self) -> None:
         """Drop what is not played yet."""
@@ -146,34 +152,35 @@ class Player:
         if self._items:
             # What was not published yet was never to be heard.
             last = self._items[-1]
-            published = int(self._write[self._n]) * self._frame - last.start
+            published = int(self._write[self.ring]) * self._frame - last.start
             if published < last.length or self._pieces:
                 last.length = max(0, min(last.length, published))
                 last.taken = min(last.taken, self._engine(last.length))
             last.done = True
         self._pieces, self._waiting, self._rest = [], 0, self._rest[:0]
+        self._free, self._news = 0, True
         if self._resampler is not None:
-            self._resampler.reset(self._index)
-        self._target = int(self._write[self._n])
-        self._done[self._n] = self._clear[self._n] = self._target
-        self._drop[self._n] = True
-        self._pause[self._n] = False
+            self._resampler.reset(self.index)
+        self._target = int(self._write[self.ring])
+        self._done[self.ring] = self._clear[self.ring] = self._target
+        self._drop[self.ring] = True
+        self._pause[self.ring] = False
 
     @property
     def cleared(self) -> bool:
         """Whether the last `clear` was carried out."""
-        return bool(self._read[self._n] >= self._target)
+        return bool(self._read[self.ring] >= self._target)
 
     @property
     def queued_ms(self) -> int:
         """Audio that waits to be played."""
-        frames = int(self._write[self._n]) - max(self._read[self._n], self._clear[self._n])
+        frames = int(self._write[self.ring]) - max(self._read[self.ring], self._clear[self.ring])
         return int(frames * FRAME_MS + self._waiting * 1000 // self._rate)
 
     @property
     def playing(self) -> bool:
         """Whether the next frame is audio."""
-        return self.queued_ms > 0 and not self._pause[self._n]
+        return self.queued_ms > 0 and not self._pause[self.ring]
 
     def heard(self, item: int) -> int:
         """Samples of an item that went out; of an item already settled, what was told last."""
@@ -185,11 +192,14 @@ class Player:
 
     def heard_items(self) -> dict[int, int]:
         """Samples that went out, of every item for which that has changed since the last time."""
+        read, cuts = self._read.item(self.ring), self._cut_count.item(self.ring)
+        same = read == self._seen_read and cuts == self._seen_cuts
+        if same and not (self._news or self._settled_since):
+            return {}
+        self._seen_read, self._news = read, False
         self._settle()
         told, self._settled_since = self._settled_since, {}
-        if not self._items:
-            return told
-        at = self._at()
+        at = read * self._frame
         for one in self._items:
             heard = self._heard(one, at)
             if heard > one.heard:
@@ -198,19 +208,36 @@ class Player:
                 break
         return told
 
+    def _begin(self, item: int, before: _Item | None) -> _Item:
+        """The next item, after that one."""
+        if before is not None:
+            self.done(before.item)
+            self._flush_alone()
+        one = _Item(item, self._position())
+        self._items.append(one)
+        self._note(one)
+        return one
+
+    def _room(self) -> int:
+        """How many samples can be taken."""
+        queued: int = self._write.item(self.ring) - self._read.item(self.ring)
+        room = len(self._ring) - queued - KEPT
+        return max(0, room * FRAME_MS * self._rate // 1000 - self._waiting)
+
     def _position(self) -> int:
-        return int(self._write[self._n]) * self._frame + len(self._rest)
+        return int(self._write[self.ring]) * self._frame + len(self._rest)
 
     def _raw(self) -> NDArray[np.int16]:
         """Take the pieces that wait: whole blocks of the resampler, the rest stays."""
         raw = self._pieces[0] if len(self._pieces) == 1 else np.concatenate(self._pieces)
         self._pieces, self._waiting = [], 0
-        if self._resampler is not None and (over := len(raw) % self._resampler.block):
+        if over := len(raw) % self._block:
             self._pieces, self._waiting = [raw[-over:]], over
             raw = raw[:-over]
         return raw
 
     def _put(self, line: NDArray[np.int16]) -> None:
+        """Publish what is whole frames of the line's audio and what was left before."""
         self._items[-1].length += len(line)
         joined = np.concatenate((self._rest, line)) if len(self._rest) else line
         whole = len(joined) // self._frame * self._frame
@@ -220,13 +247,13 @@ class Player:
 
     def _publish(self, samples: NDArray[np.int16]) -> None:
         frames = samples.reshape(-1, self._frame)
-        write, room = int(self._write[self._n]), len(self._ring)
+        write, room = int(self._write[self.ring]), len(self._ring)
         at = write % room
         first = min(len(frames), room - at)
         self._ring[at : at + first] = frames[:first]
         if first < len(frames):
             self._ring[: len(frames) - first] = frames[first:]
-        self._write[self._n] = write + len(frames)
+        self._write[self.ring] = write + len(frames)
 
     def _flush_alone(self) -> None:
         if self._pieces:
@@ -238,7 +265,7 @@ class Player:
 
     def _settle(self) -> None:
         """Take note of cuts, and let go of items whose heard samples are final."""
-        count: int = self._cut_count.item(self._n)
+        count: int = self._cut_count.item(self.ring)
         while self._seen_cuts < count:
             stop, go_on = (int(v) * self._frame for v in self._cuts[self._seen_cuts % CUTS])
             self._seen_cuts += 1
@@ -257,38 +284,67 @@ class Player:
             self._items.popleft()
 
     def _at(self) -> int:
-        at: int = self._read.item(self._n)
+        at: int = self._read.item(self.ring)
         return at * self._frame
 
     def _heard(self, one: _Item, at: int) -> int:
         if one.done and at >= one.start + one.length:
             return one.taken
-        return min(one.taken, self._engine(at - one.start))
+        line = at - one.start - self._delay
+        if line <= 0:
+            return 0
+        heard = line * self._rate // self._line
+        return heard if heard < one.taken else one.taken  # noqa: FURB136 - min() is slow
 
     def _engine(self, line: int) -> int:
         """Samples at the engine's rate that so many of the line's stand for."""
-        if self._resampler is not None:
-            line -= int(DELAY_MS * self._line / 1000)
-        return max(0, line * self._rate // self._line)
+        return max(0, (line - self._delay) * self._rate // self._line)
 
 
 def flush_all(players: list[Player]) -> None:
     """Resample and publish what waits in each; those with equally much go through together."""
-    alike: dict[tuple[ResamplerBank, int], list[tuple[Player, NDArray[np.int16]]]] = {}
+    alike: dict[tuple[ResamplerBank | None, int, int], list[tuple[Player, NDArray[np.int16]]]] = {}
     for player in players:
         if not player._pieces:
             continue  # cleared meanwhile
         raw = player._raw()
-        if not len(raw):
-            continue
-        if player._resampler is None:
-            player._put(raw)
+        if n := len(raw):
+            alike.setdefault((player._resampler, player._line, n), []).append((player, raw))
+    for group in alike.values():
+        if len(group) < FEW:
+            for player, raw in group:
+                bank = player._resampler
+                if bank is not None:
+                    raw = bank.process(np.array([player.index]), raw[None])[0]
+                player._put(raw)
         else:
-            alike.setdefault((player._resampler, len(raw)), []).append((player, raw))
-    for (bank, n), group in alike.items():
-        raws = np.empty((len(group), n), np.int16)
-        for row, (_, raw) in enumerate(group):
-            raws[row] = raw
-        lanes = np.array([player._index for player, _ in group])
-        for (player, _), line in zip(group, bank.process(lanes, raws), strict=True):
-            player._put(line)
+            _flush_alike(group)
+
+
+def _flush_alike(group: list[tuple[Player, NDArray[np.int16]]]) -> None:
+    """The same for players of the same rates, with equally much each."""
+    some, raws = zip(*group, strict=True)
+    first: Player = some[0]
+    lines: NDArray[np.int16] = np.concatenate(raws).reshape(len(some), -1)
+    if first._resampler is not None:
+        lines = first._resampler.process(np.array([player.index for player in some]), lines)
+    n = lines.shape[1]
+    whole = []
+    for row, player in enumerate(some):
+        if n % first._frame or len(player._rest):
+            player._put(lines[row])
+        else:
+            player._items[-1].length += n
+            whole.append(row)
+    if not whole:
+        return
+    if len(whole) < len(some):
+        lines = lines[whole]
+    frames = lines.reshape(len(whole), -1, first._frame)
+    columns, rings = first._slots.columns, first._slots.play[first._line // 1000]
+    index = np.array([some[row].index for row in whole])
+    ring = np.array([some[row].ring for row in whole])
+    write = columns["play_write"][index, ring]
+    place = (write[:, None] + np.arange(frames.shape[1])) % rings.shape[2]
+    rings[index[:, None], ring[:, None], place] = frames
+    columns["play_write"][index, ring] = write + frames.shape[1]

@@ -53,6 +53,7 @@ _NEEDED: Final = (
     "channels.sendDTMF",
     "channels.setChannelVar",
     "events.eventWebsocket",
+    "events.userEvent",
 )
 # Asterisk's HTTP listens with a backlog of 10 (tcptls.c): of more connections opened at once,
 # such as for a takeover, some get in only after TCP's first retry, a second later. One of ours is

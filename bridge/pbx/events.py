@@ -84,7 +84,14 @@ class Replaced:
     """Another WebSocket took our application's name: we get no events any more."""
 
 
-AriEvent = Started | Ended | HangupRequested | Destroyed | Told | Replaced | MoveFailed
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """An event that we sent to our application ourselves has come back."""
+
+
+AriEvent = Started | Ended | HangupRequested | Destroyed | Told | Replaced | MoveFailed | Echo
+ECHO = "ari-bridge-echo"
+"""The name of that event."""
 
 
 def parse(text: str) -> AriEvent | None:
@@ -121,7 +128,7 @@ def channel(table: dict[str, Any]) -> Channel:
     )
 
 
-_PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent]] = {
+_PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent | None]] = {
     "StasisStart": lambda m: Started(
         channel(m["channel"]), tuple(m.get("args", ())), m.get("application", "")
     ),
@@ -135,6 +142,7 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent]] = {
     "ChannelHold": lambda m: Told(m["channel"]["id"], Hold(on=True)),
     "ChannelUnhold": lambda m: Told(m["channel"]["id"], Hold(on=False)),
     "ApplicationReplaced": lambda m: Replaced(),
+    "ChannelUserevent": lambda m: Echo() if m["eventname"] == ECHO else None,
 }
 TYPES: tuple[str, ...] = tuple(_PARSERS)
 """The event types that we ask Asterisk for."""

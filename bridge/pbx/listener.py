@@ -5,6 +5,12 @@
      └────────────── on_up(False), backoff ◀──────────────────────────────────────────────┘
 
 The WebSocket is read by one loop that never waits: what it reads goes to `on_event` at once.
+
+That a WebSocket is open doesn't mean that its application is active. Where the one before it dies
+in the same moment (a network that comes back to life), Asterisk may clear away after that one and
+shut the application that is the new one's by now; callers are turned away then, and nobody is told.
+So an event of our own is sent through Asterisk a few times after each opening; if it doesn't come
+back, another WebSocket is opened.
 """
 
 from __future__ import annotations
@@ -15,13 +21,18 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
+from bridge.errors import PbxError, PbxGone, PbxRefused, PbxUnreachable
 from bridge.pbx.ari import Ari
 from bridge.pbx.backoff import Backoff
-from bridge.pbx.events import TYPES, AriEvent, Replaced, parse
+from bridge.pbx.events import ECHO, TYPES, AriEvent, Echo, Replaced, parse
 from bridge.pbx.settings import AsteriskSettings
 
 log = logging.getLogger(__name__)
+
+_ECHOES_S = (0.2, 1.0, 3.0)
+"""How long after its opening, and after each other, that is tried."""
+_ECHO_S = 2.0
+"""Within so much it has to come back (usual: 2 ms)."""
 
 
 class Taken(Exception):
@@ -55,6 +66,7 @@ class Listener:
         self._on_event, self._reconcile, self._on_up = on_event, reconcile, on_up
         self._served = False
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._echo = asyncio.Event()
 
     async def reconnect(self) -> None:
         """Close the WebSocket; `run` opens another."""
@@ -97,10 +109,33 @@ class Listener:
             await self._reconcile()
             self._served = True
             self._on_up(True)
-            await self._read(socket)
+            checking = asyncio.create_task(self._check(socket), name=f"echo of {self.app}")
+            try:
+                await self._read(socket)
+            finally:
+                checking.cancel()
             self._on_up(False)  # it went, not we: nothing of the kind where we stop or are replaced
         finally:
             await socket.close()
+
+    async def _check(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Find out whether our application's events do come by that WebSocket; else close it."""
+        for wait_s in _ECHOES_S:
+            await asyncio.sleep(wait_s)
+            self._echo.clear()
+            try:
+                await self._ari.call(
+                    "events.userEvent", eventName=ECHO, application=self.app, ok=(404,)
+                )
+            except PbxError:
+                continue  # Asterisk's HTTP is away: the WebSocket's ping finds out what is with it
+            try:
+                async with asyncio.timeout(_ECHO_S):
+                    await self._echo.wait()
+            except TimeoutError:
+                log.warning("application '%s' gets no events: connecting again", self.app)
+                await socket.close()
+                return
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
@@ -113,5 +148,7 @@ class Listener:
                 continue
             if isinstance(event, Replaced):
                 raise Taken
-            if event is not None:
+            if isinstance(event, Echo):
+                self._echo.set()
+            elif event is not None:
                 self._on_event(event)

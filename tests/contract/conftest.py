@@ -8,7 +8,7 @@ import pytest
 
 from bridge.agent import Agent, TurnSettings
 from tests.contract.call import Call
-from tests.contract.far import Far
+from tests.contract.far import Far, Freeze
 
 
 def fars():
@@ -40,6 +40,8 @@ async def far(request, monkeypatch):
         for name, value in far.environment().items():
             monkeypatch.setenv(name, value)
         far.hurry(monkeypatch)
+        if any(isinstance(value, Freeze) for value in request.node.callspec.params.values()):
+            far.ping(monkeypatch)
         yield far
     assert not far.faults
 

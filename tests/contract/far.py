@@ -152,7 +152,11 @@ class Far:
         return {}
 
     def hurry(self, monkeypatch):
-        """Make the engine's own limits of time short (a frozen far end is found out by them)."""
+        """Make the engine's own waits as short as the line's time is."""
+
+    def ping(self, monkeypatch):
+        """Make the time short in which a frozen far end is found out. (Only where there is one:
+        on a busy machine one that lives may be as late.)"""
 
     async def refuse(self):
         """From here on nobody listens there."""

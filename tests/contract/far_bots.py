@@ -28,9 +28,9 @@ class Bot(Far):
     def options(self):
         return {"url": f"ws://{self.where}/bot"}
 
-    def hurry(self, monkeypatch):
-        monkeypatch.setattr(sockets, "PING_S", 0.3)
-        monkeypatch.setattr(sockets, "PONG_S", 0.3)
+    def ping(self, monkeypatch):
+        monkeypatch.setattr(sockets, "PING_S", 0.6)
+        monkeypatch.setattr(sockets, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

@@ -57,9 +57,9 @@ class Deepgram(Far):
     def environment(self):
         return {"DEEPGRAM_API_KEY": "right-key"}
 
-    def hurry(self, monkeypatch):
-        monkeypatch.setattr(sockets, "PING_S", 0.3)
-        monkeypatch.setattr(sockets, "PONG_S", 0.3)
+    def ping(self, monkeypatch):
+        monkeypatch.setattr(sockets, "PING_S", 0.6)
+        monkeypatch.setattr(sockets, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

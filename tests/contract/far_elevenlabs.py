@@ -87,9 +87,11 @@ class ElevenLabs(Far):
         return {"ELEVENLABS_API_KEY": "right-key"}
 
     def hurry(self, monkeypatch):
-        monkeypatch.setattr(sockets, "PING_S", 0.3)
-        monkeypatch.setattr(sockets, "PONG_S", 0.3)
         monkeypatch.setattr(elevenlabs, "GAP_S", 0.05)
+
+    def ping(self, monkeypatch):
+        monkeypatch.setattr(sockets, "PING_S", 0.6)
+        monkeypatch.setattr(sockets, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()
@@ -143,6 +145,8 @@ class ElevenLabs(Far):
             case "contextual_update" if not self.begun_yet:
                 lines = [line.partition(": ") for line in message["text"].splitlines()[1:]]
                 self.begin([(side, text) for side, _, text in lines])
+            case "contextual_update":
+                self.told.append(message["text"])
             case "user_audio_chunk":
                 self.begin(None)
                 await self.listen(base64.b64decode(message["user_audio_chunk"], validate=True))

@@ -56,9 +56,9 @@ class Gemini(Far):
     def environment(self):
         return {"GEMINI_API_KEY": "right-key", "SSL_CERT_FILE": certificate.path()}
 
-    def hurry(self, monkeypatch):
-        monkeypatch.setattr(wire, "PING_S", 0.3)
-        monkeypatch.setattr(wire, "PONG_S", 0.3)
+    def ping(self, monkeypatch):
+        monkeypatch.setattr(wire, "PING_S", 0.6)
+        monkeypatch.setattr(wire, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

@@ -63,9 +63,9 @@ class OpenAi(Far):
     def environment(self):
         return {"OPENAI_API_KEY": "sk-right-key"}
 
-    def hurry(self, monkeypatch):
-        monkeypatch.setattr(wire, "PING_S", 0.3)
-        monkeypatch.setattr(wire, "PONG_S", 0.3)
+    def ping(self, monkeypatch):
+        monkeypatch.setattr(wire, "PING_S", 0.6)
+        monkeypatch.setattr(wire, "PONG_S", 0.6)
 
     async def refuse(self):
         await self.server.refuse()

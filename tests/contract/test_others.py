@@ -115,6 +115,21 @@ async def test_a_public_agent_needs_no_key(eleven, agent, monkeypatch):
     assert eleven.override == {}
 
 
+async def test_an_agent_at_elevenlabs_is_told_what_was_heard_of_its_cut_answer(eleven, agent):
+    agent = of(agent, eleven)
+    eleven.answers.extend([[LONG], [OPEN]])
+    async with Call(eleven, agent, await eleven.create(agent)) as line:
+        await line.speak(voice(600, line.rate, seed=9))
+        await line.until(lambda: loud_ms(line) >= 1000)
+        await line.speak(voice(1200, line.rate, seed=9))
+        await line.until(lambda: any(not h.cut for h in line.heard))
+        await line.until(lambda: eleven.told)
+        (heard,) = [h.text for h in line.heard if h.cut]
+    assert heard
+    assert heard != LONG.text
+    assert [told for told in eleven.told if f'only this: "{heard}"' in told] == eleven.told
+
+
 async def test_what_was_sent_before_an_interruption_is_dropped(eleven, agent):
     agent = of(agent, eleven)
     eleven.answers.extend([[LONG], [OPEN]])

@@ -16,7 +16,7 @@ FROZEN_S = 5.0
 
 def in_blocks(stage: Stage, strike: Strike, **how: object) -> Tally:
     """That strike again and again, with new calls after every few rounds."""
-    stage.tally.may_be_void = MOST_VOID
+    stage.tally.may_be_void = MOST_VOID if stage.options.voids else 0
     left = stage.options.rounds
     while left:
         block = stage.block([strike] * min(left, _ROUNDS_A_BLOCK), **how)
@@ -28,7 +28,7 @@ def kill_worker(options: Options) -> Tally:
     """`kill -9` of one of two workers, of one that has calls if any has by then."""
     # Where nobody takes over, every death has to be noticed: all calls are up when it happens, and
     # everybody who asks is waited for. (In the next round those ask who only listened.)
-    how = {} if options.takeover else {"early": False, "tools": False}
+    how = {"ages": True} if options.takeover else {"early": False, "tools": False}
     with Stage("kill_worker", options) as stage:
         return in_blocks(stage, lambda: _kill(stage.random.choice(stage.busy())), **how)
 

@@ -70,6 +70,7 @@ class Call:
         powers = power(pcm)
         pitch = loudest(powers)
         self.tones = _sentences(self.at, pitch)
+        self._pitch = pitch
         self._peaks = np.abs(pcm).max(axis=1)
         self._others = (pitch == 0) & (self._peaks > _LEVEL)
         self._two = int(_two_at_once(powers).sum())
@@ -106,6 +107,15 @@ class Call:
     def heard_ms(self, hz: int, since: float = 0.0, until: float = float("inf")) -> int:
         """How much of a tone came, of sentences that began between two moments."""
         return sum(t.heard_ms for t in self.tones if t.hz == hz and since <= t.start <= until)
+
+    def age_ms(self, hz: int, heard_ms: float, at: float, since: float) -> float | None:
+        """How long before `at` no more than that had been heard of a sentence that began after
+        `since`; None: at that moment it was not being said."""
+        moments = self.at[(self._pitch == hz) & (self.at >= since)]
+        heard = round(heard_ms / 20)
+        if heard >= len(moments) or not moments[0] <= at <= moments[-1]:
+            return None
+        return max(0.0, float(at - moments[heard]) * 1000)
 
     def silences(self, since: float, until: float) -> list[tuple[float, float, bool]]:
         """When nothing was to be heard between two moments, and whether a filler went before."""

@@ -21,7 +21,9 @@ class Plan:
 
 PLANS = {
     "kill_worker": Plan(
-        deaths.kill_worker, {"packet_gap_ms": 60, "answer_gap_ms": 1000}, rounds=20
+        deaths.kill_worker,
+        {"packet_gap_ms": 60, "answer_gap_ms": 1000, "noted_age_ms": 250},
+        rounds=20,
     ),
     "kill_only_worker": Plan(
         deaths.kill_only_worker, {"packet_gap_ms": 60, "answer_gap_ms": 2000}, rounds=10

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import redis as redis_client
 
+from bridge.sessions.model import LIVE, call_key
+from bridge.sessions.progress import Progress
+from tests.drill.engine import hz_of
 from tests.lab.redis import Redis
 
 _WAIT_S = 5.0
@@ -27,6 +30,16 @@ class Transcript:
     """Each word that the agent was heard to say, how often in a row."""
     keys: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Saying:
+    """What a call's record says of the sentence that is being said."""
+
+    hz: int
+    heard_ms: float
+    read_at: float
+    """Epoch seconds."""
 
 
 class Records:
@@ -68,6 +81,21 @@ class Records:
                 for _, line in server.xrange(f"{tag}:transcript"):
                     _add(told, line)
                 found[int(caller)] = tag, told
+        return found
+
+    def saying(self, numbers: Collection[int]) -> dict[int, Saying]:
+        """The sentences that callers are just hearing, as an heir would read of them."""
+        found: dict[int, Saying] = {}
+        with self._server() as server:
+            for call_id in server.hkeys(LIVE):
+                caller, rate, text = server.hmget(call_key(call_id), "caller", "rate", "progress")
+                now = time.time()
+                if not (caller or "").isdigit() or int(caller) not in numbers or not text:
+                    continue
+                for item in Progress.from_text(text).items[:1]:
+                    if item.heard and not item.dropped:
+                        ms = item.heard * 1000 / int(rate)
+                        found[int(caller)] = Saying(hz_of(item.text), ms, now)
         return found
 
     def owners(self) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tests.demo.voice import clip
 from tests.drill import engine
 from tests.drill.callers import Callers
 from tests.drill.judge import Call, same_words
-from tests.drill.records import Records, Transcript
+from tests.drill.records import Records, Saying, Transcript
 from tests.drill.tally import Tally
 from tests.lab.asterisk import Asterisk
 from tests.lab.capture import PCMU, TABLES
@@ -61,6 +61,8 @@ class Round:
     """How long each who asked had to wait, ms."""
     slowest: tuple[float, str] = (0.0, "")
     """The longest of these, and whose it is."""
+    saying: Mapping[int, Saying] = field(default_factory=dict)
+    """What the records said just before it happened, by caller."""
     void: bool = False
     """The machine stood still: these don't count."""
 
@@ -106,6 +108,8 @@ class Block:
     word_ms: int = 220
     """Of a sentence, so much may be missing or come twice."""
     tools: bool = True
+    ages: bool = False
+    """Just before each strike, look how old what the records say is."""
     spoken: bool = True
     extensions: tuple[str, str] = (LONG, SHORT)
     """Of the callers of even and of odd places."""
@@ -167,8 +171,15 @@ class Block:
                 callers.press(n, engine.TOOL_KEY, at)
                 asked[n] = at + _TOOL_S
         callers.pump(max(0.0, soon - time.monotonic()))
+        numbers = range(self.number, self.number + self.calls)
+
+        def look_and_strike() -> None:
+            if self.ages:
+                this.saying = self.records.saying(numbers)
+            strike()
+
         this.struck = time.time()
-        striking = threading.Thread(target=strike, name="strike")
+        striking = threading.Thread(target=look_and_strike, name="strike")
         striking.start()
         self._ask(callers, this, asked)
         while striking.is_alive():
@@ -275,6 +286,9 @@ class Block:
 
     def _judge_round(self, call: Call, n: int, this: Round, name: str) -> None:
         tally = self.tally
+        if (said := this.saying.get(self.number + n)) is not None:
+            age = call.age_ms(said.hz, said.heard_ms, said.read_at, this.began)
+            tally.noted += [] if age is None else [age]
         if this.listens(n):
             hz = engine.GREETING_HZ[0] if this.greeting else engine.hz_of_key(this.long_key)
             self._judge_long(call.heard_ms(hz, this.began, this.ended), hz, name)

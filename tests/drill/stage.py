@@ -50,6 +50,8 @@ class Options:
     """Of the drill `chaos`."""
     say: Callable[[str], None] = lambda line: None
     out: Path = Path("out/drill")
+    voids: bool = True
+    """A round in which the machine stood still is held again, because its gaps mean nothing."""
 
 
 @dataclass

@@ -46,6 +46,8 @@ class Tally:
     """Rounds whose gaps don't count, because the machine stood still: they are held again."""
     void_rounds: int = 0
     answer_gaps: list[float] = field(default_factory=list)
+    noted: list[float] = field(default_factory=list)
+    """How old what the record says of a sentence that is being said was, at moments of a death."""
     fillers: list[float] = field(default_factory=list)
     """Silences before anything was heard, where that is measured."""
     tools: int = 0
@@ -98,6 +100,7 @@ class Tally:
                 "one_processor_max": round(self.one_still_ms(), 1),
             },
             "void_rounds": self.void_rounds,
+            **({"noted_age_ms": _ages(self.noted)} if self.noted else {}),
             **({"filler_ms": _percentiles(self.fillers, (50, 99))} if self.fillers else {}),
             "leftovers": self.leftovers,
         }
@@ -111,6 +114,10 @@ def _longest_ms(spans: Sequence[Span], since: float = 0.0, until: float = float(
 def _percentiles(values: list[float], wanted: tuple[int, ...]) -> dict[str, float | None]:
     """None where nothing was measured."""
     return {f"p{p}": round(float(np.percentile(values, p)), 1) if values else None for p in wanted}
+
+
+def _ages(values: list[float]) -> dict[str, object]:
+    return {"n": len(values), **_percentiles(values, (50, 99)), **_most(values)}
 
 
 def _most(values: list[float]) -> dict[str, float | None]:

@@ -87,6 +87,15 @@ def major_version(executable: Path, option: str) -> int:
 _PORTS = range(10_000, 32_000)
 
 
+def _ports() -> range:
+    """Where to look: of several test processes side by side each has ports of its own."""
+    name = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    each = len(_PORTS) // processes
+    first = _PORTS.start + int(name.removeprefix("gw")) * each
+    return range(first, first + each)
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A port of 127.0.0.1 that was free a moment ago."""
     return free_range(1, kind)
@@ -102,8 +111,9 @@ def free_range(count: int, *kinds: socket.SocketKind, address: str = "127.0.0.1"
         kinds: free for each of these; UDP unless told.
         address: where they are free.
     """
+    ports = _ports()
     for _ in range(200):
-        first = random.randrange(_PORTS.start, _PORTS.stop - count)
+        first = random.randrange(ports.start, ports.stop - count)
         first -= first % 2 if count > 1 else 0
         with contextlib.ExitStack() as probes:
             try:

@@ -242,6 +242,22 @@ async def test_a_caller_whose_start_was_lost_is_taken(through, callers, ear, pro
     await leg.release()
 
 
+async def test_a_websocket_that_is_open_and_brings_nothing_is_opened_again(
+    controller, callers, caplog
+):
+    """As where Asterisk shut the application while it cleared away after our last WebSocket."""
+    nothing = {"allowed": [{"type": "DeviceStateChanged"}]}
+    await callers.ask("PUT", "/applications/ari-bridge/eventFilter", body=nothing)
+    await controller.is_up(False)
+    await controller.is_up()
+    assert "application 'ari-bridge' gets no events" in caplog.text
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await caller.hang_up()
+    assert await over(leg) == "hangup"
+    await leg.release()
+
+
 async def test_release_waits_for_asterisk_to_come_back(with_settings, callers, ear, proxy):
     url = f"http://127.0.0.1:{proxy.port}"
     async with with_settings(url=url) as controller:

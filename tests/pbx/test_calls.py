@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from redis import Redis as Client
 
+from bridge.engines.rates import resample
+from bridge.engines.stt_moonshine import _running
 from bridge.sessions.model import INDEX, Line, call_key, transcript_key
 from tests.contract.far import CallTool, Say, voice
 from tests.contract.far_openai import OpenAi
@@ -23,6 +26,7 @@ from tests.demo.voice import clip
 from tests.lab import sipp
 from tests.lab.baresip import Baresip
 from tests.lab.capture import RATE, Capture, decode, digits, lay_out
+from tests.lab.local import Llama, WyomingPiper
 from tests.lab.stack import Stack, capture
 
 TIMEOUT_S = 20.0
@@ -385,6 +389,45 @@ async def test_every_kind_of_tool_in_one_call(own: tuple[Stack, Path], tmp_path:
     assert [digit.digit for digit in digits(packets.packets, sent=False)] == ["4", "7", "#"]
     assert json.loads(memory.record()["progress"])["notes"] == {"order": "4711"}
     assert stack.pbx.wait_idle() == []
+
+
+async def test_a_local_stack_on_the_telephone(own: tuple[Stack, Path], tmp_path: Path) -> None:
+    """moonshine, a language model behind llama.cpp and piper behind Wyoming: what the caller gets
+    is what the transcript says that he heard."""
+    stack, file = own
+    with Llama(calls=1) as llama, WyomingPiper() as piper:
+        file.write_text(
+            f'engine = "cascade"\ngreeting = "Hello, this is the book shop."\n'
+            f'[stt]\nprovider = "moonshine"\n'
+            f'[llm]\nprovider = "openai"\nurl = "{llama.url}"\nmax_tokens = 30\n'
+            f'temperature = 0.0\ntools = false\ninstructions = "You are a book shop. Be brief."\n'
+            f'[tts]\nprovider = "wyoming"\nurl = "{piper.url}"\n'
+        )
+        memory = Memory(stack)
+        async with stack.phone() as phone:
+            with capture(phone, tmp_path / "call.pcap") as packets:
+                await phone.dial("700")
+                await until(lambda: "book shop" in memory.agent_said(), "the greeting was heard")
+                await phone.speak(clip("Do you sell gift cards?").pcm, RATE)
+                await until(lambda: len(agent_lines(memory)) > 1, "an answer was heard")
+                await phone.hangup()
+    await until(lambda: memory.record()["state"] == "ended", "the call has ended")
+    [asked] = [line.text for line in memory.lines() if line.role == "caller"]
+    assert "gift" in asked
+    async with _running() as stt:
+        heard = words(await stt.transcribe(resample(received(packets, phone), RATE, stt.rate)))
+    said = words(memory.agent_said())
+    missing = [word for word in said if word not in heard]
+    assert len(missing) <= len(said) / 3, (said, heard)
+    assert stack.pbx.wait_idle() == []
+
+
+def agent_lines(memory: Memory) -> list[Line]:
+    return [line for line in memory.lines() if line.role == "agent"]
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())
 
 
 async def test_many_callers_at_once(stack: Stack) -> None:

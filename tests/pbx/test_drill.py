@@ -13,7 +13,7 @@ from tests.drill.tally import ZEROS, missed
 @pytest.mark.parametrize("name", ["kill_worker", "kill_media"])
 def test_a_call_survives(name, tmp_path):
     said = []
-    options = Options(rounds=2, calls=6, say=said.append, out=tmp_path)
+    options = Options(rounds=2, calls=6, say=said.append, out=tmp_path, voids=False)
     found = PLANS[name].hold(options).summary()
     assert found["calls"] == 6
     assert not any(found[key] for key in ZEROS), said
@@ -23,7 +23,7 @@ def test_a_call_survives(name, tmp_path):
 def test_it_shows_where_nobody_takes_over(tmp_path):
     # Twice: whoever was only listening to the first worker that died asks in the second round.
     said = []
-    options = Options(rounds=2, calls=4, takeover=False, say=said.append, out=tmp_path)
+    options = Options(2, 4, takeover=False, say=said.append, out=tmp_path, voids=False)
     found = PLANS["kill_worker"].hold(options).summary()
     assert found["takeovers"] == 0
     assert found["lost"] or found["unanswered"], (found, said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from typing import Self
 import pytest
 import redis as redis_client
 
+from bridge.keeper import somebody_stands_by
 from tests.drill import engine
 from tests.drill.callers import Callers
 from tests.drill.judge import Call
@@ -26,6 +28,8 @@ from tests.drill.stage import Options, Stage
 from tests.lab import sipp
 from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge, asterisk
+from tests.lab.root import REPOSITORY
+from tests.lab.versions import MOOD, is_neighbour, neighbour
 
 PATIENCE_S = 20.0
 PRESS_EVERY_S = 0.4
@@ -39,11 +43,28 @@ class Site(Stage):
     """A stage with a second Asterisk."""
 
     def prepare(self, started: contextlib.ExitStack) -> None:
+        self._code = Path(self.environment[engine.TASKS_FOLDER]) / "bridge"
+        self.install(REPOSITORY / "bridge")
         self.second = started.enter_context(Asterisk())
         self.made["asterisk"] = [
             asterisk(self.stack.pbx, name="one"),
             asterisk(self.second, name="two"),
         ]
+
+    def install(self, package: Path) -> None:
+        """What starts from now on runs this version of the program."""
+        new = self._code.with_suffix(".new")
+        new.symlink_to(package)
+        new.rename(self._code)
+
+    def complete(self) -> bool:
+        """Whether nobody is missing: who died has a successor."""
+        takers = {int(name.split("-")[-2]) for name in self.stack.takers()}
+        return (
+            len(takers) == 2
+            and takers == set(self.bridge.children("worker"))
+            and somebody_stands_by(self.bridge.runtime_dir)
+        )
 
     def record(self, number: int) -> dict[str, str]:
         """What Redis holds of that caller's call."""
@@ -201,6 +222,63 @@ def test_agents_and_settings_are_read_again_and_what_is_broken_changes_nothing(s
     config.write_text(settings)
     assert greeted_hz(site.stack.pbx) == NEW_HZ, "as it was before it was broken"
     agent.write_text(was)
+
+
+def test_two_versions_of_the_program_hand_calls_to_each_other(site: Site, tmp_path: Path) -> None:
+    """An upgrade of a site that serves, one process at a time, and then the way back."""
+    theirs, calls = neighbour(tmp_path), range(500, 502)
+
+    def all_of(them: bool) -> bool:
+        return all(is_neighbour(site.record(n)["worker"]) is them for n in calls)
+
+    def replace(talk: Talk, workers_end_by: signal.Signals) -> None:
+        """Workers first: each version's talk to a media process of the other meanwhile."""
+        for pid in site.bridge.children("worker"):
+            os.kill(pid, workers_end_by)
+            talk.wait(lambda pid=pid: pid not in site.bridge.children("worker"), "it has ended")
+            talk.wait(site.complete, "another has come")
+        for pid in site.bridge.children("media"):  # who serves and who stands by
+            os.kill(pid, signal.SIGKILL)
+            talk.wait(lambda pid=pid: pid not in site.bridge.children("media"), "it has died")
+            talk.wait(site.complete, "another stands by")
+
+    def judge(talk: Talk, began: float) -> None:
+        for n in range(2):
+            talk.answers(n)
+            heard = talk.heard(n)
+            assert heard.gap_ms(began, time.time() - 0.1) < UNNOTICED_MS
+            assert not heard.two_voices()
+            assert heard.heard_ms(engine.GREETING_HZ[1]) <= engine.SHORT_MS + 220
+
+    try:
+        with Talk(site, 2, 500) as talk:
+            assert all_of(False)
+            began = time.time()
+            site.install(theirs)
+            replace(talk, signal.SIGTERM)
+            assert all_of(True), "the older version's calls are the newer's"
+            assert all(site.record(n)["mood"] == MOOD for n in calls)
+            judge(talk, began)
+        site.records.take(calls)
+        # Without calls a media process makes slots of its own version.
+        os.kill(site.bridge.serving(), signal.SIGKILL)
+        wait(site.complete, "its heir serves")
+        with Talk(site, 2, 500) as talk:
+            assert all_of(True)
+            began = time.time()
+            site.install(REPOSITORY / "bridge")
+            replace(talk, signal.SIGKILL)
+            assert all_of(False), "the newer version's calls are the older's"
+            assert all(site.record(n)["mood"] == MOOD for n in calls), "what we don't know is kept"
+            assert all(json.loads(site.record(n)["progress"])["mood"] == MOOD for n in calls)
+            judge(talk, began)
+    finally:
+        site.install(REPOSITORY / "bridge")
+    told = site.records.take(calls)
+    assert all("taken over" in told[n].events for n in calls)
+    os.kill(site.bridge.serving(), signal.SIGKILL)
+    wait(site.complete, "its heir serves")
+    assert not any(site.leftovers.find().values())
 
 
 def test_another_host_takes_over_when_all_of_one_is_killed(site: Site) -> None:

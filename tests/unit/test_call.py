@@ -17,6 +17,7 @@ from bridge.dialog.turns import (
     NoInput,
     SpeechStarted,
     TurnCommitted,
+    Turns,
 )
 from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
@@ -105,6 +106,8 @@ class Slot:
         self.paused = self.tripped = self.echo = self.armed = False
         self.at_ms = 0
         self.closed = False
+        self.resting = None, 0, False
+        self.verdicts = False  # somebody who hears all calls may say something else any time
 
     def play(self, item, pcm):
         taken = min(len(pcm), RATE // 2 - len(self.queue))
@@ -137,6 +140,9 @@ class Slot:
         self.cleared = False
         self.paused = False
 
+    def rest(self, hear, until_ms, speech):
+        self.resting = hear, until_ms, speech
+
     def stats(self):
         return {"mos": 4.2}
 
@@ -156,7 +162,12 @@ class Slot:
                     self.counts[item] = self.counts.get(item, 0) + 1
                 del self.queue[:FRAME]
             pcm = np.full(FRAME, 1000 if speech else 0, np.int16)
-            self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
+            hear, until_ms, same = self.resting
+            rests = self.at_ms + 20 <= until_ms and same == bool(speech)
+            if rests and not (self.tripped or self.verdicts):
+                hear(self.at_ms, pcm)
+            else:
+                self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
             self.at_ms += 20
 
 
@@ -248,6 +259,7 @@ class Talk:
         self.leg, self.media, self.store, self.engine = Leg(fail), Media(), Store(), Engine()
         self.store.keys = keys
         self.slot = self.media.slot
+        self.slot.verdicts = ears is not None
         self.agent = Agent(
             "demo",
             turns=TurnSettings(no_input_ms=60_000),
@@ -357,6 +369,55 @@ async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
         talk.slot.deliver(False, 36)  # he has finished, and no filler is due yet
         fresh = talk.engine.say("yes?", 100)
         assert set(talk.slot.queue) == {fresh}
+
+
+async def test_what_changes_nothing_is_audio_for_the_engine_and_nothing_else(
+    monkeypatch,
+):
+    told = []
+
+    def frame(turns, at_ms, speech, near=True):
+        told.append(at_ms)
+        return own(turns, at_ms, speech, near)
+
+    own = Turns.frame
+    monkeypatch.setattr(Turns, "frame", frame)
+    async with Talk() as talk:
+        talk.slot.deliver(False, 100)
+        talk.slot.deliver(True, 100)
+        talk.slot.deliver(False, 60)
+        committed = [e for e in talk.engine.told if isinstance(e, TurnCommitted)]
+        assert committed == [TurnCommitted(1, 2000, 4000)]
+        assert talk.engine.heard_ms == 5200
+        assert len([at for at in told if at < 4000]) < 20
+        told.clear()
+        talk.slot.deliver(False, 10)
+        talk.slot.at_ms += 20  # a frame that the agent wants dropped
+        talk.engine.heard_ms += 20
+        talk.slot.deliver(False)
+        assert told[-1] == talk.slot.at_ms - 20
+
+
+async def test_what_was_heard_of_a_stream_is_asked_for_when_it_matters(monkeypatch):
+    async with Talk() as talk:
+        asked = []
+        own = talk.slot.heard_items
+        monkeypatch.setattr(talk.slot, "heard_items", lambda: asked.append(1) or own())
+        item = talk.engine.context.new_item()
+        for _ in range(50):  # as it speaks, a frame at a time
+            talk.engine.context.emit(engines.Audio(item, np.ones(FRAME, np.int16)))
+            talk.slot.deliver(False)
+        assert 5 <= len(asked) <= 30
+        talk.engine.context.emit(engines.Audio(item, np.ones(5 * FRAME, np.int16)))
+        talk.engine.context.emit(engines.Mark("m"))
+        talk.slot.deliver(False, 4)
+        assert engines.Marked("m", heard=True) not in talk.engine.told
+        talk.slot.deliver(False, 2)
+        assert engines.Marked("m", heard=True) in talk.engine.told
+        talk.engine.context.emit(engines.Audio(item, np.ones(5 * FRAME, np.int16)))
+        talk.engine.context.emit(engines.ItemDone(item))
+        talk.slot.deliver(False, 6)
+        assert talk.engine.told[-1] == engines.Heard(item, 60 * 20, "", cut=False)
 
 
 async def test_more_audio_than_the_ring_takes_is_fed_as_it_plays():
@@ -628,6 +689,17 @@ async def test_the_end_of_an_answered_turn_is_not_heard_again():
         await elsewhere.settle()
         anew = Progress.from_text(elsewhere.store.record["progress"]).answered_ms
         assert anew == -1, "a new slot's audio time begins anew"
+
+
+@pytest.mark.parametrize(("place", "asked"), [("here", 0), ("elsewhere", 1)])
+async def test_whose_question_died_with_its_host_is_asked_at_once(place, asked):
+    """On the same host he is heard again instead."""
+    noted = Progress(since_ms=1000, unanswered=True, replying=True)
+    record = Record("c1", agent="demo", state="talking", place=place, progress=noted.to_text())
+    heir = Talk(memory=Memory(record, []))
+    async with heir:
+        assert [type(e) for e in heir.engine.told].count(NoInput) == asked
+        assert not heir.engine.context.resume.owed, "nothing else is said"
 
 
 async def test_the_callers_words_are_a_line_or_unsettled_and_never_both():

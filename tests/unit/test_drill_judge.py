@@ -62,6 +62,14 @@ def test_a_sentence_is_a_tone_and_two_tones_at_once_are_two_voices():
     assert Call([packet(n / 50, s.tobytes()) for n, s in enumerate(sounds)]).two_voices()
 
 
+def test_how_old_what_is_noted_of_a_sentence_is():
+    call = Call([packet(100 + n / 50, sound) for n, sound in enumerate(tone(300, 100))])
+    assert call.age_ms(300, 600, 101.0, 99.0) == pytest.approx(400)
+    assert call.age_ms(300, 1200, 101.0, 99.0) == 0, "the sound was on its way"
+    assert call.age_ms(300, 600, 102.5, 99.0) is None, "it is over"
+    assert call.age_ms(400, 600, 101.0, 99.0) is None, "it was never said"
+
+
 @pytest.mark.parametrize(
     ("written", "same"),
     [

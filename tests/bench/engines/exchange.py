@@ -117,6 +117,8 @@ class Exchange:
         path = request.match_info["path"]
         if path == "events":
             return await self._events(request)
+        if path.startswith("events/user/"):
+            return await self._user_event(request, path.rpartition("/")[2])
         if path.startswith("api-docs/"):
             return self._json(json.loads((_DOCS / Path(path).name).read_text()))
         if path == "asterisk/info":
@@ -143,6 +145,13 @@ class Exchange:
         if self._apps.get(app) is socket:
             del self._apps[app]
         return socket
+
+    async def _user_event(self, request: web.Request, name: str) -> web.StreamResponse:
+        app = request.query["application"]
+        if app in self._apps:
+            event = {"type": "ChannelUserevent", "application": app, "eventname": name}
+            await self._apps[app].send_str(json.dumps({**event, "userevent": {}}))
+        return web.Response(status=204 if app in self._apps else 404, headers=_HEADERS)
 
     async def _application(self, request: web.Request, rest: str) -> object:
         app = rest.partition("/")[0]

@@ -51,6 +51,12 @@ def test_a_closure_between_the_beats_is_a_consonant():
     assert not is_hum(said(*beats), 8000)
 
 
+def test_silence_may_be_around_it_but_not_without_end():
+    hum = said(voice(160, 8000), breath(60, 8000), voice(200, 8000))
+    assert is_hum(np.pad(hum, (0, 8000 * 2)), 8000)
+    assert not is_hum(np.pad(hum, (0, 8000 * 3)), 8000)
+
+
 def test_what_is_long_or_hardly_there_is_none():
     beats = voice(300, 8000), breath(60, 8000), voice(500, 8000)
     assert not is_hum(said(*beats), 8000)

@@ -268,3 +268,20 @@ def test_marks_come_at_once_when_what_is_before_them_is_dropped():
     playout.drop()
     assert playout.reached() == [("lost", False)]
     assert playout.reached() == []
+
+
+def test_one_item_that_goes_on_lasts_as_long_as_what_is_queued():
+    playout = Playout(RATE)
+    item = playout.new_item()
+    playout.queued(item, 1600)
+    assert playout.unfinished_ms is None, "its first packet is waited for"
+    playout.heard(item, 160)
+    assert playout.unfinished_ms == 180
+    playout.mark("m")
+    assert playout.unfinished_ms is None
+    playout.heard(item, 1600)
+    playout.reached()
+    playout.queued(item, 800)
+    assert playout.unfinished_ms == 100
+    playout.done(item)
+    assert playout.unfinished_ms is None, "its end is told"

@@ -787,3 +787,98 @@ def test_what_only_words_could_tell_is_kept_where_barge_in_is_off():
 def test_the_last_question_whether_he_is_there():
     floor = Floor(no_input_prompts=1)
     assert floor.silence(16_000) == [NoInput(1), NoInput(2, last=True)]
+
+
+# Rests: frames that nobody tells of ---------------------------------------------------------------
+
+INPUTS = ("tripped", "echo", "words", "started", "finished", "done", "interrupted", "digit", "hold")
+stretches = st.tuples(
+    st.sampled_from([1, 2, 4, 8, 16, 40]),
+    st.booleans(),
+    st.sampled_from([True, False, None]),
+    st.sampled_from(["", "", "", "started", "started", *INPUTS]),
+)
+
+
+def put(turns, name, at_ms):
+    """One input that isn't a frame."""
+    match name:
+        case "tripped" | "echo" | "digit":
+            return getattr(turns, name)(at_ms)
+        case "words":
+            return turns.words("tell me more", at_ms, 300)
+        case "started":
+            return turns.agent_started() or []
+        case "finished":
+            return turns.agent_finished(at_ms)
+        case "done":
+            return turns.reply_done(at_ms)
+        case "interrupted":
+            return turns.interrupted() or []
+        case _:
+            return turns.hold(not turns._held)
+
+
+def all_of(turns):
+    """All that it knows but whether it was told of the last frame."""
+    state = {**vars(turns), "_against": dict(vars(turns._against)), "_stirred": None}
+    return state, turns.armed
+
+
+@given(
+    st.lists(stretches, min_size=4, max_size=40),
+    st.sampled_from(["auto", "off"]),
+    st.sampled_from(["bridge", "engine"]),
+)
+def test_frames_that_nobody_tells_of_change_nothing(script, barge_in, owner):
+    changes = {"barge_in": barge_in, "no_input_ms": 1000, "guard_greeting_ms": 700}
+    told, rested = Floor(owner, **changes).turns, Floor(owner, **changes).turns
+    at_ms = 0
+    for frames, speech, near, name in script:
+        until_ms, armed = 0, None
+        for n in range(frames):
+            expected = told.frame(at_ms, speech, near)
+            at_ms += 20
+            if n and at_ms <= until_ms:
+                assert expected == []
+                assert told.armed == armed
+                continue
+            rested.pass_over(at_ms - 20)
+            assert rested.frame(at_ms - 20, speech, near) == expected
+            assert all_of(rested) == all_of(told)
+            until_ms, armed = rested.rests_until(near), told.armed
+        rested.pass_over(at_ms)
+        assert all_of(rested) == all_of(told)
+        if not name:
+            continue
+        assert put(rested, name, at_ms) == put(told, name, at_ms)
+        assert rested.rests_until(near) == 0, "whatever came may matter to the next frame"
+        assert all_of(rested) == all_of(told)
+
+
+@pytest.mark.parametrize("speech", [False, True])
+def test_a_floor_where_nothing_changes_rests(speech):
+    floor = Floor(no_input_ms=2000)
+    floor._frames(400, speech, near=None)
+    until_ms = floor.turns.rests_until(None)
+    assert until_ms >= 1900 if speech else until_ms == 1999
+    floor.turns.agent_started()
+    assert floor.turns.rests_until(None) == 0
+    floor._frames(100, not speech, near=None)
+    assert floor.turns.rests_until(None) == 0, "speech interrupts; silence ends it"
+
+
+def test_a_floor_rests_until_its_reflex_is_armed_again():
+    floor = Floor(guard_greeting_ms=0)
+    floor.turns.agent_started()
+    floor.silence(40)
+    assert floor.turns.armed
+    floor.turns.tripped(floor.at_ms)
+    floor.near = None
+    assert AgentResumed in map(type, floor.silence(400))
+    assert not floor.turns.armed
+    until_ms = floor.turns.rests_until(None)
+    floor.turns.pass_over(until_ms)
+    assert not floor.turns.armed
+    floor.turns.pass_over(until_ms + 1)
+    assert floor.turns.armed

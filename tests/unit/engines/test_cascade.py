@@ -7,6 +7,7 @@ import pytest
 from bridge.agent import Agent, TurnSettings
 from bridge.dialog.playout import Heard
 from bridge.dialog.turns import State, TurnCommitted, TurnEager, TurnWithdrawn
+from bridge.engines.answering import SAY_AGAIN
 from bridge.engines.base import (
     CallerText,
     Entry,
@@ -18,7 +19,8 @@ from bridge.engines.base import (
     ToolCall,
     ToolResult,
 )
-from bridge.engines.cascade import MAX_HISTORY, PRE_ROLL_MS, SAY_AGAIN, Cascade, CascadeSettings
+from bridge.engines.cascade import PRE_ROLL_MS, Cascade, CascadeSettings
+from bridge.engines.memory import MAX_HISTORY
 from bridge.engines.parts import Do, Said, Say
 from bridge.errors import EngineError
 from bridge.tooltables import KnowledgeTool

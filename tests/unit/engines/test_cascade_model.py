@@ -281,6 +281,9 @@ async def test_in_a_pause_behind_a_whole_sentence_it_is_begun():
         await call.tone(1000)
         await call.silence(120)
         assert model.asked == [[Entry("caller", "where can I park")]]
+        await call.silence(260)
+        assert not tts.asked  # it may still be a mere pause
+        await call.silence(40)
         assert [text for text, _ in tts.asked] == ["You said where can I park."]
         assert not call.of(Text)
         await answered(call)
@@ -302,6 +305,25 @@ async def test_else_it_is_begun_later(begin, heard):
         assert len(model.asked) == (0 if begin == "end" else 1)
         await answered(call)
     assert len(model.asked) == 1
+
+
+async def test_what_lacks_his_last_voice_is_no_guess_for_a_model():
+    model = FakeModel()
+    stt = glimpsing("where can I park")
+    async with early(stt, model) as call:
+        await call.tone(860)  # the last glimpse lacks 20 ms of it
+        assert glimpsed_until(call) == 840
+        stt.gate.clear()
+        await call.silence(300)
+        assert model.asked == []
+        stt.gate.set()
+        await call.silence(20)
+        assert len(model.asked) == 1
+        await answered(call)
+
+
+def glimpsed_until(call):
+    return [event.until_ms for event in call.of(CallerText)][-1]
 
 
 async def test_what_was_guessed_wrong_is_begun_anew():

@@ -7,7 +7,7 @@ from bridge.engines.base import Context, Entry, Shared, ToolCall
 from bridge.engines.llm_anthropic import BEGINS, GO_ON, provider
 from bridge.engines.parts import Began, Do, Say
 from bridge.engines.prompt import used
-from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
+from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing, EngineRefused
 from tests.standins.anthropic import Anthropic
 from tests.standins.openai import DROP, HANG, LENGTH, Call
 
@@ -123,8 +123,8 @@ OVERLOADED = (
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (404, EngineError, "refuses with status 404: .*not to be had"),
-        (429, EngineError, "refuses with status 429"),
+        (404, EngineRefused, "refuses with status 404: .*not to be had"),
+        (429, EngineRefused, "refuses with status 429"),
         (529, EngineError, "refuses with status 529"),
         (["We open", DROP], EngineLost, "no connection to http://127"),
         ([OVERLOADED], EngineError, "Overloaded"),
@@ -146,7 +146,7 @@ async def test_what_goes_wrong_is_one_line(answer, kind, words):
 async def test_a_wrong_key_and_a_missing_one(monkeypatch):
     monkeypatch.setenv("MY_KEY", "wrong")
     async with Anthropic() as server:
-        with pytest.raises(EngineMissing, match="refuses the key in MY_KEY"):
+        with pytest.raises(EngineRefused, match="refuses the key in MY_KEY"):
             await steps(server, key_env="MY_KEY")
         monkeypatch.delenv("MY_KEY")
         with pytest.raises(EngineMissing, match="set the environment variable MY_KEY"):

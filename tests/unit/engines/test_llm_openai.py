@@ -7,7 +7,7 @@ from bridge.engines.base import Context, Entry, Shared, ToolCall
 from bridge.engines.llm_openai import provider
 from bridge.engines.parts import Began, Do, Say
 from bridge.engines.prompt import ON_THE_PHONE, used
-from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
+from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing, EngineRefused
 from tests.standins.openai import DROP, HANG, LENGTH, Call, OpenAi
 
 CONTEXT = Context(
@@ -118,8 +118,8 @@ async def test_results_of_tools_stand_behind_their_calls():
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (404, EngineError, "refuses with status 404: .*not to be had"),
-        (429, EngineError, "refuses with status 429"),
+        (404, EngineRefused, "refuses with status 404: .*not to be had"),
+        (429, EngineRefused, "refuses with status 429"),
         (500, EngineError, "refuses with status 500"),
         (["We open", DROP], EngineLost, "no connection to http://127"),
         ([b"data: {nonsense\n\n"], EngineError, "can't be understood"),
@@ -136,7 +136,7 @@ async def test_what_goes_wrong_is_one_line(answer, kind, words):
 async def test_a_wrong_key_names_the_variable(monkeypatch):
     monkeypatch.setenv("MY_KEY", "wrong")
     async with OpenAi() as server:
-        with pytest.raises(EngineMissing, match="refuses the key in MY_KEY"):
+        with pytest.raises(EngineRefused, match="refuses the key in MY_KEY"):
             await steps(server, key_env="MY_KEY")
 
 

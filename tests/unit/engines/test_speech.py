@@ -110,7 +110,7 @@ async def test_a_cut_is_never_longer_than_what_came():
         call.engine.audio("a", np.tile(FRAME, 5))
         call.engine.notify(BargeIn(0, 1000))
         call.engine.notify(Heard(1, 999, "", cut=True))
-    assert ("cut", "a", 100) in call.told
+    assert ("cut", "a", 100, "") in call.told
     assert ("stop",) in call.told
 
 

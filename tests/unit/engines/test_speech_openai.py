@@ -8,7 +8,7 @@ from bridge.agent import Agent
 from bridge.engines.base import Shared
 from bridge.engines.speech_openai import stt, tts
 from bridge.engines.stt_queue import Rank
-from bridge.errors import EngineError, EngineLost, EngineMissing
+from bridge.errors import EngineError, EngineLost, EngineRefused
 from tests.standins.openai import DROP, HANG, OpenAi
 
 TONE = np.tile(np.array([3000] * 30 + [-3000] * 30, np.int16), 100)
@@ -84,5 +84,5 @@ async def test_a_wrong_key(monkeypatch, make):
     monkeypatch.setenv("OPENAI_API_KEY", "wrong")
     async with OpenAi() as server, part(make, server) as made:
         work = made.transcribe(TONE) if make is stt else made.prepare(["Bonjour."])
-        with pytest.raises(EngineMissing, match="refuses the key in OPENAI_API_KEY"):
+        with pytest.raises(EngineRefused, match="refuses the key in OPENAI_API_KEY"):
             await work

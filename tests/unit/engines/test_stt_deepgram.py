@@ -7,7 +7,7 @@ from bridge.engines import stt_deepgram
 from bridge.engines.base import CallerText, Shared
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.stt_deepgram import provider
-from bridge.errors import EngineLost, EngineMissing
+from bridge.errors import EngineLost, EngineMissing, EngineRefused
 from tests.standins.deepgram import Deepgram
 from tests.unit.engines.line import Line
 from tests.unit.engines.parts import FakeModel, FakeTts
@@ -100,7 +100,7 @@ async def started(far):
 async def test_keys_and_a_server_that_is_not_there(monkeypatch):
     async with Deepgram() as far:
         monkeypatch.setenv("DEEPGRAM_API_KEY", "wrong")
-        with pytest.raises(EngineMissing, match="Deepgram refuses the key in DEEPGRAM_API_KEY"):
+        with pytest.raises(EngineRefused, match="Deepgram refuses the key in DEEPGRAM_API_KEY"):
             await started(far)
         await far.refuse()
         with pytest.raises(EngineLost, match="no connection to Deepgram: can't connect"):

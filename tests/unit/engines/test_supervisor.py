@@ -362,6 +362,25 @@ async def test_an_engine_gets_its_own_state_back_and_no_other():
     assert State({"test": {"session": 2}}) in states
 
 
+@pytest.mark.parametrize("values", [{"session": object()}, {"at": float("nan")}, None])
+async def test_an_engine_whose_state_can_not_be_kept_is_lost_and_not_its_call(values):
+    parts = Parts("hours", hours=[Say("We are open.")])
+
+    class Wild(Cascade):
+        async def start(self, context):
+            context.emit(State(values))
+            await super().start(context)
+
+    first = Wild(parts.stt, parts.brain, parts.tts, CascadeSettings())
+    states = []
+    async with Call(parts.mind, parts.mind, first=first, agent=AGENT) as line:
+        await line.tone(400)
+        await line.until(lambda: line.lines)
+        states += line.of(State)
+    assert line.lines == ["We are open."]
+    assert not states
+
+
 # When a call begins ------------------------------------------------------------------------------
 
 

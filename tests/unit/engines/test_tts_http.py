@@ -7,7 +7,7 @@ import pytest
 from bridge.agent import Agent
 from bridge.engines.base import Shared
 from bridge.engines.tts_http import cartesia, deepgram
-from bridge.errors import ConfigError, EngineError, EngineLost, EngineMissing
+from bridge.errors import ConfigError, EngineLost, EngineMissing, EngineRefused
 from tests.standins.cartesia import Cartesia
 from tests.standins.deepgram import Deepgram
 from tests.standins.openai import DROP, HANG
@@ -63,7 +63,7 @@ async def test_a_sentence_comes_as_it_is_made(make, server):
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (402, EngineError, "refuses with status 402: That is not to be had"),
+        (402, EngineRefused, "refuses with status 402: That is not to be had"),
         ([TONE, DROP], EngineLost, "no connection to .* at http://127"),
     ],
 )
@@ -79,7 +79,7 @@ async def test_keys(monkeypatch, make, server):
     name = "CARTESIA_API_KEY" if make is cartesia else "DEEPGRAM_API_KEY"
     async with server() as far, voice(make, far) as speech:
         monkeypatch.setenv(name, "wrong")
-        with pytest.raises(EngineMissing, match=f"refuses the key in {name}: Invalid"):
+        with pytest.raises(EngineRefused, match=f"refuses the key in {name}: Invalid"):
             await say(speech)
         await far.refuse()
         with pytest.raises(EngineLost, match="no connection to"):

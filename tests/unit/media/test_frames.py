@@ -49,3 +49,58 @@ def test_who_hears_all_gets_them_as_they_came_and_after_the_calls(slots):
     assert order == [(0, 640), (1, 640), "tap", "tap"]
     frames.read()
     assert order.count("tap") == 2, "nothing has come"
+
+
+@pytest.fixture
+def resting(slots):
+    """One slot that rests in silence as far as 60 ms, and what its listener was given."""
+    frames, given = Frames(slots), []
+    lane = frames.open(0, 16000)
+    frames.listen(lane, lambda up: given.append(("all", up.at_ms)))
+    frames.rest(lane, lambda at_ms, pcm: given.append((len(pcm), at_ms)), 60, False)
+    return slots, frames, lane, given
+
+
+def test_a_slot_that_rests_is_given_nothing_but_samples(resting):
+    slots, frames, _, given = resting
+    put(slots, 0, [0])
+    frames.read()
+    put(slots, 0, [ECHO | SPEECH, 0])
+    frames.read()
+    put(slots, 0, [0])
+    frames.read()
+    assert given == [(320, 0), (640, 20), ("all", 60)], "it rests no longer than it said"
+
+
+@pytest.mark.parametrize("flag", [SPEECH, DROPPED])
+def test_a_rest_ends_where_something_else_comes(resting, flag):
+    slots, frames, _, given = resting
+    put(slots, 0, [0, flag])
+    frames.read()
+    assert given[0] == ("all", 0)
+
+
+def test_a_rest_ends_where_the_reflex_has_tripped(resting):
+    slots, frames, _, given = resting
+    slots.columns["reflex_count"][0] = 1
+    put(slots, 0, [0])
+    frames.read()
+    assert given == [("all", 0)]
+
+
+def test_a_rest_ends_where_who_hears_all_says_something_else(resting):
+    slots, frames, _, given = resting
+    frames.tap = lambda rows, rate, pcm, fired: rows
+    put(slots, 0, [0])
+    frames.read()
+    put(slots, 0, [0])
+    frames.read()
+    assert given == [(320, 0), ("all", 20)]
+
+
+def test_another_listener_does_not_rest(resting):
+    slots, frames, lane, given = resting
+    frames.listen(lane, lambda up: given.append(("other", up.at_ms)))
+    put(slots, 0, [0])
+    frames.read()
+    assert given == [("other", 0)]

@@ -88,7 +88,10 @@ class Fake:
                     if name not in without
                 ),
             ],
-            "events": [operation("/events", "eventWebsocket")],
+            "events": [
+                operation("/events", "eventWebsocket"),
+                operation("/events/user/{eventName}", "userEvent", "POST"),
+            ],
         }
         self.docs = {name: self.declaration(name, apis[name]) for name in apis}
         self.headers = {"Server": "Asterisk/22.10.1+dfsg"}

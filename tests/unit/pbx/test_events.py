@@ -10,6 +10,7 @@ from bridge.pbx.events import (
     TYPES,
     Channel,
     Destroyed,
+    Echo,
     Ended,
     HangupRequested,
     MoveFailed,
@@ -75,6 +76,8 @@ def test_start():
         (json.dumps({"type": "ApplicationReplaced", "application": "x"}), Replaced()),
         (event("ApplicationMoveFailed", destination="y"), MoveFailed("1795364884.6")),
         (event("StasisEnd", application="x"), Ended("1795364884.6", "x")),
+        (json.dumps({"type": "ChannelUserevent", "eventname": "ari-bridge-echo"}), Echo()),
+        (event("ChannelUserevent", eventname="somebody's"), None),
     ],
 )
 def test_what_a_call_cares_for(text, said):
@@ -84,7 +87,7 @@ def test_what_a_call_cares_for(text, said):
 def test_every_type_that_we_ask_for_is_tested_here():
     tested = {"StasisStart", "StasisEnd", "ChannelHangupRequest", "ChannelDestroyed"}
     tested |= {"ChannelDtmfReceived", "ChannelHold", "ChannelUnhold", "ApplicationReplaced"}
-    tested |= {"ApplicationMoveFailed"}
+    tested |= {"ApplicationMoveFailed", "ChannelUserevent"}
     assert set(TYPES) == tested
 
 

@@ -1,0 +1,78 @@
+"""What a cascade knows of its call: the conversation as it was heard, and what its brain keeps.
+
+An answer that is begun before its turn is over may be taken back: `mark` before it, `take_back`
+when it is. What the caller has heard meanwhile, and what was done, stays: no withdrawal undoes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bridge.engines.base import Entry
+from bridge.engines.parts import Brain, Remember, Said
+from bridge.engines.prompt import Used
+
+MAX_HISTORY = 200
+
+
+class Memory:
+    """One call's."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self.brains: Any = None
+        """The brain's own memory; None at first, and of a model."""
+        self.history: list[Entry] = []
+        """The conversation, the oldest line first; the last `MAX_HISTORY` of it."""
+        self.rejoining = False
+        """The caller, who is back, hasn't said yet whether to go on."""
+        self._before: tuple[Any, list[Entry]] | None = None
+
+    def remember(self, entry: Entry) -> None:
+        """Another line."""
+        self.history.append(entry)
+        del self.history[:-MAX_HISTORY]
+
+    def keep(self, brains: Any) -> None:
+        """What the brain wants to know at its next answer."""
+        self.brains = brains
+
+    def rejoined(self) -> None:
+        """The caller has said it."""
+        self.rejoining = False
+
+    def forget(self) -> None:
+        """He wants to begin anew."""
+        self.brains, self.history = None, []
+
+    def mark(self) -> None:
+        """What comes now may be taken back."""
+        self._before = self.brains, list(self.history)
+
+    def stand(self) -> None:
+        """What comes now can't be."""
+        self._before = None
+
+    def take_back(self) -> None:
+        """As it was at `mark`, but for what was heard and done."""
+        if self._before is None:
+            return
+        self.brains, before = self._before
+        known = {id(entry) for entry in before}
+        since = [
+            entry
+            for entry in self.history
+            if id(entry) not in known and (entry.role == "agent" or isinstance(entry, Used))
+        ]
+        self.history = (before + since)[-MAX_HISTORY:]
+        self._before = None
+
+    async def recall(self, brain: Brain, history: Sequence[Entry]) -> None:
+        """Think the caller's lines through again, for what the brain makes of them."""
+        for n, entry in enumerate(history):
+            if entry.role in ("caller", "dtmf"):
+                said = Said("words" if entry.role == "caller" else "digits", entry.text)
+                async for step in brain.think(said, self.brains, history[:n]):
+                    if isinstance(step, Remember):
+                        self.brains = step.memory
