@@ -40,6 +40,7 @@ from tests.lab.speech import FRAME, Region, regions
 from tests.lab.tones import (
     HUMAN_FRAMES,
     HUMAN_HZ,
+    LOST_FRAMES,
     RING_FRAMES,
     RING_HZ,
     find_tones,
@@ -163,7 +164,7 @@ def judge(
     `hear` turns samples into text, and may offer several transcriptions of the same samples: what
     one of them has was said. `killed_at`: when the worker was killed, if it was.
     """
-    tones = find_tones(received.pcm, HUMAN_HZ, HUMAN_FRAMES)
+    tones = find_tones(received.pcm, HUMAN_HZ, HUMAN_FRAMES, LOST_FRAMES)
     ringing = find_tones(received.pcm, RING_HZ, RING_FRAMES)
     voice = without_waits(received.pcm)
     for tone in (*tones, *ringing):  # and a little more: frames at their edges are half tone

@@ -11,7 +11,7 @@ from bridge.filler import soft_sound
 from tests.demo.judge import Mark, Takeover, Verdict, judge
 from tests.demo.script import Script, Turn
 from tests.lab.capture import PCMU, RATE, TABLES, Digit, Pcm, RtpPacket, lay_out
-from tests.lab.tones import HUMAN_FRAMES, HUMAN_HZ, find_tones
+from tests.lab.tones import HUMAN_FRAMES, HUMAN_HZ, LOST_FRAMES, find_tones
 
 START = 5000.0
 WORDS = {300: "open nine to six", 400: "we sell gift cards", 500: "one moment please"}
@@ -363,13 +363,20 @@ def test_tones_are_told_from_voices() -> None:
     both = (hum(650, 1500) + hum(1450, 1500)) // 2
     silence = np.zeros(RATE, np.int16)
 
-    def found(sound: Pcm) -> list[tuple[float, float]]:
-        tones = find_tones(np.concatenate([silence, sound, silence]), HUMAN_HZ, HUMAN_FRAMES)
+    def found(sound: Pcm, others: int = 1) -> list[tuple[float, float]]:
+        pcm = np.concatenate([silence, sound, silence])
+        tones = find_tones(pcm, HUMAN_HZ, HUMAN_FRAMES, others)
         return [(tone.start / RATE, tone.end / RATE) for tone in tones]
 
     assert found(both) == [pytest.approx((1.0, 2.5), abs=0.021)]
     assert found(hum(300, 2000)) == []
     assert found(both[: RATE // 2]) == []
+    torn = both.copy()
+    torn[RATE * 3 // 4 - 200 : RATE * 3 // 4 + 200] = (
+        0  # two packets of the network's that are lost
+    )
+    assert found(torn) == []
+    assert found(torn, LOST_FRAMES) == [pytest.approx((1.0, 2.5), abs=0.021)]
 
 
 @pytest.mark.parametrize("cut_ms", [360, 200])
