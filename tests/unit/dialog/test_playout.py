@@ -285,3 +285,25 @@ def test_one_item_that_goes_on_lasts_as_long_as_what_is_queued():
     assert playout.unfinished_ms == 100
     playout.done(item)
     assert playout.unfinished_ms is None, "its end is told"
+
+
+@given(st.lists(st.tuples(st.sampled_from("qqqhhdxXr"), st.integers(1, 5), st.integers(0, 400))))
+def test_what_waits_is_what_was_queued_and_neither_heard_nor_dropped(steps):
+    playout = Playout(8000)
+    for what, item, samples in steps:
+        match what:
+            case "q":
+                playout.queued(item, samples)
+            case "h":
+                playout.heard(item, samples)
+            case "d":
+                playout.done(item)
+            case "x":
+                playout.drop()
+            case "X":
+                playout.dropped({item: samples})
+            case "r" if item > playout.last_item:
+                playout.restore(item, "", samples, samples // 2, False, (), samples % 2 == 1)
+        left = [q - h for _, _, q, h, _, _, gone in playout.open_items() if not gone]
+        assert playout.waiting == sum(left)
+        assert playout.playing == (sum(left) > 0)
