@@ -28,7 +28,7 @@ from tests.drill.stage import Options, Stage
 from tests.lab import sipp
 from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge, asterisk
-from tests.lab.root import REPOSITORY
+from tests.lab.root import REPOSITORY, LabError
 from tests.lab.versions import MOOD, is_neighbour, neighbour
 
 PATIENCE_S = 20.0
@@ -60,6 +60,10 @@ class Site(Stage):
     def complete(self) -> bool:
         """Whether nobody is missing: who died has a successor."""
         takers = {int(name.split("-")[-2]) for name in self.stack.takers()}
+        try:
+            self.bridge.serving()  # who has the port stands by no more
+        except LabError:
+            return False
         return (
             len(takers) == 2
             and takers == set(self.bridge.children("worker"))
