@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,13 +42,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ari-bridge {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
-        ("run", "start the media process and a worker, and keep both running"),
+        ("run", "start the media process and workers, and keep them running"),
         ("media", "the media process alone: RTP in and out"),
         ("worker", "a worker alone: calls, dialog, engines"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         if name == "run":
-            command.add_argument("--workers", type=int, default=1, metavar="N", help="default: 1")
+            command.add_argument(
+                "--workers",
+                type=int,
+                default=len(os.sched_getaffinity(0)),
+                metavar="N",
+                help="default: one a core",
+            )
             command.add_argument(
                 "--spares", type=int, default=0, metavar="N", help="workers that wait for a death"
             )

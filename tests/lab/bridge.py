@@ -26,13 +26,15 @@ STASIS_APP = "ari-bridge"
 Table = Mapping[str, object]
 Settings = Mapping[str, Table | Sequence[Table]]
 
+ONE_WORKER = ("--workers", "1")
+
 
 class Bridge(Server):
     """`with Bridge(pbx, redis) as bridge:` gives a bridge that takes that Asterisk's calls.
 
     Args:
         settings: tables and keys of bridge.toml that differ from what the lab gives by itself.
-        options: more words for the command line, such as `--workers 2`.
+        options: more words for the command line; `()` for as many workers as an operator gets.
         environment: variables beyond our own.
         prefix: words before the command line, such as those that enter a network namespace.
     """
@@ -43,7 +45,7 @@ class Bridge(Server):
         redis: Redis,
         *,
         settings: Settings | None = None,
-        options: Sequence[str] = (),
+        options: Sequence[str] = ONE_WORKER,
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> None:

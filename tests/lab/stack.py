@@ -24,7 +24,7 @@ import redis
 from bridge.sessions.model import INDEX, call_key
 from tests.lab.asterisk import Asterisk
 from tests.lab.baresip import Baresip
-from tests.lab.bridge import Bridge, Settings
+from tests.lab.bridge import ONE_WORKER, Bridge, Settings
 from tests.lab.capture import Capture, RtpPacket
 from tests.lab.redis import Redis
 from tests.lab.relay import Relay
@@ -50,7 +50,7 @@ class Stack:
         *,
         settings: Settings | None = None,
         with_bridge: bool = True,
-        options: Sequence[str] = (),
+        options: Sequence[str] = ONE_WORKER,
         environment: Mapping[str, str] | None = None,
         address: str = "127.0.0.1",
         prefix: Sequence[str] = (),

@@ -105,7 +105,7 @@ def test_taken_in_and_out_again_nothing_of_the_old_pbx_changes(
 def test_the_new_extension_talks_and_the_old_one_works_beside_it(
     taken_in: Asterisk, redis: Redis
 ) -> None:
-    with Bridge(taken_in, redis) as bridge:
+    with Bridge(taken_in, redis, options=()) as bridge:  # as an operator starts it
         call = sipp.call(taken_in, "700", hang_up_after_s=3.0)
         assert call.answered, call.said
         assert call.ended_as_expected, call.said

@@ -87,7 +87,7 @@ def run(engine: str, calls: int, piped: int, seed: int) -> Run:
         if pipecat is not None:
             agents["piped"] = ("twilio", pipecat.url)
         settings = {"agents": {"folder": str(_agents(notes, agents))}}
-        bridge = up.enter_context(Bridge(pbx, redis, settings=settings))
+        bridge = up.enter_context(Bridge(pbx, redis, settings=settings, options=()))
         generator = up.enter_context(Generator(calls, SECONDS, load_audio(), seed=seed))
         pbx.dial(["piped"] * piped + ["echo"] * (calls - piped), generator.port)
 
