@@ -120,7 +120,9 @@ class Playout:
         heard = min(heard, queued)
         it = _Item([text], len(text), queued, heard, done, dropped, pauses=list(pauses))
         self._items[item] = it
-        if not dropped:
+        if dropped:
+            self._refused = max(self._refused, item)
+        else:
             self.waiting += queued - heard
 
     def open_items(self) -> list[tuple[int, str, int, int, bool, Pauses, bool]]:

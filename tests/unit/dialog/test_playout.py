@@ -287,6 +287,14 @@ def test_one_item_that_goes_on_lasts_as_long_as_what_is_queued():
     assert playout.unfinished_ms is None, "its end is told"
 
 
+def test_nothing_more_is_taken_for_an_item_that_its_former_owner_dropped():
+    playout = Playout(8000)
+    playout.restore(1, "Hello there", 800, 400, False, (), dropped=True)
+    assert not playout.queued(1, 160)
+    assert not playout.text(1, "more")
+    assert playout.waiting == 0
+
+
 @given(st.lists(st.tuples(st.sampled_from("qqqhhdxXr"), st.integers(1, 5), st.integers(0, 400))))
 def test_what_waits_is_what_was_queued_and_neither_heard_nor_dropped(steps):
     playout = Playout(8000)
