@@ -41,7 +41,10 @@ class Inventory:
             channels={c["id"]: channel(c) for c in channels},
             bridges=frozenset(b["id"] for b in bridges),
             elsewhere=frozenset(
-                c for b in bridges if b.get("bridge_class") != "stasis" for c in b["channels"]
+                channel_id
+                for bridge in bridges
+                if bridge.get("bridge_class") != "stasis"
+                for channel_id in bridge.get("channels", ())
             ),
         )
 
