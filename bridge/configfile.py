@@ -9,8 +9,8 @@ between: `ARI_BRIDGE_ASTERISK_NORTH_PASSWORD`. The other names are those that pe
 environments already, and count where there is one Asterisk. A name that begins like ours and is
 none is an error, as an unknown key of the file is.
 
-A value of the file may say where it is, `"${NAME}"` or `"${file:PATH}"`, instead of being there itself
-(`bridge.secrets`).
+A value of the file may say where it is, `"${NAME}"` or `"${file:PATH}"`, instead of being there
+itself (`bridge.secrets`).
 
 Line numbers: `tomllib` gives none. A statement is the fewest lines that it can read by themselves,
 so each is found with tomllib's own understanding of strings, lists and comments.
@@ -47,7 +47,7 @@ KNOWN_ELSEWHERE: dict[str, tuple[str, str]] = {
 }
 """Names that other programs have made usual; of two for the same key the later one counts."""
 
-_NOT_SETTINGS = (keeper.LAUNCHER,)
+_NOT_SETTINGS = (keeper.LAUNCHER, f"{PREFIX}TOKEN")
 _NEAR = 0.8
 """A name this near to one of ours is a mistyped one."""
 
@@ -209,9 +209,11 @@ def _apply(found: Read, kinds: Mapping[str, type], several: str) -> None:
 
 def _check_unknown(variable: str, ours: Mapping[str, Place], kinds: Mapping[str, type]) -> None:
     """Raise if it is meant for us: a variable may hold what an agent's file asks for."""
-    near = difflib.get_close_matches(variable.removesuffix(FILE), ours, n=1, cutoff=_NEAR)
+    names = [name.removeprefix(PREFIX) for name in ours]
+    mine = variable.removeprefix(PREFIX).removesuffix(FILE)
+    near = difflib.get_close_matches(mine, names, n=1, cutoff=_NEAR)
     if near:
-        raise ConfigError(f"environment: unknown {variable}; did you mean {near[0]}?")
+        raise ConfigError(f"environment: unknown {variable}; did you mean {PREFIX}{near[0]}?")
     table = next((t for t in kinds if variable.startswith(f"{PREFIX}{t}_".upper())), None)
     if table is not None:
         known = ", ".join(name for name, place in ours.items() if place[0] == table)

@@ -201,14 +201,11 @@ def _markdown() -> Iterator[str]:
         for field in dataclasses.fields(kind):
             text = said.get(field.name, "")
             if typing.get_origin(hints[field.name]) is Literal:
-                values = ", ".join(f"`{toml}`" for toml in map(configshow.toml, _choices(hints, field)))
-                text = f"{text} One of {values}." if text else f"One of {values}."
+                choices = typing.get_args(hints[field.name])
+                values = ", ".join(f"`{configshow.toml(one)}`" for one in choices)
+                text = f"{text} One of {values}.".lstrip()
             yield f"| `{field.name}` | {_default(field)} | {text.replace('|', chr(92) + '|')} |"
         yield ""
-
-
-def _choices(hints: dict[str, Any], field: dataclasses.Field[Any]) -> tuple[Any, ...]:
-    return typing.get_args(hints[field.name])
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
