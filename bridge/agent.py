@@ -17,10 +17,11 @@ from typing import Any, Literal
 from bridge.errors import ConfigError
 from bridge.settings import build
 from bridge.tooltables import ToolTable, check_names
+from bridge.transfertable import TransferSettings as TransferSettings
 
 log = logging.getLogger(__name__)
 
-ALWAYS = ("transfer", "hang_up", "leave")
+ALWAYS = ("transfer", "connect", "take_back", "hang_up", "leave")
 """Tools that every agent has."""
 BUILT_IN = ("remember", "get_variable", "set_variable", "send_dtmf")
 """Tools that an agent has whose `tools` name them."""
@@ -84,15 +85,6 @@ class TurnSettings:
                 f"'eager_silence_ms' is {self.eager_silence_ms}; it takes 0 to the least of "
                 f"the silences that end a turn ({least})"
             )
-
-
-@dataclass(frozen=True)
-class TransferSettings:
-    """Where an agent may hand a caller to."""
-
-    context: str = "from-ari-bridge"
-    extensions: tuple[str, ...] = ()
-    """The allowlist; the first is where a caller goes who just wants a human."""
 
 
 @dataclass(frozen=True)

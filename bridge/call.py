@@ -28,10 +28,10 @@ from contextlib import AsyncExitStack
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
-from bridge.engines.base import Context, Engine
+from bridge.engines.base import Context, Engine, Told
 from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone, StoreUnreachable
 from bridge.media.base import Media, Slot
-from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
+from bridge.pbx.base import CalleeLeft, Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
 from bridge.rejoin import rejoined
@@ -155,6 +155,8 @@ class Call:
         conversation.listen()
         if self._memory:
             self._tasks.create_task(self._passed_keys(conversation), name="passed keys")
+            assert self._tools
+            await self._tools.transfer.resume(again=self._tools.transfers_again)
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
 
@@ -254,6 +256,7 @@ class Call:
             end=self.end,
             tell=engine.notify,
         )
+        self._tools.transfer.tell = lambda text: engine.notify(Told(text))
         self._quality = LineQuality(self.id, self._leg, slot, self._store)
         self._tasks.create_task(self._quality.watch(), name="quality")
         self._conversation = Conversation(
@@ -325,6 +328,8 @@ class Call:
                     # What we asked for may be told before the answer to our request comes.
                     leaving = self._tools.leaving if self._tools is not None else None
                     self.end(leaving or Outcome("hung-up", cause, gone=True))
+                case CalleeLeft() if self._tools is not None:
+                    self._tasks.create_task(self._tools.transfer.callee_left(), name="transfer")
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
                 case Hold(on) if talk is not None and not self._over.done():

@@ -1,8 +1,9 @@
 """Tool calls: what an engine may do in the world, one at a time, when the caller has heard why.
 
 A tool waits until all audio that was emitted before it has been heard; an interruption before that
-cancels it. `transfer`, `hang_up` and `leave` (the dialplan goes on) are ours, and end the call by
-an `Outcome`; the others come from `bridge.toolbox`.
+cancels it. `transfer` (with `connect` and `take_back`: `bridge.transfer`), `hang_up` and `leave`
+(the dialplan goes on) are ours, and end the call by an `Outcome`; the others come from
+`bridge.toolbox`.
 
     add ─▶ waiting ─▶ begun (noted, and durable before the tool runs) ─▶ done (result noted)
               └─ cancelled
@@ -32,11 +33,12 @@ from typing import Any
 from bridge import toolbox
 from bridge.agent import Agent
 from bridge.engines.base import ToolCall, ToolResult
-from bridge.errors import BridgeError, ConfigError, PbxGone
+from bridge.errors import BridgeError, PbxGone, ToolError
 from bridge.pbx.base import Leg
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Done, Progress, Tool
 from bridge.transcript import Transcript
+from bridge.transfer import Transfer
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ MOST_RESULT = 4000
 """Characters of a result that are kept."""
 MOST_DONE = 20
 """Results that are kept of replies that are over."""
-LEAVING = ("transfer", "hang_up", "leave")
+LEAVING = ("transfer", "connect", "take_back", "hang_up", "leave")
 """They take the caller away: while he is here, none has had its effect."""
 UNKNOWN = "it was interrupted; it is not known whether it was done"
 
@@ -94,6 +96,7 @@ class Tools:
         """Called when `open` or `done` has something else to tell."""
         self.quiet: Callable[[], bool] = lambda: True
         """Whether all audio has been heard."""
+        self.transfer = Transfer(leg, agent.transfer, transcript, store, self.notes)
         self._leg, self._agent, self._transcript, self._store = leg, agent, transcript, store
         self._tasks, self._end, self._tell = tasks, end, tell
         self._context = contextvars.copy_context()  # the call's: audio comes in from elsewhere
@@ -142,6 +145,11 @@ class Tools:
                 what, number = key.split(":")[-2:]
                 self._used[what] = max(self._used[what], int(number))
         self._count = Counter(self._base if asks_again else self._used)
+
+    @property
+    def transfers_again(self) -> bool:
+        """Whether a transfer waits to be run."""
+        return any(tool.name == "transfer" for tool in self._waiting)
 
     def open(self) -> tuple[Tool, ...]:
         """What isn't done, as a session remembers it."""
@@ -246,12 +254,15 @@ class Tools:
     async def _do(self, tool: Tool) -> Any:
         match tool.name:
             case "transfer":
-                allowed = self._agent.transfer
-                extension = str(tool.arguments.get("extension", ""))
-                if extension not in allowed.extensions:
-                    raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
-                done = Outcome("transferred", extension, gone=True)
-                await self._go(done, self._leg.transfer(extension, allowed.context))
+                return await self._hand_over(tool)
+            case "connect":
+                if not (name := self.transfer.talks_to):
+                    raise ToolError("nobody is there to connect the caller to: call transfer first")
+                await self._go(self._transferred(name), self.transfer.connect())
+            case "take_back":
+                return await self.transfer.take_back()
+            case "hang_up" if self.transfer.talks_to:  # not on the caller, who waits
+                raise ToolError(await self.transfer.take_back())
             case "hang_up":
                 done = Outcome("done", "the agent hung up", gone=True)
                 await self._go(done, self._leg.hang_up())
@@ -260,6 +271,23 @@ class Tools:
             case _:
                 return await self._do_theirs(tool)
         return None
+
+    async def _hand_over(self, tool: Tool) -> str | None:
+        arguments = tool.arguments
+        name = str(arguments.get("to", "") or arguments.get("extension", ""))
+        there = self._agent.transfer.find(name)
+        if there.kind == "dialplan":
+            extension, _, context = there.to.partition("@")
+            place = extension, context or self._agent.transfer.context
+            await self._go(self._transferred(name), self._leg.transfer(*place))
+            return None
+        told = await self.transfer.reach(name, there)
+        if told is None:
+            await self._go(self._transferred(name), self.transfer.connect())
+        return told
+
+    def _transferred(self, name: str) -> Outcome:
+        return Outcome("transferred", name, gone=True)
 
     async def _do_theirs(self, tool: Tool) -> Any:
         function = toolbox.named(tool.name, self._agent)

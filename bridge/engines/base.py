@@ -82,6 +82,13 @@ class ToolResult:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something that the engine did not ask for, and has to speak about: one line for a model."""
+
+    text: str
+
+
 CallEvent = (
     SpeechStarted
     | TurnPausing
@@ -96,6 +103,7 @@ CallEvent = (
     | Marked
     | ToolResult
     | NoInput
+    | Told
 )
 
 

@@ -45,6 +45,7 @@ from bridge.engines.base import (
     ReplyDone,
     Resume,
     SpeechStarted,
+    Told,
     ToolResult,
     TurnCommitted,
     TurnEager,
@@ -193,6 +194,9 @@ class Cascade:
                 self._begin(Said("silence", count=event.count, last=event.last))
             case ToolResult():
                 self._tool_result(event)
+            case Told(text):
+                self._memory.remember(Entry("event", text))
+                self._begin(Said("failed", "transfer"))
             case _:
                 pass
 
@@ -414,3 +418,5 @@ class Cascade:
                 self._begin(Said("failed", call.name))
         elif not event.ok:
             self._begin(Said("failed", call.name))
+        elif call.name == "transfer" and event.value:  # whom it rang hears it now
+            self._begin(Said("answered", str(call.arguments.get("extension", ""))))

@@ -56,12 +56,11 @@ class OfflineProvider:
                     f"{where}: intent '{intent.name}' calls the tool '{intent.tool}', which the "
                     f"agent's 'tools' don't allow: {', '.join(tools)}"
                 )
-            allowed = agent.transfer.extensions
-            if intent.tool == "transfer" and intent.extension not in allowed:
-                raise ConfigError(
-                    f"{where}: intent '{intent.name}' transfers to {intent.extension}, "
-                    f"which [transfer] extensions doesn't allow: {', '.join(allowed) or 'none'}"
-                )
+            if intent.tool == "transfer":
+                try:
+                    agent.transfer.find(intent.extension)
+                except ConfigError as error:
+                    raise ConfigError(f"{where}: intent '{intent.name}': {error}") from None
         self._agent = agent
         self._shared = shared
         self._stt: SttQueue | None = None

@@ -33,9 +33,10 @@ class Said:
     digits   keys that the caller pressed, in `text`, without the terminator
     silence  the caller said nothing, for the `count`-th time in a row; `last`: take leave of him
     failed   the tool named `text` could not be carried out
+    answered whom the tool `transfer` has rung hears it now: its destination is `text`
     """
 
-    kind: Literal["words", "digits", "silence", "failed"]
+    kind: Literal["words", "digits", "silence", "failed", "answered"]
     text: str = ""
     count: int = 0
     last: bool = False

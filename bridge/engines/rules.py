@@ -84,6 +84,8 @@ class Intent:
     """For one of the agent's tools."""
     failed: str = ""
     """What to say when the tool failed."""
+    announce: str = ""
+    """What to say to whom an attended transfer has reached, before the caller is put through."""
 
     def __post_init__(self) -> None:
         if not self.examples:
@@ -106,6 +108,8 @@ class Rules:
     """Taken in turn, the last one for ever; `no_input_end` comes after `no_input_prompts`."""
     no_input_end: str = "I can't hear you. Goodbye."
     failed: str = "I'm sorry, that didn't work."
+    announce: str = "Hello, I have a caller for you. I am putting you through."
+    """To whom an attended transfer has reached."""
     nothing_to_repeat: str = "I haven't said anything yet."
 
 
@@ -157,6 +161,7 @@ class RulesBrain:
         texts += [self._replies.declined, self._replies.failed]
         texts += [self._ask_back(i) for i in self._intents.values() if i.about]
         texts += [i.failed for i in self._intents.values() if i.failed]
+        texts += [i.announce for i in self._intents.values() if i.announce]
         return [self._fill(text) for text in texts] + self._found()
 
     def _found(self) -> list[str]:
@@ -174,6 +179,8 @@ class RulesBrain:
             return self._silence(said, memory)
         if said.kind == "failed":
             return self._failed(said.text, memory)
+        if said.kind == "answered":
+            return self._announce(said.text)
         digits = said.text if said.kind == "digits" else number(said.text)
         if digits and (intent := self._wants_number(said, memory)):
             return self._look_up(intent, digits, memory)
@@ -251,7 +258,15 @@ class RulesBrain:
             return [Say(self._fill(texts[min(said.count, len(texts)) - 1])), Remember(memory)]
         return [Say(self._fill(self._replies.no_input_end)), Do("hang_up")]
 
+    def _announce(self, to: str) -> list[Step]:
+        """To whom a transfer has reached; it isn't the caller, so nothing is remembered."""
+        every = (i for i in self._intents.values() if i.tool == "transfer" and i.extension == to)
+        intent = next((i for i in every if i.announce), None)
+        text = intent.announce if intent else self._replies.announce
+        return [Say(self._fill(text)), Do("connect")]
+
     def _failed(self, tool: str, memory: Memory) -> list[Step]:
+        tool = "transfer" if tool == "connect" else tool
         intent = next((i for i in self._intents.values() if i.tool == tool and i.failed), None)
         return self._say(intent.failed if intent else self._replies.failed, memory)
 
@@ -270,7 +285,8 @@ class RulesBrain:
     def _check(self, where: str) -> None:
         for intent in self._intents.values():
             name = f"{where}: intent '{intent.name}'"
-            for text in (intent.reply, intent.about, intent.failed, *intent.instead.values()):
+            own = (intent.reply, intent.about, intent.failed, intent.announce)
+            for text in (*own, *intent.instead.values()):
                 self._check_text(text, (), name)
             if intent.lookup:
                 for text in (intent.lookup.found, intent.lookup.missing):

@@ -50,6 +50,7 @@ from bridge.engines.base import (
     SpeechStarted,
     State,
     Text,
+    Told,
     ToolCall,
     ToolResult,
     TurnCommitted,
@@ -181,6 +182,9 @@ class SpeechEngine:
                 self._digit(digit)
             case ToolResult():
                 self._result(wire, event)
+            case Told(text):
+                self._due()
+                wire.tell(f"[{text}]", answer=True)
             case NoInput(last=last):
                 self._due()
                 wire.tell(SILENT_LAST if last else SILENT, answer=True)

@@ -397,14 +397,15 @@ class AsteriskLeg:
     async def _silence(self) -> None:
         """End what the caller hears while he is set aside; a former owner may have begun it."""
         if self._aside in ("ring", "any"):
-            await self._do("channels.ringStop", ok=(412,))
+            await self._commands.do("channels.ringStop", channelId=self.channel, ok=(412,))
         if self._aside in ("moh", "any"):
-            await self._do("channels.stopMoh", ok=(412,))
+            await self._commands.do("channels.stopMoh", channelId=self.channel, ok=(412,))
 
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis()."""
         await do_all(
-            self._net.take_away(), *(self.set_variable(n, v) for n, v in variables.items())
+            *(self._silence(), self._net.take_away()),
+            *(self.set_variable(n, v) for n, v in variables.items()),
         )
         await self._do("channels.continueInDialplan")
         self._sent_away = True
@@ -524,5 +525,6 @@ class AsteriskLeg:
         commands, channel = self._commands, self.channel
         if self._net.before_s is not None:
             await commands.do("channels.setChannelVar", channelId=channel, variable=NET, value="0")
+        await self._silence()
         await commands.do("channels.continueInDialplan", channelId=channel)
         log.info("call %s goes on in the dialplan", self.incoming.call_id)
