@@ -29,6 +29,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from bridge.engines.base import TALK_NOTE
 from bridge.errors import BridgeError, PbxGone, PbxRefused, PbxUnreachable, ToolError
 from bridge.pbx.base import Callee, Leg
 from bridge.sessions.base import Store
@@ -37,8 +38,6 @@ from bridge.transfertable import Destination, TransferSettings
 
 log = logging.getLogger(__name__)
 
-NOTE = "transfer"
-"""Of the agent's notes, while it talks to whom it rang."""
 DURABLE_S = 1.0
 _TRIES, _TRY_S = 30, 0.5
 """How often the caller is taken back while the PBX doesn't answer."""
@@ -82,7 +81,7 @@ class Transfer:
     @property
     def talks_to(self) -> str:
         """Whom the agent talks to instead of the caller; "": to the caller."""
-        return self._notes.get(NOTE, "").removeprefix("You talk to ").partition(" now, ")[0]
+        return self._notes.get(TALK_NOTE, "").removeprefix("You talk to ").partition(" now, ")[0]
 
     async def reach(self, name: str, there: Destination) -> str | None:
         """Ring him.
@@ -103,7 +102,7 @@ class Transfer:
                 self._transcript.say("event", f"{name} has answered")
                 if there.kind != "attended":
                     return None
-                self._notes[NOTE] = NOTED.format(name=name)
+                self._notes[TALK_NOTE] = NOTED.format(name=name)
                 await self._leg.talk()
             except PbxGone:
                 raise
@@ -163,7 +162,7 @@ class Transfer:
 
     async def _back(self) -> None:
         """The caller is with the agent again, as soon as the PBX can be asked."""
-        self._notes.pop(NOTE, None)
+        self._notes.pop(TALK_NOTE, None)
         self._transcript.say("event", "back with the caller")
         for last in (*[False] * _TRIES, True):
             try:

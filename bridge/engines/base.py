@@ -82,6 +82,11 @@ class ToolResult:
     value: Any
 
 
+TALK_NOTE = "transfer"
+"""The note (`Context.notes`) that is there while the agent talks to whom it has rung, and not to the
+caller."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """Something that the engine did not ask for, and has to speak about: one line for a model."""

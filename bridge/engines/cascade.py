@@ -32,6 +32,7 @@ import numpy as np
 from bridge.dialog.completeness import Completeness, judge
 from bridge.engines.answering import Answering
 from bridge.engines.base import (
+    TALK_NOTE,
     BargeIn,
     CallerText,
     CallEvent,
@@ -366,7 +367,12 @@ class Cascade:
         text = found.text
         reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))
-        return Said("words", text) if text else None
+        if not text:
+            return None
+        note = self._context.notes.get(TALK_NOTE) if self._context else None
+        if note and not isinstance(self._brain, Model):
+            return Said("answered", note, said=text)
+        return Said("words", text)
 
     # A call that is taken up, keys, tools --------------------------------------------------------
 
@@ -419,4 +425,6 @@ class Cascade:
         elif not event.ok:
             self._begin(Said("failed", call.name))
         elif call.name == "transfer" and event.value:  # whom it rang hears it now
-            self._begin(Said("answered", str(call.arguments.get("extension", ""))))
+            self._begin(Said("answered", str(event.value)))
+        elif call.name == "take_back":
+            self._begin(Said("failed", "transfer"))

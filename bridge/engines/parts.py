@@ -33,13 +33,15 @@ class Said:
     digits   keys that the caller pressed, in `text`, without the terminator
     silence  the caller said nothing, for the `count`-th time in a row; `last`: take leave of him
     failed   the tool named `text` could not be carried out
-    answered whom the tool `transfer` has rung hears it now: its destination is `text`
+    answered whom the tool `transfer` has rung hears this, and not the caller: `text` names him,
+             `said` is what he said, if he did
     """
 
     kind: Literal["words", "digits", "silence", "failed", "answered"]
     text: str = ""
     count: int = 0
     last: bool = False
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

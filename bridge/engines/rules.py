@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import string
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -180,7 +181,7 @@ class RulesBrain:
         if said.kind == "failed":
             return self._failed(said.text, memory)
         if said.kind == "answered":
-            return self._announce(said.text)
+            return self._announce(said)
         digits = said.text if said.kind == "digits" else number(said.text)
         if digits and (intent := self._wants_number(said, memory)):
             return self._look_up(intent, digits, memory)
@@ -258,10 +259,13 @@ class RulesBrain:
             return [Say(self._fill(texts[min(said.count, len(texts)) - 1])), Remember(memory)]
         return [Say(self._fill(self._replies.no_input_end)), Do("hang_up")]
 
-    def _announce(self, to: str) -> list[Step]:
+    def _announce(self, said: Said) -> list[Step]:
         """To whom a transfer has reached; it isn't the caller, so nothing is remembered."""
-        every = (i for i in self._intents.values() if i.tool == "transfer" and i.extension == to)
-        intent = next((i for i in every if i.announce), None)
+        if said.said and yes_or_no(said.said) is False:
+            return [Do("take_back")]
+        named = re.split(r"[ ,]", said.text)
+        every = (i for i in self._intents.values() if i.tool == "transfer" and i.announce)
+        intent = next((i for i in every if i.extension in named), None)
         text = intent.announce if intent else self._replies.announce
         return [Say(self._fill(text)), Do("connect")]
 

@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bridge.agent import Agent, TransferSettings
-from bridge.engines.base import ToolCall, ToolResult
+from bridge.engines.base import TALK_NOTE, ToolCall, ToolResult
 from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
 from bridge.sessions.progress import Progress
 from bridge.tools import Outcome, Tools
 from bridge.transcript import Transcript
-from bridge.transfer import BACK, NOTE, TALK
+from bridge.transfer import BACK, TALK
 from bridge.transfertable import Destination
 from tests.unit.test_call import Leg, Store
 
@@ -165,7 +165,7 @@ async def test_attended_the_agent_takes_the_caller_back():
         assert desk.told[-1] == ToolResult("take_back", True, BACK.format(name="ann"))
         assert desk.leg.names()[-1] == "take_back"
         assert not desk.transfer.talks_to
-        assert NOTE not in desk.tools.notes
+        assert TALK_NOTE not in desk.tools.notes
 
 
 async def test_hanging_up_on_him_is_not_hanging_up_on_the_caller():
