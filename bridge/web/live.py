@@ -153,8 +153,9 @@ class Feed:
         live: Mapping[str, str] = await self._reader.ask(server.hgetall(LIVE))  # type: ignore[arg-type]
         gone = [call_id for call_id in self._calls if call_id not in live]
         for call_id in gone:
-            for kept in (self._calls, self._lines, self._last):
-                kept.pop(call_id, None)  # type: ignore[attr-defined]
+            del self._calls[call_id]
+            self._lines.pop(call_id, None)
+            self._last.pop(call_id, None)
         if gone:
             news["gone"] = gone
         lines = await self._new_lines(live)

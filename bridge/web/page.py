@@ -43,7 +43,7 @@ def routes(parts: Parts) -> list[Route]:
     found = [Route("GET", "/", "The dashboard", partial(_send, STATIC / "index.html"), public=True)]
     for file in files:
         path = f"/static/{file.relative_to(STATIC).as_posix()}"
-        found.append(Route("GET", path, "A file of the dashboard", partial(_send, file), public=True))
+        found.append(Route("GET", path, "Part of the dashboard", partial(_send, file), public=True))
     return found
 
 

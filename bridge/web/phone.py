@@ -85,7 +85,9 @@ class _Phone:
                     )
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 why = str(error) or "no answer"
-                log.warning("the page's telephone can't reach Asterisk at %s: %s", settings.url, why)
+                log.warning(
+                    "the page's telephone can't reach Asterisk at %s: %s", settings.url, why
+                )
                 raise Refused(
                     *(502, "asterisk-away"),
                     f"Asterisk can't be reached at {settings.url} ({why}): see [web.phone]",
@@ -94,7 +96,10 @@ class _Phone:
                 protocols=(_SIP,), heartbeat=_BEAT_S, max_msg_size=MOST_BODY
             )
             await here.prepare(asked.request)
-            ways = {asyncio.create_task(_pass(here, there)), asyncio.create_task(_pass(there, here))}
+            ways = {
+                asyncio.create_task(_pass(here, there)),
+                asyncio.create_task(_pass(there, here)),
+            }
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
