@@ -30,7 +30,8 @@ class Levels:
         """Nothing is mapped yet."""
         self._path = Path(runtime_dir) / control.SLOTS
         self._map: SlotMap | None = None
-        self._told: dict[str, tuple[int, int]] = {}
+        self.told: dict[str, tuple[int, int]] = {}
+        """What `now` has told last of each call."""
         self._played: dict[str, int] = {}
 
     def now(self, calls: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -45,9 +46,9 @@ class Levels:
             if call_id is None:
                 continue
             level = self._caller(slots, index), self._agent(slots, index, call_id)
-            if self._told.get(call_id) != level:
-                self._told[call_id] = changed[call_id] = level
-        self._told = {i: level for i, level in self._told.items() if i in wanted.values()}
+            if self.told.get(call_id) != level:
+                self.told[call_id] = changed[call_id] = level
+        self.told = {i: level for i, level in self.told.items() if i in wanted.values()}
         return changed
 
     def _attached(self) -> SlotMap | None:

@@ -111,6 +111,7 @@ class Feed:
             "all": True,
             "calls": self._calls,
             "lines": {call_id: jsonable(lines) for call_id, lines in self._lines.items()},
+            "levels": self._levels.told,
             "workers": self._workers,
             "away": self._away,
         }

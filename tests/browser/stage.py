@@ -187,8 +187,12 @@ def over(stage: Stage, call_id: str, began: float) -> None:
         ended=began + 58,
         fence=2,
         latency=json.dumps(
-            [turn(1, began + 9.3), went_on(began + 19.0), turn(2, began + 15.1, 1.5)]
-            + [turn(3, began + 27.2, 0.9)]
+            [
+                turn(1, began + 9.3),
+                turn(2, began + 15.3, 1.5),
+                went_on(began + 19.0),
+                turn(3, began + 27.4, 0.9),
+            ]
         ),
         audio=json.dumps({"mos": 4.3, "loss_percent": 0.4}),
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, expect
 
 from tests.browser.stage import TOKEN, Stage, a_bookshop, stage
@@ -22,7 +22,7 @@ def redis() -> Iterator[Redis]:
         yield server
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shown(redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     async with stage(redis, tmp_path_factory.mktemp("stage")) as running:
         a_bookshop(running)
@@ -31,13 +31,13 @@ async def shown(redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Async
         yield running
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium() -> AsyncIterator[BrowserContext]:
     async with browser(viewport={"width": 1280, "height": 800}) as context:
         yield context
 
 
-@pytest.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(shown: Stage, chromium: BrowserContext) -> AsyncIterator[Page]:
     """With the token given, and without a complaint of the browser's at its end."""
     page = await chromium.new_page()

@@ -68,6 +68,8 @@ function going(main, call, again) {
 
   function draw(now) {
     const known = { ...call, ...now, transcript: now?.lines ?? call.transcript }
+    caller.set(now?.level?.[0] ?? 0)
+    agent.set(now?.level?.[1] ?? 0)
     head.replaceChildren(heading(known, [time]))
     about.replaceChildren(facts(known))
     const lines = place(known.transcript, known.answered ?? known.started)

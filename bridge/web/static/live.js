@@ -28,6 +28,7 @@ export function show(main) {
       if (!call?.started) continue
       if (!cards.has(id)) add(id)
       cards.get(id).update(call)
+      cards.get(id).meters(call.level)
     }
     for (const [id, level] of Object.entries(levels)) cards.get(id)?.meters(level)
     if (fleet || all) drawWorkers()
