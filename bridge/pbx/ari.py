@@ -43,6 +43,8 @@ _NEEDED: Final = (
     "bridges.list",
     "channels.answer",
     "channels.continueInDialplan",
+    "channels.create",
+    "channels.dial",
     "channels.externalMedia",
     "channels.get",
     "channels.getChannelVar",

@@ -69,6 +69,17 @@ class Destroyed:
     """A channel is no more."""
 
     channel_id: str
+    cause: int = 0
+    """Why, by Q.850; 0: not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialed:
+    """How far the calling of a channel has got."""
+
+    channel_id: str
+    status: str
+    """`RINGING`, `ANSWER`, `BUSY`, ...; empty: it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,9 @@ class Echo:
     """An event that we sent to our application ourselves has come back."""
 
 
-AriEvent = Started | Ended | HangupRequested | Destroyed | Told | Replaced | MoveFailed | Echo
+AriEvent = (
+    Started | Ended | HangupRequested | Destroyed | Dialed | Told | Replaced | MoveFailed | Echo
+)
 ECHO = "ari-bridge-echo"
 """The name of that event."""
 
@@ -135,7 +148,8 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent | None]] = {
     "StasisEnd": lambda m: Ended(m["channel"]["id"], m.get("application", "")),
     "ApplicationMoveFailed": lambda m: MoveFailed(m["channel"]["id"]),
     "ChannelHangupRequest": lambda m: HangupRequested(m["channel"]["id"]),
-    "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"]),
+    "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"], int(m.get("cause", 0))),
+    "Dial": lambda m: Dialed(m["peer"]["id"], m["dialstatus"]),
     "ChannelDtmfReceived": lambda m: Told(
         m["channel"]["id"], Dtmf(m["digit"], int(m["duration_ms"]))
     ),
