@@ -26,14 +26,15 @@ from typing import Any
 from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.ari import Ari
-from bridge.pbx.base import Dtmf, Incoming, Leg, Owner
+from bridge.pbx.base import Dtmf, Hold, Incoming, Leg, Owner
 from bridge.pbx.dialing import CAUSE_S
 from bridge.pbx.events import (
+    Answered,
     AriEvent,
     Channel,
     Destroyed,
-    Dialed,
     Ended,
+    Failed,
     HangupRequested,
     MoveFailed,
     Started,
@@ -220,14 +221,24 @@ class AsteriskPbx:
                 self._left(channel_id, app)
             case Destroyed(channel_id, cause):
                 if leg := self._legs.get(channel_id):
-                    leg.destroyed(cause)
-                self._ended(channel_id)
-            case Told(channel_id, Dtmf(digit)) if channel_id in self._handed:
-                if self._on_key and channel_id not in self._legs:
-                    self._on_key(self._handed[channel_id], digit)
-            case MoveFailed() | HangupRequested() | Dialed() | Told():
+                    leg.failed(cause)
+                self._ended(channel_id, cause)
+            case Failed(channel_id, cause):
+                if leg := self._legs.get(channel_id):
+                    leg.failed(cause)
+                else:
+                    self._unanswered(channel_id, cause)
+            case Told(channel_id, what):
+                self._told(channel_id, what)
+            case MoveFailed() | HangupRequested() | Answered():
                 if leg := self._legs.get(event.channel_id):
                     _tell(leg, event)
+
+    def _told(self, channel_id: str, what: Dtmf | Hold) -> None:
+        if leg := self._legs.get(channel_id):
+            leg.tell(what)
+        elif self._on_key and isinstance(what, Dtmf) and channel_id in self._handed:
+            self._on_key(self._handed[channel_id], what.digit)
 
     def _started(self, channel: Channel, args: tuple[str, ...], app: str) -> None:
         name = parse_name(channel.id)
@@ -239,9 +250,12 @@ class AsteriskPbx:
                 args = arguments(channel) if resumed else args
                 self._take(channel, args, app or self.app, resumed=resumed)
         elif (leg := self._maker(name)) and name.n is not None:
-            leg.media.started(name.n)
+            if name.kind == "t":
+                leg.other.started(name.n, channel.name)
+            elif not name.kind:
+                leg.media.started(name.n)
 
-    def _ended(self, channel_id: str) -> None:
+    def _ended(self, channel_id: str, cause: int = 0) -> None:
         name = parse_name(channel_id)
         if name is None:
             if leg := self._legs.pop(channel_id, None):
@@ -249,7 +263,15 @@ class AsteriskPbx:
             if self._handed.pop(channel_id, None) and not self._handed:
                 self._all_fetched.set()
         elif (leg := self._maker(name)) and name.n is not None:
-            leg.media_ended(name.n)
+            if name.kind == "t":
+                leg.callee_ended(name.n, cause)
+            elif not name.kind:
+                leg.media_ended(name.n)
+
+    def _unanswered(self, channel_id: str, cause: int) -> None:
+        name = parse_name(channel_id)
+        if name is not None and name.kind == "t" and (leg := self._maker(name)):
+            leg.other.failed(cause)
 
     def _left(self, channel_id: str, app: str) -> None:
         """A channel has left an application of ours; it may have been moved."""
@@ -351,6 +373,8 @@ class AsteriskPbx:
                     leg.media.started(n)
                 elif channel_id not in there.channels:
                     leg.media_ended(n)
+            if leg.other.is_there and app == self.app:
+                _compare(leg, there)
         for caller in there.callers():
             if caller.id not in self._legs:
                 log.info("call %s is under way and nobody's: taking it", caller.id)
@@ -435,16 +459,23 @@ class AsteriskPbx:
                 log.error("a task of the PBX failed", exc_info=error)
 
 
-def _tell(leg: AsteriskLeg, event: MoveFailed | HangupRequested | Dialed | Told) -> None:
+def _tell(leg: AsteriskLeg, event: MoveFailed | HangupRequested | Answered) -> None:
     match event:
         case MoveFailed():
             leg.move_failed()
         case HangupRequested():
             leg.hangup_requested()
-        case Dialed(_, status):
-            leg.dialed(status)
-        case Told(_, what):
-            leg.tell(what)
+        case Answered():
+            leg.answered()
+
+
+def _compare(leg: AsteriskLeg, there: Inventory) -> None:
+    """Tell a leg what has become of whom it rang."""
+    callee = there.channels.get(leg.other.id())
+    if callee is None:
+        leg.callee_ended(leg.other.n)
+    elif callee.id in there.app_channels:
+        leg.other.started(leg.other.n, callee.name)
 
 
 def _expected(leg: AsteriskLeg) -> tuple[str, int] | None:

@@ -17,29 +17,17 @@ from typing import Final, Literal
 from bridge.errors import PbxGone, PbxNotAnswered, PbxRefused
 from bridge.pbx.base import Outgoing
 from bridge.pbx.commands import Commands
+from bridge.pbx.destinations import why
 from bridge.pbx.net import NET
 from bridge.pbx.settings import AsteriskSettings
 
-_STATUS: Final = {
-    "ANSWER": "answered",
-    "BUSY": "busy",
-    "CONGESTION": "congestion",
-    "CHANUNAVAIL": "unavailable",
-    "NOANSWER": "no-answer",
-    "CANCEL": "no-answer",
-}
-# Q.850's causes, as Asterisk's include/asterisk/causes.h names them.
-_CAUSES: Final = {
+# Of Q.850's causes; all others: nobody can be reached there.
+_RESULTS: Final = {
     17: "busy",
     **dict.fromkeys((18, 19, 26), "no-answer"),  # 26: answered elsewhere
     **dict.fromkeys((34, 38, 41, 42, 44, 58), "congestion"),
 }
-_WORDS: Final = {
-    "busy": "the line is busy",
-    "no-answer": "nobody answered",
-    "congestion": "the network is congested",
-    "unavailable": "nobody can be reached there",
-}
+_NO_ANSWER: Final = 19
 CAUSE_S: Final = 0.3
 """The cause of a channel's end comes a moment after its end, if it comes at all."""
 _LATE_S: Final = 10.0
@@ -66,7 +54,7 @@ class Dialing:
         """
         self._commands, self._settings = commands, settings
         self._channel, self._arrived = channel, arrived
-        self._told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self.state: Literal["none", "asked", "made"] = "none"
         """Whether Asterisk was asked for the channel, and has made it."""
 
@@ -77,22 +65,19 @@ class Dialing:
 
     # What Asterisk tells: never waits.
 
-    def dialed(self, status: str) -> None:
-        """How far it has got."""
-        if (result := _STATUS.get(status)) is not None:
-            self._tell(result)
+    def answered(self) -> None:
+        """He has answered."""
+        if not self._told.done():
+            self._told.set_result(None)
 
-    def destroyed(self, cause: int) -> None:
-        """The channel is no more."""
-        self._tell(_CAUSES.get(cause, "unavailable"))
+    def failed(self, cause: int) -> None:
+        """He won't answer, or the channel is no more."""
+        if not self._told.done():
+            self._told.set_result(cause)
 
     def over(self) -> None:
         """The channel has left us, and nobody has told why."""
-        self._tell("no-answer")
-
-    def _tell(self, result: str) -> None:
-        if not self._told.done():
-            self._told.set_result(result)
+        self.failed(_NO_ANSWER)
 
     # What we do.
 
@@ -123,7 +108,6 @@ class Dialing:
             raise PbxNotAnswered(
                 "unavailable", f"{error}: is there such an endpoint, and is it registered?"
             ) from error
-
         self.state = "made"
 
     async def ring(self, ring_s: int) -> None:
@@ -138,15 +122,15 @@ class Dialing:
             )
             await self.look()
             async with asyncio.timeout(within_s):
-                result = await asyncio.shield(self._told)
+                cause = await asyncio.shield(self._told)
         except TimeoutError:
-            result = "no-answer"
+            cause = _NO_ANSWER
         except PbxGone:  # the channel has just ended, and why may follow
-            result = await self._why()
+            cause = await self._why()
         if self._commands.forgotten:
             raise PbxGone("another worker owns the call")
-        if result != "answered":
-            raise PbxNotAnswered(result, _WORDS[result])
+        if cause is not None:
+            raise PbxNotAnswered(_RESULTS.get(cause, "unavailable"), why(cause))
 
     async def look(self) -> None:
         """Whether it was answered while nobody told us."""
@@ -154,11 +138,11 @@ class Dialing:
             return
         found = await self._commands.do("channels.get", channelId=self._channel)
         if found.get("state") == "Up":
-            self._tell("answered")
+            self.answered()
 
-    async def _why(self) -> str:
+    async def _why(self) -> int | None:
         try:
             async with asyncio.timeout(CAUSE_S):
                 return await asyncio.shield(self._told)
         except TimeoutError:
-            return "unavailable"
+            return 0

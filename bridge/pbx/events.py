@@ -70,16 +70,23 @@ class Destroyed:
 
     channel_id: str
     cause: int = 0
-    """Why, by Q.850; 0: not told."""
+    """Why, as Q.850 has it; 0: not told."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dialed:
-    """How far the calling of a channel has got."""
+class Answered:
+    """A channel that was dialled was answered."""
 
     channel_id: str
-    status: str
-    """`RINGING`, `ANSWER`, `BUSY`, ...; empty: it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A channel that was dialled was not answered; `Destroyed` follows, which mostly knows less."""
+
+    channel_id: str
+    cause: int
+    """As Q.850 has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +108,19 @@ class Echo:
 
 
 AriEvent = (
-    Started | Ended | HangupRequested | Destroyed | Dialed | Told | Replaced | MoveFailed | Echo
+    Started
+    | Ended
+    | HangupRequested
+    | Destroyed
+    | Answered
+    | Failed
+    | Told
+    | Replaced
+    | MoveFailed
+    | Echo
 )
+# Dial()'s words, where the far end is a dialplan and gives no cause.
+_FAILED = {"BUSY": 17, "NOANSWER": 19, "CHANUNAVAIL": 20, "CONGESTION": 34}
 ECHO = "ari-bridge-echo"
 """The name of that event."""
 
@@ -141,6 +159,12 @@ def channel(table: dict[str, Any]) -> Channel:
     )
 
 
+def _dialed(channel_id: str, status: str) -> Answered | Failed | None:
+    if status == "ANSWER":
+        return Answered(channel_id)
+    return Failed(channel_id, _FAILED[status]) if status in _FAILED else None
+
+
 _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent | None]] = {
     "StasisStart": lambda m: Started(
         channel(m["channel"]), tuple(m.get("args", ())), m.get("application", "")
@@ -149,7 +173,7 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent | None]] = {
     "ApplicationMoveFailed": lambda m: MoveFailed(m["channel"]["id"]),
     "ChannelHangupRequest": lambda m: HangupRequested(m["channel"]["id"]),
     "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"], int(m.get("cause", 0))),
-    "Dial": lambda m: Dialed(m["peer"]["id"], m["dialstatus"]),
+    "Dial": lambda m: _dialed(m["peer"]["id"], m["dialstatus"]),
     "ChannelDtmfReceived": lambda m: Told(
         m["channel"]["id"], Dtmf(m["digit"], int(m["duration_ms"]))
     ),
