@@ -133,4 +133,6 @@ def variables(given: dict[str, str]) -> dict[str, str]:
 
 def endpoint(settings: OutboundSettings, to: str) -> str:
     """In the PBX's words, of what `destination` gave."""
-    return settings.endpoint.replace(PLACE, to)
+    found = settings.endpoint.replace(PLACE, to)
+    # One that Asterisk optimises away takes the channel with it that we know.
+    return f"{found}/n" if found.startswith("Local/") and "/n" not in found[6:] else found

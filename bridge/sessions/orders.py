@@ -4,7 +4,7 @@
     ari-bridge:{order-ID}:what    string  the order (JSON), until it is taken or withdrawn
     ari-bridge:{order-ID}:answer  list    what came of it (JSON), for a while
 
-An order is carried out at most once: the worker takes its text with GETDEL, and who waits in vain
+An order is carried out at most once: the worker takes its text away, and who waits in vain
 withdraws it in the same way, so that only one of them gets it. What was withdrawn may be given to
 another worker; what was taken and not answered may have been done, and its giver is told so.
 """
@@ -28,9 +28,17 @@ from bridge.sessions.model import PREFIX
 log = logging.getLogger(__name__)
 
 _KEEP_S = 60
-_LOOK_S = 1.0
-"""Shorter than the longest that the connection waits for an answer (`redis.timeout_s`)."""
 _AGAIN_S = 0.5
+_WAIT_S = 1
+_SHORTEST_S = 1.5
+"""Where a connection waits no longer than this for any answer, it is asked again and again."""
+_POLL_S = 0.05
+
+_TAKE = """
+local text = redis.call('GET', KEYS[1])
+redis.call('DEL', KEYS[1])
+return text
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +90,30 @@ async def give(
         await pipe.execute()
     clock = asyncio.get_running_loop().time
     until = clock() + within_s
-    while (left_s := until - clock()) > 0:
-        got: Any = server.blpop([answer], timeout=max(0.05, min(_LOOK_S, left_s)))
-        if (found := await got) is not None:
-            result: Answer = json.loads(found[1])
+    while clock() < until:
+        if (text := await _next(server, answer)) is not None:
+            result: Answer = json.loads(text)
             return result
-    if await server.getdel(what) is not None:
+    if await _take(server, what) is not None:
         raise NotTaken
     raise NotAnswered
+
+
+async def _take(server: redis.asyncio.Redis, key: str) -> str | None:
+    taken: Any = await server.eval(_TAKE, 1, key)  # type: ignore[misc]  # GETDEL is Redis 6.2's
+    return taken  # type: ignore[no-any-return]
+
+
+async def _next(server: redis.asyncio.Redis, name: str) -> str | None:
+    """The next of a list; None if there was none for a while."""
+    kwargs = getattr(getattr(server, "connection_pool", None), "connection_kwargs", {})
+    if (kwargs.get("socket_timeout") or 0) < _SHORTEST_S:
+        got: Any = await server.lpop(name)  # type: ignore[misc]
+        if got is None:
+            await asyncio.sleep(_POLL_S)
+        return got  # type: ignore[no-any-return]
+    got = await server.blpop([name], timeout=_WAIT_S)  # type: ignore[misc]
+    return None if got is None else got[1]
 
 
 class Inbox:
@@ -110,9 +134,8 @@ class Inbox:
         try:
             while True:
                 try:
-                    got: Any = self._server.blpop([_inbox(self._worker)], timeout=_LOOK_S)
-                    if (found := await got) is not None:
-                        await self._take(found[1])
+                    if (order_id := await _next(self._server, _inbox(self._worker))) is not None:
+                        await self._take(order_id)
                 except (redis.exceptions.RedisError, OSError) as error:
                     log.debug("no orders while Redis is away: %s", error)
                     await asyncio.sleep(_AGAIN_S)
@@ -122,7 +145,7 @@ class Inbox:
 
     async def _take(self, order_id: str) -> None:
         what, answer = _keys(order_id)
-        text = await self._server.getdel(what)
+        text = await _take(self._server, what)
         if text is None:
             return  # withdrawn
         verb, call_id, arguments = json.loads(text)

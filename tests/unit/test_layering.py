@@ -12,6 +12,7 @@ LAYERS = [
     "keeper",
     "secrets",
     "settings",
+    "outbound",
     "logs",
     "tooltables",
     "agent",
@@ -76,6 +77,7 @@ WIRING = {
     "calls",
     "reconcile",
     "door",
+    "orders",
 }
 PORTS = {
     "bridge.pbx.base",
