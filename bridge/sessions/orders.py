@@ -91,8 +91,8 @@ async def give(
     clock = asyncio.get_running_loop().time
     until = clock() + within_s
     while clock() < until:
-        if (text := await _next(server, answer)) is not None:
-            result: Answer = json.loads(text)
+        if (found := await _next(server, answer)) is not None:
+            result: Answer = json.loads(found)
             return result
     if await _take(server, what) is not None:
         raise NotTaken

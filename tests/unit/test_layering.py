@@ -38,6 +38,7 @@ LAYERS = [
     "calls",
     "reconcile",
     "door",
+    "orders",
     "configfile",
     "config",
     "configshow",
