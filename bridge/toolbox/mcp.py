@@ -28,9 +28,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import __version__
+from bridge import __version__, secrets
 from bridge.errors import ConfigError, ToolError
-from bridge.toolbox import secrets
 from bridge.toolbox.base import ToolContext
 from bridge.tooltables import McpTool
 
