@@ -71,8 +71,8 @@ async def test_calls_in_progress_are_cards(page: Page, shown: Stage) -> None:
 
 
 async def test_what_is_said_appears_and_who_hangs_up_disappears(page: Page, shown: Stage) -> None:
-    shown.call("c5", caller="555")
-    card = page.locator(".card").filter(has_text="555")
+    shown.call("c5", caller="900")
+    card = page.locator(".card").filter(has_text="900 →")
     await expect(card).to_be_visible()
     shown.says("c5", "caller", "Is anybody there?", time.time())
     await expect(card).to_contain_text("Is anybody there?")
