@@ -41,6 +41,7 @@ LAYERS = [
     "config",
     "configshow",
     "schema",
+    "check",
     "minds",
     "worker",
     "launcher",
