@@ -12,6 +12,7 @@ LAYERS = [
     "keeper",
     "secrets",
     "settings",
+    "outbound",
     "logs",
     "tooltables",
     "agent",
@@ -37,6 +38,7 @@ LAYERS = [
     "calls",
     "reconcile",
     "door",
+    "orders",
     "configfile",
     "config",
     "configshow",
@@ -77,6 +79,7 @@ WIRING = {
     "calls",
     "reconcile",
     "door",
+    "orders",
 }
 PORTS = {
     "bridge.pbx.base",
