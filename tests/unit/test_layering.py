@@ -43,6 +43,7 @@ LAYERS = [
     "config",
     "configshow",
     "schema",
+    "check",
     "minds",
     "worker",
     "launcher",
