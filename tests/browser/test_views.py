@@ -13,6 +13,7 @@ from tests.browser.stage import TOKEN, Stage, a_bookshop, stage
 from tests.lab.browser import browser
 from tests.lab.redis import Redis
 
+expect.set_options(timeout=20_000)
 SMALL = {"width": 390, "height": 844}
 
 
@@ -121,7 +122,9 @@ async def test_it_fits_a_phones_screen(page: Page, path: str) -> None:
     assert await page.evaluate("document.documentElement.scrollWidth") <= SMALL["width"]
 
 
-async def test_no_script_but_ours_can_run(page: Page) -> None:
+async def test_no_script_but_ours_can_run(shown: Stage, chromium: BrowserContext) -> None:
+    page = await chromium.new_page()
+    await page.goto(shown.url)
     ran = await page.evaluate(
         """() => {
             const script = document.createElement('script')
@@ -130,4 +133,5 @@ async def test_no_script_but_ours_can_run(page: Page) -> None:
             return globalThis.ran === true
         }"""
     )
+    await page.close()
     assert not ran
