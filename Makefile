@@ -22,7 +22,7 @@ demo: setup ## a real call with the offline agent (SCRIPT=file: another script; 
 
 test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
 	@$(PY) -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder \
-		tests/pbx tests/integration tests/contract tests/unit
+		tests/pbx tests/browser tests/integration tests/contract tests/unit
 
 bots: # what tests talk to that is none of ours: Pipecat, in an environment of its own; a browser
 	@tests/lab/setup.sh bots stack browser
