@@ -12,6 +12,7 @@ LAYERS = [
     "keeper",
     "secrets",
     "settings",
+    "outbound",
     "logs",
     "tooltables",
     "agent",
@@ -37,10 +38,12 @@ LAYERS = [
     "calls",
     "reconcile",
     "door",
+    "orders",
     "configfile",
     "config",
     "configshow",
     "schema",
+    "check",
     "minds",
     "worker",
     "launcher",
@@ -76,6 +79,7 @@ WIRING = {
     "calls",
     "reconcile",
     "door",
+    "orders",
 }
 PORTS = {
     "bridge.pbx.base",
