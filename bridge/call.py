@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -29,7 +30,14 @@ from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
 from bridge.engines.base import Context, Engine, Told
-from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone, StoreUnreachable
+from bridge.errors import (
+    BridgeError,
+    ConfigError,
+    MediaError,
+    PbxGone,
+    PbxNotAnswered,
+    StoreUnreachable,
+)
 from bridge.media.base import Media, Slot
 from bridge.pbx.base import CalleeLeft, Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
@@ -44,6 +52,8 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
+NOTED_S = 1.0
+"""A call of ours waits so long for Redis to know of it."""
 GREETING_S = 1.0
 """How long a call isn't answered at most because the engine has no greeting yet."""
 
@@ -53,6 +63,9 @@ _NUMBERS_S = 5.0
 
 
 _NUMBERS = itertools.count()
+
+_RINGS_S = 2.0
+"""Who orders a transfer waits so long for its outcome; longer, it rings."""
 
 _KEYS_S = (0.0, 0.3)
 """When keys are looked for that the former owner passed on: his last may come a little later."""
@@ -100,6 +113,8 @@ class Call:
         self._quality: LineQuality | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
+        self._ringing = False
+        self._leaving: Outcome | None = None
         if memory is None:
             store.begin(self.id)
             store.put(self.id, **about(leg.incoming, worker))
@@ -109,9 +124,67 @@ class Call:
         if not self._over.done():
             self._over.set_result(outcome)
 
+    @property
+    def talk(self) -> Conversation:
+        """Its conversation. Raises `ConfigError` while there is none."""
+        if self._conversation is None or self._over.done():
+            raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
+        return self._conversation
+
+    async def cancel(self, reason: str) -> None:
+        """End the call, and leave the caller to nobody. Raises `PbxError`."""
+        outcome = Outcome("cancelled", reason, gone=True)
+        if self._leg.incoming.outgoing is None:
+            await self._go(outcome, self._leg.hang_up())
+        else:  # it may not have been made yet
+            self.end(Outcome("cancelled", reason))
+
+    async def transfer(self, to: str) -> None:
+        """Transfer the caller as the agent may; returns when that is done or it rings.
+
+        What comes of the ringing, the agent is told.
+
+        Raises:
+            ConfigError: the agent may not.
+            PbxError: he can't be had, as was found out at once; or the caller has gone.
+        """
+        if self._tools is None or self._over.done():
+            raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
+        self._tools.may_transfer(to)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(self._transfer(self._tools, to, answer), name="transfer")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RINGS_S):
+                await answer
+
+    async def _transfer(self, tools: Tools, to: str, answer: asyncio.Future[None]) -> None:
+        try:
+            if told := await tools.hand_over(to):
+                tools.transfer.tell(told)
+        except BridgeError as error:
+            if answer.done():
+                tools.transfer.tell(f"Nothing came of a transfer: {error}. The caller hears you.")
+            else:
+                answer.set_exception(error)
+        if not answer.done():
+            answer.set_result(None)
+
+    async def _go(self, outcome: Outcome, leave: Awaitable[None]) -> None:
+        """End the call by what takes the caller from us."""
+        self._leaving = outcome
+        try:
+            await leave
+        finally:
+            self._leaving = None
+        self.end(outcome)
+
     async def run(self) -> Outcome:
         """From hand-over to end; whatever happens, the call is over and cleaned up after."""
-        log.info("call from %s to %s", self._leg.incoming.caller_number, self._leg.incoming.dialed)
+        incoming = self._leg.incoming
+        if incoming.outgoing is not None:
+            log.info("calling %s", incoming.dialed)
+        else:
+            log.info("call from %s to %s", incoming.caller_number, incoming.dialed)
         async with AsyncExitStack() as cleanup:
             cleanup.push_async_callback(self._leg.release)
             await self._live(cleanup)
@@ -136,6 +209,10 @@ class Call:
             pass
         except* PbxGone:
             self.end(Outcome("hung-up", "the caller hung up during set-up", gone=True))
+        except* PbxNotAnswered as group:
+            error = group.exceptions[0]
+            assert isinstance(error, PbxNotAnswered)
+            self.end(Outcome(error.result, str(error)))
         except* ConfigError as group:
             self._fail(group, "unknown-agent")
         except* BridgeError as group:
@@ -177,8 +254,10 @@ class Call:
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
     ) -> tuple[Conversation, Context]:
         """A new call: external media, slot, answer."""
-        incoming = self._leg.incoming
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
+        if self._leg.incoming.outgoing is not None:
+            await self._ring()
+        incoming = self._leg.incoming
         source = await self._leg.open_media(self._media.address, incoming.codec)
         self._store.put(self.id, **self._leg.handles)
         slot = await self._media.open(
@@ -204,6 +283,17 @@ class Call:
         await on_record.wait()  # whoever takes it over must not greet him again
         slot.resume()
         return conversation, context
+
+    async def _ring(self) -> None:
+        """A call of ours: nothing is made for it before he has answered."""
+        self._store.put(self.id, state="ringing")
+        # If we die from here on, it is known that somebody's phone rings.
+        if not await self._store.written(self.id, NOTED_S) or not self._store.owns(self.id):
+            raise StoreUnreachable("nobody was called: the session store is away")
+        self._ringing = True
+        await self._leg.dial()
+        self._ringing = False
+        self._store.put(self.id, state="setup", codec=self._leg.incoming.codec)
 
     async def _take_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
@@ -325,10 +415,12 @@ class Call:
             event = await self._leg.events.get()
             talk = self._conversation
             match event:
+                case HungUp() if self._ringing:
+                    pass  # `Leg.dial` says what came of it
                 case HungUp(cause):
                     # What we asked for may be told before the answer to our request comes.
                     leaving = self._tools.leaving if self._tools is not None else None
-                    self.end(leaving or Outcome("hung-up", cause, gone=True))
+                    self.end(self._leaving or leaving or Outcome("hung-up", cause, gone=True))
                 case CalleeLeft() if self._tools is not None:
                     self._tasks.create_task(self._tools.transfer.callee_left(), name="transfer")
                 case MediaLost():
@@ -341,7 +433,7 @@ class Call:
 
 def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
     """What a new call's record begins with."""
-    return {
+    record: dict[str, str | float] = {
         "worker": worker,
         "state": "setup",
         "started": time.time(),
@@ -352,3 +444,10 @@ def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
         "agent": incoming.args[0] if incoming.args else "",
         "variables": json.dumps(incoming.args[1:]),
     }
+    if (out := incoming.outgoing) is not None:
+        record |= {
+            "direction": "out",
+            "caller_id": out.caller_id,
+            "order": json.dumps(dataclasses.asdict(out)),
+        }
+    return record

@@ -166,6 +166,28 @@ class Tools:
         """What was done since the caller's last turn."""
         return tuple(self._done.values())
 
+    def may_transfer(self, name: str) -> None:
+        """Raise `ConfigError` if the agent may not transfer there."""
+        self._agent.transfer.find(name)
+
+    async def hand_over(self, name: str) -> str | None:
+        """Transfer the caller; returns what the engine is to know, if it talks to another now.
+
+        Raises:
+            ConfigError: the agent may not transfer there.
+            PbxError: he can't be had; the caller is with the agent.
+        """
+        there = self._agent.transfer.find(name)
+        if there.kind == "dialplan":
+            extension, _, context = there.to.partition("@")
+            place = extension, context or self._agent.transfer.context
+            await self._go(self._transferred(name), self._leg.transfer(*place))
+            return None
+        told = await self.transfer.reach(name, there)
+        if told is None:
+            await self._go(self._transferred(name), self.transfer.connect())
+        return told
+
     def next(self) -> None:
         """All audio before the next tool was heard: run it, if none is running."""
         running = self._task is not None and not self._task.done()
@@ -254,7 +276,9 @@ class Tools:
     async def _do(self, tool: Tool) -> Any:
         match tool.name:
             case "transfer":
-                return await self._hand_over(tool)
+                arguments = tool.arguments
+                to = str(arguments.get("to", "") or arguments.get("extension", ""))
+                return await self.hand_over(to)
             case "connect":
                 if not (name := self.transfer.talks_to):
                     raise ToolError("nobody is there to connect the caller to: call transfer first")
@@ -271,20 +295,6 @@ class Tools:
             case _:
                 return await self._do_theirs(tool)
         return None
-
-    async def _hand_over(self, tool: Tool) -> str | None:
-        arguments = tool.arguments
-        name = str(arguments.get("to", "") or arguments.get("extension", ""))
-        there = self._agent.transfer.find(name)
-        if there.kind == "dialplan":
-            extension, _, context = there.to.partition("@")
-            place = extension, context or self._agent.transfer.context
-            await self._go(self._transferred(name), self._leg.transfer(*place))
-            return None
-        told = await self.transfer.reach(name, there)
-        if told is None:
-            await self._go(self._transferred(name), self.transfer.connect())
-        return told
 
     def _transferred(self, name: str) -> Outcome:
         return Outcome("transferred", name, gone=True)

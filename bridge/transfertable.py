@@ -26,6 +26,9 @@ from bridge.errors import ConfigError
 
 Kind = Literal["blind", "attended", "dialplan"]
 
+_TO = re.compile(
+    r"[A-Za-z0-9_*#+.{}\-]*(@[A-Za-z0-9_*#+.\-]+)?|queue:[A-Za-z0-9_*#+.{}\-]+|sips?:[^\s&]+@[^\s&]+"
+)
 _NUMBER = re.compile(r"[0-9*#+A-Da-d]{1,40}")
 _CLASSES = {"X": "[0-9]", "Z": "[1-9]", "N": "[2-9]", ".": ".+", "!": ".*"}
 
@@ -49,6 +52,11 @@ class Destination:
     def __post_init__(self) -> None:
         if not 1 <= self.ring_s <= 3600:
             raise ValueError(f"'ring_s' is {self.ring_s:g}; it takes 1 to 3600")
+        if not _TO.fullmatch(self.to):
+            raise ValueError(
+                f"'to' is '{self.to}'; it takes an extension (200), one of another context "
+                "(200@internal), a queue (queue:sales) or a SIP URI (sip:user@host)"
+            )
         if self.kind == "dialplan" and self.to.startswith(("sip:", "sips:", "queue:")):
             raise ValueError(f"'kind' is 'dialplan' and 'to' is '{self.to}'; it takes an extension")
 

@@ -45,6 +45,7 @@ from bridge.engines.base import (
     Pcm,
     ReplyDone,
     Resume,
+    Speak,
     SpeechStarted,
     Told,
     ToolResult,
@@ -104,6 +105,7 @@ class Cascade:
     """One call's cascade; see the theory above."""
 
     turns: Literal["bridge", "engine"] = "bridge"
+    speaks = True
 
     def __init__(
         self,
@@ -197,7 +199,10 @@ class Cascade:
                 self._tool_result(event)
             case Told(text):
                 self._memory.remember(Entry("event", text))
-                self._begin(Said("failed", "transfer"))
+                talks = self._context is not None and TALK_NOTE in self._context.notes
+                self._begin(Said("answered", text) if talks else Said("failed", "transfer"))
+            case Speak(text):
+                self._begin(Say(text))
             case _:
                 pass
 

@@ -57,6 +57,8 @@ def test_nowhere_is_said_so():
         ({"to": {"_": {}}}, "is no pattern"),
         ({"to": {"x": {"ring_s": 0}}}, "it takes 1 to 3600"),
         ({"ring_s": 0}, "it takes 1 to 3600"),
+        ({"to": {"x": {"to": "200, please"}}}, "it takes an extension"),
+        ({"to": {"x": {"to": "sip:ann"}}, "sip_endpoint": "t"}, "it takes an extension"),
         ({"to": {"x": {"kind": "warm"}}}, "'blind', 'attended', 'dialplan'"),
         ({"to": {"x": {"to": "sip:a@b"}}}, "sip_endpoint"),
         ({"to": {"x": {"to": "queue:a", "kind": "dialplan"}}}, "it takes an extension"),
