@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 ALWAYS = ("transfer", "connect", "take_back", "hang_up", "leave")
 """Tools that every agent has."""
-BUILT_IN = ("remember", "get_variable", "set_variable", "send_dtmf")
+BUILT_IN = ("remember", "get_variable", "set_variable", "outcome", "send_dtmf")
 """Tools that an agent has whose `tools` name them."""
 
 PARTS = ("stt", "llm", "tts")
@@ -109,6 +109,11 @@ class Agent:
     """What bridges a wait of several seconds, such as "One moment, please."; without it, a soft
     sound does, as it does before."""
     max_call_s: int = 1800
+    max_reply_s: int = 30
+    """A longer answer stops behind the sentence in which it gets so long, and the agent asks
+    whether to go on; 0: never. An engine that speaks by itself is only told to keep to it."""
+    go_on: str = "Shall I go on?"
+    """How it asks."""
     fallback: str = ""
     """The agent (by its file's name) that goes on with the conversation if this one's engine can't
     be had; without one, the caller goes on in the dialplan."""
@@ -140,6 +145,8 @@ class Agent:
         for name in ("engine_silent_s", "engine_give_up_s"):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' is {getattr(self, name):g}; the least is 1")
+        if self.max_reply_s < 0:
+            raise ValueError(f"'max_reply_s' is {self.max_reply_s}; the least is 0 (never)")
         check_names(self.tool, (*ALWAYS, *BUILT_IN))
         served(self.tool, (*ALWAYS, *BUILT_IN, *self.tools))
         for tool, key in (("get_variable", "read"), ("set_variable", "write")):

@@ -47,7 +47,7 @@ from bridge.sessions.base import Store
 from bridge.sessions.model import Record
 from bridge.sessions.progress import Progress
 from bridge.tools import Outcome as Outcome
-from bridge.tools import Tools
+from bridge.tools import Tools, variables
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
@@ -379,9 +379,9 @@ class Call:
 
     async def _give_back(self, outcome: Outcome) -> None:
         """The dialplan goes on with the caller."""
-        variables = {"ARI_BRIDGE_RESULT": outcome.result, "ARI_BRIDGE_REASON": outcome.reason}
+        notes = self._tools.notes if self._tools is not None else {}
         try:
-            await self._leg.leave(variables)
+            await self._leg.leave(variables(outcome, notes))
         except PbxGone:
             log.info("the caller hung up meanwhile")
         except BridgeError as error:

@@ -562,6 +562,8 @@ class Conversation:
             case engines.State(values):
                 self._state = values
                 self.note()
+            case engines.Wants(name):
+                self._tools.intent(name)
             case engines.Note(text, restarted):
                 self._transcript.say("event", text)
                 if restarted and self._replying:

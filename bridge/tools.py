@@ -26,7 +26,7 @@ import hashlib
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ from bridge.errors import BridgeError, PbxGone, ToolError
 from bridge.pbx.base import Leg
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Done, Progress, Tool
+from bridge.toolbox.base import INTENT, SUMMARY
 from bridge.transcript import Transcript
 from bridge.transfer import Transfer
 
@@ -62,6 +63,16 @@ class Outcome:
     reason: str = ""
     gone: bool = False
     """The caller is with us no more: he hung up, was hung up on, or was handed over."""
+
+
+def variables(outcome: Outcome, notes: Mapping[str, str]) -> dict[str, str]:
+    """What the dialplan is told of it, by channel variables."""
+    return {
+        "ARI_BRIDGE_RESULT": outcome.result,
+        "ARI_BRIDGE_REASON": outcome.reason,
+        "ARI_BRIDGE_INTENT": notes.get(INTENT, ""),
+        "ARI_BRIDGE_SUMMARY": notes.get(SUMMARY, ""),
+    }
 
 
 class Tools:
@@ -150,6 +161,11 @@ class Tools:
     def transfers_again(self) -> bool:
         """Whether a transfer waits to be run."""
         return any(tool.name == "transfer" for tool in self._waiting)
+
+    def intent(self, name: str) -> None:
+        """What the caller wants."""
+        self.notes[INTENT] = name
+        self.on_change()
 
     def open(self) -> tuple[Tool, ...]:
         """What isn't done, as a session remembers it."""
@@ -323,6 +339,7 @@ class Tools:
         self.leaving = outcome
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await self._leg.outcome(variables(outcome, self.notes))
                 await leave
         finally:
             self.leaving = None

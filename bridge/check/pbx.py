@@ -113,7 +113,8 @@ async def _transfers(call: TestCall, agents: Iterable[Agent]) -> list[Finding]:
     found = []
     for (context, extension), names in places.items():
         if await call.function(f"DIALPLAN_EXISTS({context},{extension},1)") != "1":
-            said = f"context {context} has no extension {extension}, where {', '.join(dict.fromkeys(names))} "
+            who = ", ".join(dict.fromkeys(names))
+            said = f"context {context} has no extension {extension}, where {who} "
             cure = "write it, or take it out of [transfer] in the agent's file"
             if context in ("ari-bridge-join", QUEUES):
                 cure = "take the present ari-bridge-extensions.conf in, and reload the dialplan"

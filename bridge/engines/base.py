@@ -82,7 +82,7 @@ class ToolResult:
     value: Any
 
 
-TALK_NOTE = "transfer"
+TALK_NOTE = "on the line"
 """The note (`Context.notes`) that is there while the agent talks to whom it has rung, and not
 to the caller."""
 
@@ -252,6 +252,13 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class Wants:
+    """What the caller wants, in the operator's word for it: the dialplan is told."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the transcript, of what happened to the engine."""
 
@@ -275,6 +282,7 @@ EngineEvent = (
     | ToolCall
     | Failed
     | State
+    | Wants
     | Note
 )
 

@@ -72,7 +72,8 @@ class OfflineProvider:
         self._tts = await piper(self._shared, self._settings.voice, RATE)
         agent = self._agent
         back = [agent.rejoin_greeting] if agent.rejoin_s else []
-        texts = [agent.greeting, *back, *agent.fillers.values(), *self._brain.fixed()]
+        own = [agent.greeting, *back, *agent.fillers.values()]
+        texts = [*own, *self._brain.fixed(), agent.go_on if agent.max_reply_s else ""]
         await self._tts.prepare([s for text in texts for s in sentences(text)])
 
     def create(self) -> Engine:

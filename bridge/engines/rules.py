@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bridge.engines.base import Entry, Expect
+from bridge.engines.base import Entry, Expect, Wants
 from bridge.engines.english import number, spell, stem, words, yes_or_no
 from bridge.engines.matching import Matcher
 from bridge.engines.parts import Do, Remember, Said, Say, Step
@@ -180,6 +180,8 @@ class RulesBrain:
             return self._silence(said, memory)
         if said.kind == "failed":
             return self._failed(said.text, memory)
+        if said.kind == "declined":
+            return self._say(self._replies.declined, memory)
         if said.kind == "answered":
             return self._announce(said)
         digits = said.text if said.kind == "digits" else number(said.text)
@@ -223,7 +225,8 @@ class RulesBrain:
         heard = {stem(w) for w in words(text)}
         reply = next((r for word, r in intent.instead.items() if stem(word) in heard), intent.reply)
         number_for = intent.name if intent.lookup else ""
-        steps = self._say(reply, Memory(number_for=number_for, last=memory.last))
+        said = self._say(reply, Memory(number_for=number_for, last=memory.last))
+        steps = [Wants(intent.name), *said]
         if intent.tool:
             transfer = {"extension": intent.extension} if intent.tool == "transfer" else {}
             steps.append(Do(intent.tool, {**intent.arguments, **transfer}))
@@ -245,7 +248,8 @@ class RulesBrain:
         # One that isn't there was misheard or mistyped: the next number is for the same intent.
         number_for = intent.name if value is None else ""
         after = Memory(number_for=number_for, last=memory.last)
-        return self._say(text, after, digits=spell(digits), value=value or "")
+        said = self._say(text, after, digits=spell(digits), value=value or "")
+        return [Wants(intent.name), *said]
 
     def _miss(self, memory: Memory) -> list[Step]:
         texts = self._replies.fallback

@@ -445,6 +445,10 @@ class AsteriskLeg:
         if self._aside in ("moh", "any"):
             await self._commands.do("channels.stopMoh", channelId=self.channel, ok=(412,))
 
+    async def outcome(self, variables: Mapping[str, str]) -> None:
+        """Set channel variables."""
+        await do_all(*(self.set_variable(name, value) for name, value in variables.items()))
+
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis()."""
         if self._dialing is not None:

@@ -81,6 +81,9 @@ class Leg:
         self._step("take_back")
         self.callee = ""
 
+    async def outcome(self, variables):
+        self.variables |= variables
+
     async def leave(self, variables):
         self._step("leave", dict(variables))
 
@@ -350,6 +353,7 @@ async def test_what_can_not_be_served_goes_on_in_the_dialplan(fault, result):
     async with Talk(mind=fault) as talk:
         assert (await talk.end()).result == result
         variables = {"ARI_BRIDGE_RESULT": result, "ARI_BRIDGE_REASON": str(fault)}
+        variables |= {"ARI_BRIDGE_INTENT": "", "ARI_BRIDGE_SUMMARY": ""}
         assert talk.leg.did == [("leave", variables), ("release",)]
 
 

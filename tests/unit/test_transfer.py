@@ -285,3 +285,15 @@ async def test_killed_while_it_connects_after_a_talk_the_heir_connects(stack):
 async def stack():
     async with AsyncExitStack() as stack:
         yield stack
+
+
+async def test_the_dialplan_is_told_before_it_gets_the_caller():
+    async with Desk() as desk:
+        desk.tools.intent("opening hours")
+        await desk.ask("transfer", to="200")
+        assert desk.leg.variables == {
+            "ARI_BRIDGE_RESULT": "transferred",
+            "ARI_BRIDGE_REASON": "200",
+            "ARI_BRIDGE_INTENT": "opening hours",
+            "ARI_BRIDGE_SUMMARY": "",
+        }
