@@ -108,6 +108,13 @@ class Slot(Protocol):
     def cleared(self) -> bool:
         """Whether the last `clear` was carried out: what was heard of what it dropped is final."""
 
+    def record(self, on: bool) -> None:
+        """Have the recorder take the call down from now on, or leave it out (its time goes on)."""
+
+    @property
+    def recorded(self) -> bool | None:
+        """Whether that is so, also after a former owner; None: nobody has asked for it."""
+
     @property
     def numbers(self) -> tuple[int, int, int]:
         """SSRC, sequence number and timestamp of the next packet to the PBX."""

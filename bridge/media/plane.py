@@ -50,6 +50,7 @@ class Plane:
                 int(index), int(self._c["remote_ip"][index]), int(self._c["remote_port"][index])
             )
         self.refresh()
+        self.down.catch_up(now)
         # Calls that we took over wait for a packet already: behind by one, we send it at once.
         behind_ms = PHASES * PERIOD_MS if self.open_calls else 0.0
         self.grid = Grid(now - behind_ms, PERIOD_MS)
@@ -109,7 +110,8 @@ class Plane:
         free = np.flatnonzero(c["state"] == FREE)
         if not len(free):
             return None
-        index = int(free[0])
+        unread = c["record"][free]  # the end of a recorded call, for some tenths of a second
+        index = int(free[np.argmin(unread)])
         self.slots.reset(index)
         row = CODECS[codec]
         c["call_id"][index] = call_id.encode()
@@ -127,6 +129,7 @@ class Plane:
         self.link.set_remote(index, *remote)
         self.refresh()
         self.down.send(np.array([index]))
+        c["down_head"][index] = 0  # it leaves before the first 20 ms begin
         return index
 
     def _phase(self) -> int:

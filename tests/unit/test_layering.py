@@ -18,6 +18,7 @@ LAYERS = [
     "rtp",
     "dialog",
     "media",
+    "recording",
     "ears",
     "pbx",
     "sessions",
