@@ -1,4 +1,4 @@
-"""The command line: `ari-bridge run | media | worker`.
+"""The command line: `ari-bridge run | media | worker | web`, and what speaks with the API.
 
 Exit status: 0 stopped as asked, 1 something that it needs went away (start it again), 2 only the
 operator can help (the last line on stderr says how).
@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "start the media process and workers, and keep them running"),
         ("media", "the media process alone: RTP in and out"),
         ("worker", "a worker alone: calls, dialog, engines"),
+        ("web", "the API alone, over HTTP"),
+        ("token", "show the token that the API wants"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         if name == "run":
@@ -83,7 +85,10 @@ def _run(config: Config, options: argparse.Namespace) -> int:
 
     folder = Path(config.media.runtime_dir)
     return asyncio.run(
-        launcher.run(options.config, folder, options.workers, options.spares, drain_s)
+        launcher.run(
+            *(options.config, folder, options.workers, options.spares, drain_s),
+            web=config.web.enabled,
+        )
     )
 
 
@@ -101,4 +106,18 @@ def _worker(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"run": _run, "media": _media, "worker": _worker}
+def _web(config: Config, options: argparse.Namespace) -> int:
+    from bridge.web.server import serve  # aiohttp's start-up time only where it is needed
+
+    asyncio.run(serve(config, options.config))
+    return 0
+
+
+def _token(config: Config, options: argparse.Namespace) -> int:
+    from bridge.web.token import read_token
+
+    print(read_token(config.web.token_file, config.media.runtime_dir))
+    return 0
+
+
+_COMMANDS = {"run": _run, "media": _media, "worker": _worker, "web": _web, "token": _token}

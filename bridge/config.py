@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,36 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class WebSettings:
+    """The API over HTTP, and what stands on it."""
+
+    enabled: bool = False
+    """Whether `ari-bridge run` starts it; `ari-bridge web` does anyway."""
+    address: str = "127.0.0.1"
+    """Where it listens; it speaks no TLS, so beyond this host it needs a proxy that does."""
+    port: int = 8090
+    token_file: str = ""
+    """Holds the token that every request has to name; relative to the configuration file. Empty:
+    ARI_BRIDGE_TOKEN in the environment, or one that is made in `[media] runtime_dir`."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this host can reach it."""
+        if self.address == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.address).is_loopback
+        except ValueError:
+            return False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"'port' is {self.port}; it takes 0 to 65535")
+        if not self.address:
+            raise ValueError("'address' is empty; leave it out, or name one")
+
+
+@dataclass(frozen=True)
 class Config:
     """All of it; each field is a table of the file."""
 
@@ -53,6 +84,7 @@ class Config:
     sessions: SessionsSettings = field(default_factory=SessionsSettings)
     agents: AgentsSettings = field(default_factory=AgentsSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -80,7 +112,10 @@ def load(path: Path | None) -> Config:
     folder = path.parent / given if given else samples
     if not folder.is_dir():
         raise ConfigError(f"{path} [agents]: folder {folder} is not there")
-    return dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)))
+    web = config.web
+    if web.token_file:
+        web = dataclasses.replace(web, token_file=str(path.parent / web.token_file))
+    return dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
 
 
 def _build(table: dict[str, object], path: Path) -> Config:

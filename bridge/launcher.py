@@ -31,7 +31,11 @@ EXIT_CONFIG = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _HEIRS_FIRST_S = 1.0  # while others take its calls over, loading would take the processor from them
 _STEADY_S = 10.0  # a process that lived this long starts again at once
-_STOP_S = {"worker": 8.0, "media": 1.5}  # what each may need, whatever is away, besides `drain_s`
+_STOP_S = {
+    "worker": 8.0,
+    "web": 2.5,
+    "media": 1.5,
+}  # what each may need, whatever is away, besides `drain_s`
 _MEDIA = 2  # one serves, one stands by
 
 
@@ -88,6 +92,8 @@ async def run(
     workers: int = 1,
     spares: int = 0,
     drain_s: Callable[[], float] = lambda: 0.0,
+    *,
+    web: bool = False,
 ) -> int:
     """Run until SIGINT, SIGTERM or the terminal's end. Returns the exit status.
 
@@ -97,6 +103,7 @@ async def run(
         workers: how many take calls.
         spares: how many more wait, loaded, for one of those to die.
         drain_s: how long workers that are to stop may let their calls go on.
+        web: whether the API is served, too.
 
     Raises:
         ConfigError: another launcher serves the directory.
@@ -106,6 +113,7 @@ async def run(
     wait_s = _HEIRS_FIRST_S if workers + spares > 1 else _FIRST_WAIT_S
     children = [_Child("worker", active, wait_s) for _ in range(workers + spares)]
     children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
+    children += [_Child("web")] if web else []
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -116,7 +124,7 @@ async def run(
             asked.set()
             return
         for child in children:
-            if child.name == "worker":
+            if child.name != "media":
                 child.tell(signal.SIGHUP)
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)

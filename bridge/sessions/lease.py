@@ -104,6 +104,29 @@ redis.call('HSET', KEYS[1], 'worker', ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """
 
+# KEYS: until, about. Gives for each worker what `_BEAT` gives.
+_LOOK = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local answer = {}
+local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #all, 2 do
+  answer[#answer + 1] = all[i]
+  answer[#answer + 1] = tonumber(all[i + 1]) - now
+  answer[#answer + 1] = redis.call('HGET', KEYS[2], all[i]) or '{}'
+end
+return answer
+"""
+
+
+async def read_members(client: redis.asyncio.Redis) -> dict[str, Member]:
+    """Who is there, for somebody who holds no lease. Raises what redis-py raises."""
+    flat = await client.eval(_LOOK, 2, _UNTIL, _ABOUT)  # type: ignore[misc]
+    return {
+        name: member(name, int(left), about)
+        for name, left, about in zip(*(iter(flat),) * 3, strict=True)
+    }
+
 
 class RedisLeases:
     """`Leases` on a Redis server, and our own lease there."""

@@ -30,7 +30,8 @@ BARGE_IN = "barge-in"
 """The event that the caller has cut the agent short."""
 
 Role = Literal["caller", "agent", "dtmf", "event"]
-State = Literal["setup", "talking", "ended"]
+State = Literal["setup", "ringing", "talking", "ended"]
+Direction = Literal["in", "out"]
 
 
 def call_key(call_id: str) -> str:
@@ -93,14 +94,20 @@ class Record:
     """The engine's sample rate, Hz; 0 until the conversation has begun."""
     progress: str = ""
     """A `bridge.sessions.progress.Progress`."""
+    direction: Direction = "in"
+    """`out`: we have called."""
     caller: str = ""
+    """The number of who talks with the agent, whichever side has called."""
+    caller_id: str = ""
+    """Of a call of ours: the number that was shown."""
     dialed: str = ""
     variables: str = ""
     """What the dialplan passed besides the agent's name: a list, JSON."""
     codec: str = ""
     state: State = "setup"
     result: str = ""
-    """How it ended: `hung-up`, `transferred`, `done`, `failed`, `unknown-agent`, `shutdown`."""
+    """How it ended: `hung-up`, `transferred`, `done`, `failed`, `unknown-agent`, `shutdown`; of a
+    call of ours also `busy`, `no-answer`, `congestion`, `unavailable`, `machine`, `cancelled`."""
     reason: str = ""
     """One line more about the result, for people."""
     latency: str = ""

@@ -1,0 +1,152 @@
+"""What the API takes and gives, as dataclasses: the names that its users know.
+
+Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from bridge.sessions.base import Member
+from bridge.sessions.model import Line, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, under way or ended."""
+
+    id: str
+    direction: Literal["in", "out"]
+    state: Literal["setup", "ringing", "talking", "ended"]
+    agent: str
+    engine: str
+    caller: str
+    """The number of who talks with the agent, whichever side has called."""
+    caller_id: str
+    """Of a call of ours: the number that was shown."""
+    dialed: str
+    pbx: str
+    worker: str
+    started: float
+    answered: float | None
+    ended: float | None
+    seconds: float
+    """From its begin to its end, or to now."""
+    result: str
+    """How it ended; empty while it goes on."""
+    reason: str
+
+    @classmethod
+    def of(cls, record: Record, now: float) -> Call:
+        """Of a record, at the time `now`."""
+        over = record.ended or (record.started if record.state == "ended" else 0.0)
+        return cls(
+            id=record.call_id,
+            direction=record.direction,
+            state=record.state,
+            agent=record.agent,
+            engine=record.engine,
+            caller=record.caller,
+            caller_id=record.caller_id,
+            dialed=record.dialed,
+            pbx=record.pbx,
+            worker=record.worker,
+            started=record.started,
+            answered=record.answered or None,
+            ended=over or None,
+            seconds=round(max(0.0, (over or now) - record.started), 3),
+            result=record.result,
+            reason=record.reason,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One line of a transcript; `heard_ms` and `cut` of the agent's only."""
+
+    at: float
+    role: Literal["caller", "agent", "dtmf", "event"]
+    text: str
+    heard_ms: int | None
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallDetail(Call):
+    """One call with all that is known of it."""
+
+    codec: str
+    variables: tuple[str, ...]
+    """What the dialplan (or who asked for the call) passed: `name=value`."""
+    transcript: tuple[Said, ...]
+    latency: tuple[Mapping[str, Any], ...]
+    """Of each turn and interruption where its time went, ms."""
+    audio: Mapping[str, Any]
+    """How good the audio is, on both legs."""
+
+    @classmethod
+    def all_of(cls, record: Record, lines: Iterable[Line], now: float) -> CallDetail:
+        """Of a record and its transcript, at the time `now`."""
+        call = Call.of(record, now)
+        return cls(
+            **{f.name: getattr(call, f.name) for f in fields(call)},
+            codec=record.codec,
+            variables=tuple(json.loads(record.variables or "[]")),
+            transcript=tuple(Said(s.at, s.role, s.text, s.heard_ms, s.cut) for s in lines),
+            latency=tuple(json.loads(record.latency or "[]")),
+            audio=json.loads(record.audio or "{}"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CallList:
+    """Calls, the last begun first."""
+
+    calls: tuple[Call, ...]
+    next: float | None
+    """What to give as `before` for those that began earlier; None: these are all."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuery:
+    """Which calls."""
+
+    live: bool = False
+    """Only those that haven't ended."""
+    limit: int = 50
+    before: float | None = None
+    """Only those that began before this time."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= 500:
+            raise ValueError(f"'limit' is {self.limit}; it takes 1 to 500")
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process."""
+
+    name: str
+    alive: bool
+    takes_calls: bool
+    calls: int
+    started: float
+    host: str
+    """Workers with the same one share a media process."""
+
+    @classmethod
+    def of(cls, member: Member) -> Worker:
+        """Of what the registry knows."""
+        return cls(
+            *(member.name, member.alive, member.takes, member.load, member.started, member.place)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerList:
+    """Every worker that the registry knows."""
+
+    workers: tuple[Worker, ...]

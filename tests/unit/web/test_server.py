@@ -1,0 +1,55 @@
+"""Who is let in, and how everything else is refused."""
+
+import pytest
+
+from bridge.errors import StoreUnreachable
+
+
+async def refused(answer):
+    table = await answer.json()
+    assert set(table) == {"error", "reason"}
+    return answer.status, table["error"], table["reason"]
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer wrong", "Basic a-token-of-the-tests", "a-token-of-the-tests"]
+)
+async def test_nobody_comes_in_without_the_token(api, header):
+    answer = await api.get("/v1/calls", headers={"Authorization": header})
+    assert (await refused(answer))[:2] == (401, "no-token")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_every_route_wants_the_token(api):
+    for resource in api.app.router.resources():
+        for route in resource:
+            path = resource.canonical.replace("{id}", "x")
+            answer = await api.request(route.method, path, headers={"Authorization": ""})
+            if route.method != "HEAD":
+                assert answer.status == 401, path
+
+
+async def test_what_there_is_not(api):
+    assert await refused(await api.get("/v2/calls")) == (
+        404,
+        "not-found",
+        "the API has no /v2/calls",
+    )
+    assert await refused(await api.put("/v1/workers")) == (
+        *(405, "bad-method"),
+        "/v1/workers takes GET",
+    )
+
+
+async def test_redis_away(api, sessions):
+    sessions.failure = StoreUnreachable("Redis at x does not answer")
+    assert (await refused(await api.get("/v1/calls")))[:2] == (503, "store-away")
+
+
+async def test_a_fault_is_told_and_harms_nobody(api, sessions):
+    sessions.failure = ZeroDivisionError("secret")
+    status, code, reason = await refused(await api.get("/v1/calls"))
+    assert (status, code) == (500, "fault")
+    assert "secret" not in reason
+    sessions.failure = None
+    assert (await api.get("/v1/calls")).status == 200
