@@ -113,6 +113,7 @@ async def run(
     wait_s = _HEIRS_FIRST_S if workers + spares > 1 else _FIRST_WAIT_S
     children = [_Child("worker", active, wait_s) for _ in range(workers + spares)]
     children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
+    children.append(_Child("recorder"))
     children += [_Child("web")] if web else []
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

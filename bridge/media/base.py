@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -137,6 +138,10 @@ class Media(Protocol):
     """Where the PBX has to send to."""
     place: str
     """Names this media process and its slots, on all hosts."""
+
+    @property
+    def runtime_dir(self) -> Path:
+        """What is shared by the processes that look after this host's slots."""
 
     async def attach(
         self, call_id: str, rate: int, since_ms: int = -1, answered_ms: int = -1

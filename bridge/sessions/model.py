@@ -114,6 +114,8 @@ class Record:
     """Of each turn and interruption where its time went: a list of `TurnLatency.record`, JSON."""
     audio: str = ""
     """How good the audio is, on both legs: `LineQuality.now`, as JSON; at the end, how it was."""
+    recording: str = ""
+    """JSON: `{"parts": [paths without suffix], "on": bool, "started": s}`; empty: not recorded."""
     started: float = 0.0
     answered: float = 0.0
     ended: float = 0.0
@@ -147,12 +149,18 @@ class Line:
     """Of agent speech: how much of it the caller heard."""
     cut: bool = False
     """The caller interrupted it."""
+    begin: float = 0.0
+    """When it was begun to be said; 0: not known."""
+    end: float = 0.0
+    """The same of its end."""
 
     def fields(self) -> dict[str, str]:
         """As a stream entry."""
         entry = {"v": FORM, "at": f"{self.at:.3f}", "role": self.role, "text": self.text}
         if self.heard_ms is not None:
             entry |= {"heard_ms": str(self.heard_ms), "cut": str(int(self.cut))}
+        if self.begin:
+            entry |= {"begin": f"{self.begin:.3f}", "end": f"{self.end:.3f}"}
         return entry
 
     @classmethod
@@ -166,4 +174,6 @@ class Line:
             text=entry["text"],
             heard_ms=None if heard is None else int(heard),
             cut=entry.get("cut") == "1",
+            begin=float(entry.get("begin", 0)),
+            end=float(entry.get("end", 0)),
         )
