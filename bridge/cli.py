@@ -1,4 +1,5 @@
-"""The command line: `ari-bridge run | media | worker | web`, and what speaks with the API.
+"""The command line: what runs (`run`, `media`, `worker`, `web`), what looks (`config`), and what
+speaks with the API.
 
 Exit status: 0 stopped as asked, 1 something that it needs went away (start it again), 2 only the
 operator can help (the last line on stderr says how).
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from bridge import __version__, launcher
 from bridge.agent import recording_folders
-from bridge.config import Config, load
+from bridge.config import Config, load, read
 from bridge.errors import BridgeError, ConfigError, MediaUnreachable
 from bridge.logs import set_up
 
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        if options.command == "config":
+            return _config(options)
         config = load(options.config)
         set_up(config.log.level)
         return _COMMANDS[options.command](config, options)
@@ -43,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ari-bridge {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
+        ("config", "print the settings that hold, and where each comes from"),
         ("run", "start the media process and workers, and keep them running"),
         ("media", "the media process alone: RTP in and out"),
         ("worker", "a worker alone: calls, dialog, engines"),
@@ -51,6 +56,16 @@ def _parser() -> argparse.ArgumentParser:
         ("token", "show the token that the API wants"),
     ):
         command = commands.add_parser(name, help=text, description=text)
+        if name == "config":
+            what = command.add_mutually_exclusive_group()
+            what.add_argument(
+                "--schema",
+                choices=("bridge", "agent"),
+                nargs="?",
+                const="bridge",
+                help="the JSON schema of bridge.toml (or of an agent's file) for editors",
+            )
+            what.add_argument("--markdown", action="store_true", help="all keys, as a document")
         if name == "run":
             command.add_argument(
                 "--workers",
@@ -76,6 +91,19 @@ def _parser() -> argparse.ArgumentParser:
             )
         command.add_argument("--config", type=Path, metavar="FILE", help="default: ./bridge.toml")
     return parser
+
+
+def _config(options: argparse.Namespace) -> int:
+    from bridge import configshow, schema
+
+    if options.schema:
+        found = schema.of_agent() if options.schema == "agent" else schema.of_bridge()
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif options.markdown:
+        print(schema.markdown())
+    else:
+        print(configshow.text(*read(options.config)), end="")
+    return 0
 
 
 def _run(config: Config, options: argparse.Namespace) -> int:

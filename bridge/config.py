@@ -1,20 +1,22 @@
-"""One `bridge.toml` from the settings that each layer declares for itself."""
+"""One `bridge.toml` from the settings that each layer declares for itself, and what the environment
+says instead (`bridge.configfile`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bridge import configfile
 from bridge.errors import ConfigError
 from bridge.media.settings import MediaSettings
 from bridge.pbx.settings import AsteriskSettings
 from bridge.sessions.settings import RedisSettings, SessionsSettings
 from bridge.settings import build
 
+_SEVERAL = "asterisk"
 PLACES = (Path("bridge.toml"), Path("/etc/ari-bridge/bridge.toml"))
 
 
@@ -94,31 +96,46 @@ def load(path: Path | None) -> Config:
     Raises:
         ConfigError: no file, one that can't be read, or a key in it that can't be understood.
     """
+    return read(path)[0]
+
+
+def read(path: Path | None) -> tuple[Config, dict[configfile.Place, str]]:
+    """The same, with where each value comes from that isn't a default.
+
+    There need be no file where the environment sets something.
+    """
+    tables = kinds()
     if path is None:
         path = next((place for place in PLACES if place.is_file()), None)
-        if path is None:
+        if path is None and not configfile.given(tables, _SEVERAL):
             raise ConfigError(f"no configuration: name one with --config, or make {PLACES[0]}")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from error
-    config = _build(table, path)
+    found = configfile.read(path, tables, _SEVERAL)
+    where = str(path) if path is not None else "environment"
+    config = _build(found.tables, where)
     given = config.agents.folder
     samples = Path(__file__).parent / "agents"
     if not samples.is_dir():  # a checkout, not an installed wheel
         samples = Path(__file__).parents[1] / "agents"
-    folder = path.parent / given if given else samples
+    home = path.parent if path is not None else Path()
+    folder = home / given if given else samples
     if not folder.is_dir():
-        raise ConfigError(f"{path} [agents]: folder {folder} is not there")
+        raise ConfigError(f"{where} [agents]: folder {folder} is not there")
     web = config.web
     if web.token_file:
-        web = dataclasses.replace(web, token_file=str(path.parent / web.token_file))
-    return dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
+        web = dataclasses.replace(web, token_file=str(home / web.token_file))
+    config = dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
+    return config, found.origins
 
 
-def _build(table: dict[str, object], path: Path) -> Config:
+def kinds() -> dict[str, type]:
+    """The tables of the file, each with its dataclass."""
+    return {
+        one.name: AsteriskSettings if one.name == _SEVERAL else _class_of(one.name)
+        for one in dataclasses.fields(Config)
+    }
+
+
+def _build(table: dict[str, object], path: str) -> Config:
     """Name tables as TOML does: `bridge.toml [media]: unknown key …`."""
     tables = {f.name: f for f in dataclasses.fields(Config)}
     parts: dict[str, object] = {}
@@ -130,11 +147,11 @@ def _build(table: dict[str, object], path: Path) -> Config:
         elif name in tables and isinstance(content, dict):
             parts[name] = build(_class_of(name), content, f"{path} [{name}]")
         else:
-            build(Config, {name: content}, str(path))  # raises, with the nearest name
+            build(Config, {name: content}, path)  # raises, with the nearest name
     return Config(**parts)  # type: ignore[arg-type]
 
 
-def _several(tables: list[object], path: Path) -> tuple[AsteriskSettings, ...]:
+def _several(tables: list[object], path: str) -> tuple[AsteriskSettings, ...]:
     """Several `[[asterisk]]`: each can be told from the others."""
     where = f"{path} [[asterisk]]"
     if not tables or not all(isinstance(table, dict) for table in tables):

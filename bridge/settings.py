@@ -3,7 +3,8 @@
 Each layer declares its own settings as a frozen dataclass with the unit in each field's name; this
 module turns a table into one. The field's annotation is the check: `int`, `float`, `bool`, `str`,
 `X | None`, `tuple[X, ...]`, `Literal[...]`, `dict[str, X]` and nested dataclasses are understood,
-and unions of dataclasses, each with another `type: Literal["..."]`, by which one is chosen.
+and unions of dataclasses, each with another `type: Literal["..."]`, by which one is chosen. A field
+with `repr=False` is a secret: no error and no print shows what it holds (of a URL, its login).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def build(cls: type[T], table: Mapping[str, object], where: str) -> T:
             near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             cure = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
             raise ConfigError(f"{where}: unknown key '{key}'; {cure}")
-    values = {k: _convert(hints[k], v, f"{where}: '{k}'") for k, v in table.items()}
+    values = {k: _value(hints[k], v, f"{where}: '{k}'", fields[k]) for k, v in table.items()}
     for name, field in fields.items():
         missing = field.default is dataclasses.MISSING
         if missing and field.default_factory is dataclasses.MISSING and name not in values:
@@ -47,6 +48,16 @@ def build(cls: type[T], table: Mapping[str, object], where: str) -> T:
         return cls(**values)
     except ValueError as error:  # a dataclass' own __post_init__ check
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _value(hint: Any, value: object, where: str, field: dataclasses.Field[Any]) -> Any:
+    try:
+        return _convert(hint, value, where)
+    except ConfigError:
+        if field.repr:
+            raise
+        takes = _NAMES.get(hint, "something else")  # a secret isn't told: not even a wrong one
+        raise ConfigError(f"{where} takes {takes}") from None
 
 
 def _convert(hint: Any, value: object, where: str) -> Any:

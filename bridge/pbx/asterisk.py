@@ -26,12 +26,13 @@ from typing import Any
 from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.ari import Ari
-from bridge.pbx.base import Dtmf, Incoming, Leg, Owner
+from bridge.pbx.base import Dtmf, Hold, Incoming, Leg, Owner
 from bridge.pbx.events import (
     AriEvent,
     Channel,
     Destroyed,
     Ended,
+    Failed,
     HangupRequested,
     MoveFailed,
     Started,
@@ -210,8 +211,10 @@ class AsteriskPbx:
                 self._started(channel, args, app)
             case Ended(channel_id, app):
                 self._left(channel_id, app)
-            case Destroyed(channel_id):
-                self._ended(channel_id)
+            case Destroyed(channel_id, cause):
+                self._ended(channel_id, cause)
+            case Failed(channel_id, cause):
+                self._unanswered(channel_id, cause)
             case MoveFailed(channel_id):
                 if leg := self._legs.get(channel_id):
                     leg.move_failed()
@@ -219,10 +222,13 @@ class AsteriskPbx:
                 if leg := self._legs.get(channel_id):
                     leg.hangup_requested()
             case Told(channel_id, what):
-                if leg := self._legs.get(channel_id):
-                    leg.tell(what)
-                elif self._on_key and isinstance(what, Dtmf) and channel_id in self._handed:
-                    self._on_key(self._handed[channel_id], what.digit)
+                self._told(channel_id, what)
+
+    def _told(self, channel_id: str, what: Dtmf | Hold) -> None:
+        if leg := self._legs.get(channel_id):
+            leg.tell(what)
+        elif self._on_key and isinstance(what, Dtmf) and channel_id in self._handed:
+            self._on_key(self._handed[channel_id], what.digit)
 
     def _started(self, channel: Channel, args: tuple[str, ...], app: str) -> None:
         name = parse_name(channel.id)
@@ -234,9 +240,12 @@ class AsteriskPbx:
                 args = arguments(channel) if resumed else args
                 self._take(channel, args, app or self.app, resumed=resumed)
         elif (leg := self._maker(name)) and name.n is not None:
-            leg.media.started(name.n)
+            if name.kind == "t":
+                leg.other.started(name.n, channel.name)
+            elif not name.kind:
+                leg.media.started(name.n)
 
-    def _ended(self, channel_id: str) -> None:
+    def _ended(self, channel_id: str, cause: int = 0) -> None:
         name = parse_name(channel_id)
         if name is None:
             if leg := self._legs.pop(channel_id, None):
@@ -244,7 +253,15 @@ class AsteriskPbx:
             if self._handed.pop(channel_id, None) and not self._handed:
                 self._all_fetched.set()
         elif (leg := self._maker(name)) and name.n is not None:
-            leg.media_ended(name.n)
+            if name.kind == "t":
+                leg.callee_ended(name.n, cause)
+            elif not name.kind:
+                leg.media_ended(name.n)
+
+    def _unanswered(self, channel_id: str, cause: int) -> None:
+        name = parse_name(channel_id)
+        if name is not None and name.kind == "t" and (leg := self._maker(name)):
+            leg.other.failed(cause)
 
     def _left(self, channel_id: str, app: str) -> None:
         """A channel has left an application of ours; it may have been moved."""
@@ -337,6 +354,8 @@ class AsteriskPbx:
                     leg.media.started(n)
                 elif channel_id not in there.channels:
                     leg.media_ended(n)
+            if leg.other.is_there and app == self.app:
+                _compare(leg, there)
         for caller in there.callers():
             if caller.id not in self._legs:
                 log.info("call %s is under way and nobody's: taking it", caller.id)
@@ -419,6 +438,15 @@ class AsteriskPbx:
                 log.debug("%s", error)
             else:
                 log.error("a task of the PBX failed", exc_info=error)
+
+
+def _compare(leg: AsteriskLeg, there: Inventory) -> None:
+    """Tell a leg what has become of whom it rang."""
+    callee = there.channels.get(leg.other.id())
+    if callee is None:
+        leg.callee_ended(leg.other.n)
+    elif callee.id in there.app_channels:
+        leg.other.started(leg.other.n, callee.name)
 
 
 def _expected(leg: AsteriskLeg) -> tuple[str, int] | None:

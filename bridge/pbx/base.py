@@ -9,7 +9,7 @@ last, whatever happened before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -79,7 +79,30 @@ class MediaLost:
     """The external-media channel ended while the caller is still there."""
 
 
-PbxEvent = Dtmf | Hold | HungUp | MediaLost
+@dataclass(frozen=True, slots=True)
+class CalleeLeft:
+    """Whom we had rung for the caller, and who had answered, has hung up."""
+
+
+PbxEvent = Dtmf | Hold | HungUp | MediaLost | CalleeLeft
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """Somebody who is to be rung for a caller."""
+
+    to: str
+    """As `bridge.pbx.destinations` has it."""
+    context: str
+    """Where an extension without a context is looked for."""
+    via: str = ""
+    """The PJSIP endpoint for SIP URIs."""
+    ring_s: float = 25.0
+    music: str = ""
+    """Class of the music on hold that the caller hears meanwhile; "": the ringing tone."""
+
+
+CalleeState = Literal["", "ringing", "answered"]
 
 
 class Owner(Protocol):
@@ -101,7 +124,8 @@ class Leg(Protocol):
     @property
     def handles(self) -> Mapping[str, str]:
         """What was made for the call so far, for `Pbx.adopt` in another process: `bridge_id`,
-        `media_id`, `net_s`; `joined` if the caller is in the mixing bridge."""
+        `media_id`, `net_s`; `joined` if the caller is in the mixing bridge; `callee` and
+        `callee_id` of whom we rang, "" where nobody was."""
 
     def forget(self) -> None:
         """Another worker owns the call: send nothing more for it, take nothing away. `HungUp`
@@ -142,6 +166,36 @@ class Leg(Protocol):
         Raises:
             PbxRefused: there is no such extension; the call goes on with us.
         """
+
+    @property
+    def callee(self) -> CalleeState:
+        """Whether somebody was rung for the caller, who is set aside meanwhile: he hears ringing
+        or music, and is not in the mixing bridge."""
+
+    async def ring(self, callee: Callee, noted: Callable[[], Awaitable[None]]) -> None:
+        """Ring somebody for the caller; returns when he has answered. Both wait then, apart.
+
+        Args:
+            callee: who.
+            noted: awaited whenever `handles` has changed, before anything is done that needs that
+                to be known if we die.
+
+        Raises:
+            PbxRefused: in a few words, why he can't be had. The caller is still set aside.
+        """
+
+    async def talk(self) -> None:
+        """Put whom we rang into the mixing bridge, in the caller's place."""
+
+    async def connect(self) -> None:
+        """Put the caller and whom we rang together; they need us no more. `HungUp("left")` follows.
+
+        Raises:
+            PbxRefused: the PBX isn't set up for it, or he has hung up.
+        """
+
+    async def take_back(self) -> None:
+        """Hang up on whom we rang, and put the caller back into the mixing bridge."""
 
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis(). `HungUp` follows."""

@@ -69,6 +69,17 @@ class Destroyed:
     """A channel is no more."""
 
     channel_id: str
+    cause: int = 0
+    """Why, as Q.850 has it; 0: not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A channel that was dialled was not answered; `Destroyed` follows, which mostly knows less."""
+
+    channel_id: str
+    cause: int
+    """As Q.850 has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,11 @@ class Echo:
     """An event that we sent to our application ourselves has come back."""
 
 
-AriEvent = Started | Ended | HangupRequested | Destroyed | Told | Replaced | MoveFailed | Echo
+AriEvent = (
+    Started | Ended | HangupRequested | Destroyed | Failed | Told | Replaced | MoveFailed | Echo
+)
+# Dial()'s words, where the far end is a dialplan and gives no cause.
+_FAILED = {"BUSY": 17, "NOANSWER": 19, "CHANUNAVAIL": 20, "CONGESTION": 34}
 ECHO = "ari-bridge-echo"
 """The name of that event."""
 
@@ -135,7 +150,10 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent | None]] = {
     "StasisEnd": lambda m: Ended(m["channel"]["id"], m.get("application", "")),
     "ApplicationMoveFailed": lambda m: MoveFailed(m["channel"]["id"]),
     "ChannelHangupRequest": lambda m: HangupRequested(m["channel"]["id"]),
-    "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"]),
+    "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"], int(m.get("cause", 0))),
+    "Dial": lambda m: (
+        Failed(m["peer"]["id"], _FAILED[m["dialstatus"]]) if m["dialstatus"] in _FAILED else None
+    ),
     "ChannelDtmfReceived": lambda m: Told(
         m["channel"]["id"], Dtmf(m["digit"], int(m["duration_ms"]))
     ),

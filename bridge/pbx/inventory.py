@@ -25,6 +25,8 @@ class Inventory:
     """Every channel, by id."""
     bridges: frozenset[str]
     """Ids of every mixing bridge."""
+    elsewhere: frozenset[str] = frozenset()
+    """Ids of the channels in mixing bridges that no application has made: those of dialplans."""
 
     @classmethod
     def of(
@@ -38,6 +40,12 @@ class Inventory:
             app_channels=frozenset(application["channel_ids"]),
             channels={c["id"]: channel(c) for c in channels},
             bridges=frozenset(b["id"] for b in bridges),
+            elsewhere=frozenset(
+                channel_id
+                for bridge in bridges
+                if bridge.get("bridge_class") != "stasis"
+                for channel_id in bridge.get("channels", ())
+            ),
         )
 
     def callers(self) -> list[Channel]:
@@ -63,8 +71,10 @@ class Inventory:
 
         So it is if its caller is gone or has left Stasis(), or if its call has a leg of ours that
         did not make it. What belongs to a caller in Stasis() whom we don't know may be another
-        worker's, and is left alone.
+        worker's, and is left alone; so is whom we had rung, once he talks to somebody.
         """
+        if name.kind == "f" or (name.kind and str(name) in self.elsewhere):
+            return False  # the far end of a Local channel goes with the near one
         if name.caller in tokens:
             return tokens[name.caller] != name.token
         caller = self.channels.get(name.caller)

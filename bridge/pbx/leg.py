@@ -5,6 +5,10 @@
                   TIMEOUT(absolute)  ┘
     join ───────▶ wait for the external media's own StasisStart (before it, 422), then add both
     release ────▶ DELETE external media, DELETE mixing bridge, by name
+    ring ───────▶ the caller out of the mixing bridge, ringing or music for him; originate another
+    talk ───────▶ the other into the mixing bridge
+    connect ────▶ the caller goes on in the dialplan with Bridge(the other's channel): both leave us
+    take_back ──▶ DELETE the other; the caller into the mixing bridge
 
 The caller may be gone between any two of these steps. Nothing is then left behind, because what is
 made is noted before it is asked for, because a request to make something is never abandoned half
@@ -16,25 +20,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal
 
-from bridge.errors import PbxGone, PbxRefused
+from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
 from bridge.pbx.ari import Ari
-from bridge.pbx.base import Address, Codec, HungUp, Incoming, MediaLost, Owner, PbxEvent
+from bridge.pbx.base import (
+    Address,
+    Callee,
+    CalleeLeft,
+    CalleeState,
+    Codec,
+    HungUp,
+    Incoming,
+    MediaLost,
+    Owner,
+    PbxEvent,
+)
 from bridge.pbx.commands import Commands, do_all
+from bridge.pbx.destinations import DIALPLAN_WORD, place_of
 from bridge.pbx.external import External
 from bridge.pbx.names import Name, app_of, parse_name
 from bridge.pbx.net import NET, Net
+from bridge.pbx.other import Other
 from bridge.pbx.settings import AsteriskSettings
 
 log = logging.getLogger(__name__)
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
-# What may stand in a dialplan's context or extension, and nothing that its functions would parse.
-_DIALPLAN_WORD: Final = re.compile(r"[A-Za-z0-9_*#+.\-]{1,79}")
+_JOIN: Final = "s", "ari-bridge-join"
+_PEER: Final = "ARI_BRIDGE_PEER"
+"""Where the dialplan puts two together, and the variable that names the other."""
 # Events that nobody fetches, beyond which keys and holds are dropped (never the last event).
 _MOST_EVENTS: Final = 256
 
@@ -85,8 +102,14 @@ class AsteriskLeg:
         self._commands = Commands(ari, settings, incoming.call_id, owner)
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
         self.media = External(self._commands, settings, self.channel, self.home, self._check)
+        self.other = Other(
+            *(self._commands, settings, self.channel, self.home),
+            token=lambda: self.token,
+            check=self._check,
+        )
         self._bridge: Literal["none", "tried", "made"] = "none"
-        self._inside = False  # the caller is in the mixing bridge
+        self._inside = False  # the caller is in the mixing bridge, or set aside
+        self._aside = ""  # what he hears instead: `ring`, `moh`
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._move_failed = False
@@ -118,11 +141,17 @@ class AsteriskLeg:
             self.events.put_nowait(HungUp(cause))
             self._changed.set()
             self.media.wake()
+            self.other.wake()
 
     def media_ended(self, n: int) -> None:
         """An external-media channel is gone."""
         if self.media.ended(n) and self._releasing is None:
             self.tell(MediaLost())
+
+    def callee_ended(self, n: int, cause: int = 0) -> None:
+        """Whom we had rung is gone."""
+        if self.other.ended(n, cause) and self._releasing is None:
+            self.tell(CalleeLeft())
 
     def still_here(self) -> None:
         """Asterisk says that the caller is with us: a release that gave up begins anew."""
@@ -169,7 +198,16 @@ class AsteriskLeg:
             made["joined"] = "1"
         if (before_s := self._net.before_s) is not None:
             made["net_s"] = f"{before_s:.3f}"
+        made["callee"] = self.callee
+        made["callee_id"] = self.other.id() if self.other.is_there else ""
         return made
+
+    @property
+    def callee(self) -> CalleeState:
+        """Whether somebody was rung, or the caller is still set aside for it."""
+        if self.other.state == "answered":
+            return "answered"
+        return "ringing" if self._aside or self.other.is_there else ""
 
     def forget(self) -> None:
         """Another worker owns the call: keep our hands off it."""
@@ -209,7 +247,16 @@ class AsteriskLeg:
             self._bridge, self._inside = "made", bool(handles.get("joined"))
         if handles.get("net_s"):
             self._net.inherit(float(handles["net_s"]))
+        rung = parse_name(handles.get("callee_id", ""))
+        if handles.get("callee"):
+            self._aside = "any"
+        if rung is not None and rung.n is not None:
+            self.media.token = rung.token
+            self.other.inherit(rung, handles.get("callee", ""))
         await do_all(self._fetch_caller(), self._fetch_media() if near else self.media.remove())
+        if self.other.state == "answered" and not await self.other.fetch():
+            self.other.state = ""
+            self.tell(CalleeLeft())
 
     async def _fetch_caller(self) -> None:
         await self._do("channels.move", app=self.home, appArgs="resume")
@@ -251,7 +298,7 @@ class AsteriskLeg:
 
     async def extension_exists(self, extension: str, context: str) -> bool:
         """Whether the dialplan has it, with a priority 1."""
-        if not (_DIALPLAN_WORD.fullmatch(extension) and _DIALPLAN_WORD.fullmatch(context)):
+        if not (DIALPLAN_WORD.fullmatch(extension) and DIALPLAN_WORD.fullmatch(context)):
             return False
         return await self.get_variable(f"DIALPLAN_EXISTS({context},{extension},1)") == "1"
 
@@ -265,10 +312,94 @@ class AsteriskLeg:
             )
         await self._net.take_away()
         await self._net.take_dialplans_away()
+        await self._continue(extension, context)
+        self._sent_away = True
+
+    async def _continue(self, extension: str, context: str) -> None:
         await self._do(
             "channels.continueInDialplan", context=context, extension=extension, priority=1
         )
-        self._sent_away = True
+
+    async def ring(self, callee: Callee, noted: Callable[[], Awaitable[None]]) -> None:
+        """Ring somebody for the caller, who is set aside meanwhile."""
+        self._check()
+        place = place_of(callee.to, callee.context)
+        if place is not None and not await self.extension_exists(*place):
+            raise PbxRefused(f"the dialplan has no extension '{place[0]}' in context '{place[1]}'")
+        await self._can_join()
+        if self.other.is_there:
+            await self.other.remove()
+        self.other.plan()
+        await noted()
+        if not self._aside:
+            await self._set_aside(callee.music)
+        name = self.incoming.caller_name.translate({ord(c): None for c in '"<>'})
+        await self.other.ring(callee, f'"{name}" <{self.incoming.caller_number}>')
+        await noted()
+
+    async def _can_join(self) -> None:
+        if not await self.extension_exists(*_JOIN):
+            raise PbxRefused(
+                f"the dialplan has no context '{_JOIN[1]}', in which two are put together: take "
+                "the present ari-bridge-extensions.conf in, and reload the dialplan"
+            )
+
+    async def _set_aside(self, music: str) -> None:
+        # 409, 422: he isn't in it any more
+        await self._commands.do(
+            "bridges.removeChannel", bridgeId=self._bridge_id, channel=self.channel, ok=(409, 422)
+        )
+        self._aside = "moh" if music else "ring"
+        if music:
+            await self._do("channels.startMoh", mohClass=music)
+        else:
+            await self._do("channels.ring")
+
+    async def talk(self) -> None:
+        """Put whom we rang into the mixing bridge, in the caller's place."""
+        self._check()
+        if self.other.state != "answered":
+            raise PbxRefused("he has hung up")
+        await self._commands.do(
+            "bridges.addChannel", bridgeId=self._bridge_id, channel=self.other.id()
+        )
+
+    async def connect(self) -> None:
+        """Put the caller and whom we rang together, for good."""
+        if self.other.state != "answered":
+            raise PbxRefused("he has hung up")
+        await self._can_join()
+        other = self.other.id()
+        await do_all(
+            self._silence(),
+            self._net.take_away(),
+            self.set_variable(_PEER, self.other.name),
+            self._commands.do("channels.setChannelVar", channelId=other, variable=NET, value="0"),
+        )
+        await self._net.take_dialplans_away()
+        self._sent_away, self.other.state = True, "given"
+        try:
+            await self._continue(*_JOIN)
+        except BaseException:
+            self._sent_away, self.other.state = False, "answered"
+            raise
+
+    async def take_back(self) -> None:
+        """Hang up on whom we rang, and put the caller back into the mixing bridge."""
+        await self.other.remove()
+        if self._aside:
+            await self._silence()
+            await self._commands.do(
+                "bridges.addChannel", bridgeId=self._bridge_id, channel=self.channel
+            )
+            self._aside = ""
+
+    async def _silence(self) -> None:
+        """End what the caller hears while he is set aside; a former owner may have begun it."""
+        if self._aside in ("ring", "any"):
+            await self._do("channels.ringStop", ok=(412,))
+        if self._aside in ("moh", "any"):
+            await self._do("channels.stopMoh", ok=(412,))
 
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis()."""
@@ -368,11 +499,23 @@ class AsteriskLeg:
         if self.ended is None and not self._sent_away:
             await commands.persist(self._send_on)
         things = [("channels.hangup", {"channelId": self.media.id(n)}) for n in self._numbers()]
+        if self.other.is_there and not await self._is_given():
+            things.append(("channels.hangup", {"channelId": self.other.id()}))
         if self._bridge != "none":
             things.append(("bridges.destroy", {"bridgeId": self._bridge_id}))
         await asyncio.gather(
             *(commands.persist(commands.removal(what, **thing)) for what, thing in things)
         )
+
+    async def _is_given(self) -> bool:
+        """Whether whom we rang talks to the caller already: a former owner may have had no time to
+        note that."""
+        try:
+            bridges = await self._commands.do("bridges.list")
+        except (PbxGone, PbxRefused, PbxUnreachable):
+            return True  # then he is swept, if it isn't so
+        other = self.other.id()
+        return any(other in b["channels"] and b["bridge_class"] != "stasis" for b in bridges)
 
     def _numbers(self) -> range:
         return range(1, self.media.n + 1)

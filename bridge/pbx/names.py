@@ -6,6 +6,8 @@ so that a later owner of the same call tells its own things from its predecessor
 
     mixing bridge            ari-bridge-<caller>-<token>
     external-media channel   ari-bridge-<caller>-<token>-<n>     n counts from 1
+    somebody whom we rang    ari-bridge-<caller>-<token>-t<n>    for a transfer; its far end where
+                             ari-bridge-<caller>-<token>-f<n>    it is a Local channel
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from dataclasses import dataclass
 from bridge.pbx.base import Codec
 
 PREFIX = "ari-bridge-"
-_NAME = re.compile(re.escape(PREFIX) + r"(?P<caller>.+)-(?P<token>[0-9a-f]{6})(?:-(?P<n>\d+))?")
+_NAME = re.compile(
+    re.escape(PREFIX) + r"(?P<caller>.+)-(?P<token>[0-9a-f]{6})(?:-(?P<kind>[tf]?)(?P<n>\d+))?"
+)
 
 FORMATS: dict[Codec, str] = {
     "PCMU": "ulaw",
@@ -44,16 +48,18 @@ _CODECS: dict[str, tuple[Codec, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a name says: whose a mixing bridge or an external-media channel is."""
+    """What a name says: whose a mixing bridge or a channel is."""
 
     caller: str
     """Id of the caller's channel."""
     token: str
     n: int | None = None
-    """Of an external-media channel; None for a mixing bridge."""
+    """Of a channel; None for a mixing bridge."""
+    kind: str = ""
+    """`t`: somebody whom we rang, `f`: the far end of that; else external media."""
 
     def __str__(self) -> str:
-        tail = "" if self.n is None else f"-{self.n}"
+        tail = "" if self.n is None else f"-{self.kind}{self.n}"
         return f"{PREFIX}{self.caller}-{self.token}{tail}"
 
 
@@ -73,7 +79,7 @@ def parse_name(text: str) -> Name | None:
     if match is None:
         return None
     n = match["n"]
-    return Name(match["caller"], match["token"], None if n is None else int(n))
+    return Name(match["caller"], match["token"], None if n is None else int(n), match["kind"] or "")
 
 
 def codec_of(native_formats: str, usable: Container[str]) -> Codec:

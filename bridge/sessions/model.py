@@ -90,6 +90,10 @@ class Record:
     numbers_at: float = 0.0
     net_s: str = ""
     """The time limit that the PBX had for the call before we set ours, s; empty: not changed."""
+    callee: str = ""
+    """`ringing` or `answered`: somebody was rung for the caller, who is set aside meanwhile."""
+    callee_id: str = ""
+    """His channel."""
     rate: int = 0
     """The engine's sample rate, Hz; 0 until the conversation has begun."""
     progress: str = ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from bridge.sessions import server
 
@@ -20,7 +21,12 @@ class SessionsSettings:
 class RedisSettings:
     """Where sessions are kept."""
 
-    url: str = "redis://127.0.0.1:6379/0"
+    url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    """`redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://`."""
+    username: str = ""
+    """Of Redis' ACL, if not in `url`."""
+    password: str = field(default="", repr=False)
+    """If not in `url`, where it would have to be percent-encoded."""
     timeout_s: float = 2.0
     """Longest wait for an answer."""
     keep_ended_s: int = 7 * 24 * 3600
@@ -34,11 +40,24 @@ class RedisSettings:
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking."""
+        if self.username or self.password:
+            object.__setattr__(self, "url", self._with_login())
         try:
             server.parse(self.url)
         except ValueError as error:
+            # What can't be understood may be a piece of a password.
+            why = error if "@" not in self.url else "is the password percent-encoded?"
             raise ValueError(
-                f"'url' can't be used ({error}); it takes something like redis://HOST:6379/0"
-            ) from error
+                f"'url' can't be used ({why}); it takes something like redis://HOST:6379/0"
+            ) from None
         if self.timeout_s <= 0:
             raise ValueError(f"'timeout_s' is {self.timeout_s}; it takes a number above 0")
+
+    def _with_login(self) -> str:
+        """The URL, for everybody who connects, with user and password in it."""
+        scheme, _, rest = self.url.partition("://")
+        login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
+        old, at, host = rest.rpartition("@")
+        if at and old != login:
+            raise ValueError("'url' has a login, and 'username' or 'password' another: keep one")
+        return f"{scheme}://{login}@{host}"

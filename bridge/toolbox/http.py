@@ -24,8 +24,9 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from bridge import secrets
 from bridge.errors import ToolError
-from bridge.toolbox import schema, secrets
+from bridge.toolbox import schema
 from bridge.toolbox.base import ToolContext
 from bridge.tooltables import PLACE, HttpTool
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2] / "bridge"
 LAYERS = [
     "errors",
     "keeper",
+    "secrets",
     "settings",
     "logs",
     "tooltables",
@@ -38,7 +39,10 @@ LAYERS = [
     "calls",
     "reconcile",
     "door",
+    "configfile",
     "config",
+    "configshow",
+    "schema",
     "minds",
     "worker",
     "launcher",

@@ -74,6 +74,7 @@ class Fake:
                 operation("/bridges/{bridgeId}", "createWithId", "POST"),
                 operation("/bridges/{bridgeId}", "destroy", "DELETE"),
                 operation("/bridges/{bridgeId}/addChannel", "addChannel", "POST"),
+                operation("/bridges/{bridgeId}/removeChannel", "removeChannel", "POST"),
             ],
             "channels": [
                 operation("/channels", "list"),
@@ -84,6 +85,7 @@ class Fake:
                     for name in (
                         *("answer", "continueInDialplan", "externalMedia", "getChannelVar"),
                         *("move", "rtpstatistics", "sendDTMF", "setChannelVar"),
+                        *("originateWithId", "ring", "ringStop", "startMoh", "stopMoh"),
                     )
                     if name not in without
                 ),

@@ -12,6 +12,7 @@ from bridge.pbx.events import (
     Destroyed,
     Echo,
     Ended,
+    Failed,
     HangupRequested,
     MoveFailed,
     Replaced,
@@ -45,6 +46,10 @@ def event(kind, **more):
     return json.dumps({"type": kind, "timestamp": "2026", "channel": CHANNEL, **more})
 
 
+def dial(status):
+    return json.dumps({"type": "Dial", "peer": CHANNEL, "dialstatus": status, "dialstring": "x"})
+
+
 def test_start():
     assert parse(event("StasisStart", args=["receptionist", "two"])) == Started(
         Channel(
@@ -66,7 +71,10 @@ def test_start():
     [
         (event("StasisEnd"), Ended("1795364884.6")),
         (event("ChannelHangupRequest", cause=16, soft=True), HangupRequested("1795364884.6")),
-        (event("ChannelDestroyed", cause=16, cause_txt="x"), Destroyed("1795364884.6")),
+        (event("ChannelDestroyed", cause=16, cause_txt="x"), Destroyed("1795364884.6", 16)),
+        (dial("BUSY"), Failed("1795364884.6", 17)),
+        (dial("CONGESTION"), Failed("1795364884.6", 34)),
+        (dial("RINGING"), None),
         (
             event("ChannelDtmfReceived", digit="#", duration_ms=100),
             Told("1795364884.6", Dtmf("#", 100)),
@@ -87,7 +95,7 @@ def test_what_a_call_cares_for(text, said):
 def test_every_type_that_we_ask_for_is_tested_here():
     tested = {"StasisStart", "StasisEnd", "ChannelHangupRequest", "ChannelDestroyed"}
     tested |= {"ChannelDtmfReceived", "ChannelHold", "ChannelUnhold", "ApplicationReplaced"}
-    tested |= {"ApplicationMoveFailed", "ChannelUserevent"}
+    tested |= {"ApplicationMoveFailed", "ChannelUserevent", "Dial"}
     assert set(TYPES) == tested
 
 

@@ -57,3 +57,23 @@ def test_things_of_a_caller_in_stasis_whom_we_do_not_know_are_anothers():
 def test_what_is_not_ours_is_never_an_orphan():
     there = inventory(channels=[channel("9.9", "Dial")], bridges=["6f0c9a8e", "ari-bridge-9.9"])
     assert there.orphans({}) == {}
+
+
+CALLEE = "ari-bridge-1.1-aaaaaa-t1"
+
+
+def test_whom_we_rang_is_an_orphan_until_he_talks_to_somebody():
+    there = inventory(channels=[channel("1.1", "Bridge"), channel(CALLEE)])
+    assert set(there.orphans({})) == {CALLEE}
+    talk = {"id": "6f0c", "bridge_class": "basic", "channels": ["1.1", CALLEE]}
+    channels = [channel("2.1"), channel(CALLEE)]  # the caller has handed the talk on meanwhile
+    there = Inventory.of({"channel_ids": []}, channels, [talk])
+    assert there.orphans({"1.1": "bbbbbb"}) == {}
+    ours = {"id": BRIDGE, "bridge_class": "stasis", "channels": [CALLEE]}
+    there = Inventory.of({"channel_ids": []}, [channel(CALLEE)], [ours])
+    assert set(there.orphans({})) == {CALLEE, BRIDGE}
+
+
+def test_the_far_end_of_whom_we_rang_goes_with_the_near_one():
+    there = inventory(channels=[channel("ari-bridge-1.1-aaaaaa-f1", "Wait")])
+    assert there.orphans({}) == {}

@@ -82,3 +82,9 @@ def test_without_a_library_the_next_best(formats, missing, codec):
 
 def test_every_codec_has_a_format():
     assert set(FORMATS) == set(CODECS)
+
+
+@pytest.mark.parametrize("kind", ["", "t", "f"])
+def test_channels_of_each_kind_are_told_apart(kind):
+    name = Name("1.1-2", "abcdef", 3, kind)
+    assert parse_name(str(name)) == name

@@ -1,4 +1,4 @@
-"""Secrets in an agent's file: not themselves, but where they are.
+"""Secrets in a file of the operator's: not themselves, but where they are.
 
     ${SHOP_KEY}                     an environment variable
     ${file:/run/secrets/shop-key}   what a file holds, without the blanks around it

@@ -1,0 +1,195 @@
+"""Whom we ring for a caller, on a real Asterisk: every way in which it may end."""
+
+import asyncio
+
+import pytest
+
+from bridge.errors import PbxGone, PbxRefused
+from bridge.pbx.base import Callee, CalleeLeft
+from tests.pbx.conftest import next_event, over, set_up
+
+EXTENSIONS = {
+    "busy": ("Busy(1)",),
+    "full": ("Congestion(1)",),
+    "declined": ("Hangup(21)",),
+    "rings": ("Ringing()", "Wait(30)"),
+    "talks": ("Answer()", "Wait(60)"),
+    "leaves": ("Answer()", "Wait(0.5)"),
+}
+
+
+@pytest.fixture(autouse=True)
+def places(asterisk):
+    """Extensions that do what their names say."""
+    for name, steps in EXTENSIONS.items():
+        for at, step in enumerate(steps, 1):
+            asterisk.cli(f"dialplan add extension {name},{at},{step} into callees")
+
+
+def callee(name: str, ring_s: float = 10.0, music: str = "") -> Callee:
+    return Callee(f"{name}@callees", "from-ari-bridge", ring_s=ring_s, music=music)
+
+
+async def noted() -> None:
+    """Nothing has to be remembered here."""
+
+
+async def inside(callers) -> set[str]:
+    """Who is in our mixing bridge."""
+    bridges = await callers.ask("GET", "/bridges")
+    return {c for b in bridges if b["bridge_class"] == "stasis" for c in b["channels"]}
+
+
+async def until(true) -> None:
+    async with asyncio.timeout(10):
+        while not await true():
+            await asyncio.sleep(0.01)
+
+
+async def test_blind_they_talk_and_we_are_not_needed(controller, callers, ear):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    await leg.ring(callee("talks"), noted)
+    assert leg.callee == "answered"
+    assert caller.call_id not in await inside(callers)
+    other = leg.handles["callee_id"]
+    await leg.connect()
+    assert await over(leg) == "left"
+    await leg.release()
+
+    async def together():
+        bridges = await callers.ask("GET", "/bridges")
+        return [set(b["channels"]) for b in bridges] == [{caller.call_id, other}]
+
+    await until(together)
+    for channel in (caller.call_id, other):
+        said = await callers.ask(
+            "GET", f"/channels/{channel}/variable", variable="TIMEOUT(absolute)"
+        )
+        assert said["value"] == "0"
+    await caller.hang_up()
+    await callers.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("name", "ring_s", "why"),
+    [
+        ("busy", 10, "busy"),
+        ("full", 10, "all lines are busy"),
+        ("declined", 10, "refused"),
+        ("rings", 0.5, "nobody answered within 0.5 s"),
+        ("nosuch", 10, "no extension 'nosuch' in context 'callees'"),
+    ],
+)
+async def test_whoever_cant_be_had_is_told_why_and_the_caller_comes_back(
+    controller, callers, ear, name, ring_s, why
+):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    before = await inside(callers)
+    with pytest.raises(PbxRefused, match=why):
+        await leg.ring(callee(name, ring_s), noted)
+    await leg.take_back()
+    assert await inside(callers) == before
+    assert leg.callee == ""
+    assert leg.events.empty()
+    await leg.hang_up()
+    assert await over(leg) == "hangup"
+    await caller.hang_up()
+    await leg.release()
+
+
+async def test_a_sip_uri_without_an_endpoint_is_refused_in_words(controller, callers, ear):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    with pytest.raises(PbxRefused, match="sip_endpoint"):
+        await leg.ring(Callee("sip:ann@127.0.0.1", "x"), noted)
+    with pytest.raises(PbxRefused, match="no such endpoint"):
+        await leg.ring(Callee("sip:ann@127.0.0.1", "x", via="nobody"), noted)
+    await leg.take_back()
+    await caller.hang_up()
+    await leg.release()
+
+
+async def test_attended_the_agent_talks_and_then_puts_through(controller, callers, ear):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    await leg.ring(callee("talks"), noted)
+    await leg.talk()
+    other = leg.handles["callee_id"]
+    there = await inside(callers)
+    assert other in there
+    assert caller.call_id not in there
+    assert len(there) == 2
+    await leg.connect()
+    assert await over(leg) == "left"
+    await leg.release()
+    await until(lambda: gone_on(callers, caller))
+    await caller.hang_up()
+    await callers.nothing_left()
+
+
+async def gone_on(callers, caller):
+    return await caller.where() == ("ari-bridge-join", "s")
+
+
+async def test_attended_the_other_hangs_up_and_the_caller_is_taken_back(controller, callers, ear):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    before = await inside(callers)
+    await leg.ring(callee("leaves"), noted)
+    await leg.talk()
+    assert await next_event(leg) == CalleeLeft()
+    with pytest.raises(PbxRefused):
+        await leg.connect()
+    await leg.take_back()
+    assert await inside(callers) == before
+    await leg.ring(callee("talks"), noted)  # somebody else then
+    await leg.connect()
+    assert await over(leg) == "left"
+    await leg.release()
+    await until(lambda: gone_on(callers, caller))
+    await caller.hang_up()
+
+
+@pytest.mark.parametrize("phase", ["rings", "talks"])
+async def test_the_caller_hangs_up_meanwhile(controller, callers, ear, phase):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    ringing = asyncio.create_task(leg.ring(callee(phase), noted))
+    await until(lambda: present(callers, leg))
+    if phase == "talks":
+        await ringing
+        await leg.talk()
+    await caller.hang_up()
+    if phase == "rings":
+        with pytest.raises(PbxGone):
+            await ringing
+    assert await over(leg) == "hangup"
+    await leg.release()
+    await callers.nothing_left()
+
+
+async def present(callers, leg):
+    return leg.handles["callee_id"] in await callers.ids() if leg.handles["callee_id"] else False
+
+
+@pytest.mark.parametrize("phase", ["rings", "talks"])
+async def test_a_release_leaves_nothing(controller, callers, ear, phase):
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    ringing = asyncio.create_task(leg.ring(callee(phase), noted))
+    await until(lambda: present(callers, leg))
+    if phase == "talks":
+        await ringing
+    await leg.release()
+    await asyncio.gather(ringing, return_exceptions=True)
+    await callers.nothing_left(caller)
+    await caller.hang_up()
