@@ -13,7 +13,7 @@ from bridge import configfile
 from bridge.errors import ConfigError
 from bridge.media.settings import MediaSettings
 from bridge.pbx.settings import AsteriskSettings
-from bridge.sessions.settings import RedisSettings, SessionsSettings
+from bridge.sessions.settings import HistorySettings, RedisSettings, SessionsSettings
 from bridge.settings import build
 
 _SEVERAL = "asterisk"
@@ -86,6 +86,7 @@ class Config:
     sessions: SessionsSettings = field(default_factory=SessionsSettings)
     agents: AgentsSettings = field(default_factory=AgentsSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

@@ -34,6 +34,7 @@ _STEADY_S = 10.0  # a process that lived this long starts again at once
 _STOP_S = {
     "worker": 8.0,
     "web": 2.5,
+    "recorder": 6.0,
     "media": 1.5,
 }  # what each may need, whatever is away, besides `drain_s`
 _MEDIA = 2  # one serves, one stands by

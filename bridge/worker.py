@@ -51,7 +51,9 @@ from bridge.reconcile import Reconciler, takers
 from bridge.sessions.lease import RedisLeases
 from bridge.sessions.members import BEAT_S
 from bridge.sessions.progress import NOTE_S
+from bridge.sessions.reader import Reader
 from bridge.sessions.redis import RedisStore
+from bridge.sessions.webhook import Webhook
 from bridge.tools import Outcome
 
 log = logging.getLogger(__name__)
@@ -128,7 +130,9 @@ class Worker:
 
     async def _serve(self) -> None:
         config = self.config
-        self._store = store = RedisStore(config.redis, self.name)
+        self._store = store = RedisStore(
+            config.redis, self.name, tell=bool(config.history.webhook_url)
+        )
         writer = asyncio.create_task(store.run())
         media: MediaClient | None = None
         self._pbxs: dict[str, AsteriskPbx] = {}
@@ -236,6 +240,9 @@ class Worker:
         leases.on_forgotten = self._store.refresh
         for work in (leases.run(), self._note(), self._watch_launcher()):
             self._spawn(work)
+        if self.config.history.webhook_url:
+            reader = Reader(self.config.redis)
+            self._spawn(Webhook(self.config.history, reader, self.name).run())
         if not self.config.worker.takeover:
             return
         self._media.on_left = self._neighbour_left

@@ -24,8 +24,8 @@ its samples. `play` holds the agent's audio, two rings a slot: each owner of a s
 its own, and media plays `ring[slot]` only, so a worker that lost a slot can't be heard. Positions
 count frames of 20 ms for ever; a frame's place is its position modulo the ring's frames. `down`
 holds what was really sent, for calls that are recorded; `down_head` counts frames of 20 ms since
-the slot opened, as `t_head` does, so that a frame of `up` and one of `down` in the same position
-belong to the same 20 ms.
+the slot opened, as `t_head` does, and frame 0 leaves `down_ms` after that. So a frame of `up` and
+one of `down` in the same position belong together, but for how far audio time lags (`t_least_ms`).
 
 A writer stores samples first and the position after: enough on x86-64, whose stores are seen in
 order; between the two lie thousands of the interpreter's instructions elsewhere.
@@ -113,6 +113,7 @@ SLOT_SPEC = {
     "up_read": Column("i8", -1),
     "up_flags": Column("u1", 0, (UP_FRAMES,)),
     "down_head": Column("i8"),
+    "down_ms": Column("f8"),
     "record": Column("?"),
     "record_marks": Column("i8", 0, (RECORD_MARKS, 2)),
     "record_count": Column("i8"),

@@ -21,7 +21,7 @@ import numpy as np
 
 from bridge.audio.resample import ResamplerBank
 from bridge.errors import BridgeError, RecordingError
-from bridge.media.slots import FRAME_MS, FREE, RECORD_MARKS, UP_FRAMES, SlotMap
+from bridge.media.slots import FRAME_MS, FREE, RECORD_MARKS, SPEECH, UP_FRAMES, SlotMap
 from bridge.recording import notes as recordings
 from bridge.recording.notes import Notes
 from bridge.recording.sealed import Key, SealedFile
@@ -176,6 +176,7 @@ class Taker:
             track.paused = [_frames(span) for span in notes.pauses]
             track.lost = [_frames(span) for span in notes.lost]
             log.info("call %s: its recording goes on", call_id)
+        track.shift = track.shift_for(self._late_ms(index))
         if line != rate:
             bank = self._bank(line, rate)
             bank.reset(index)
@@ -184,14 +185,19 @@ class Taker:
     def _read(self, known: tuple[int, int], take: _Take) -> None:
         index, generation = known
         c, track = self._c, take.track
-        up = int(c["t_head"][index]) // (take.line * FRAME_MS)
+        shift = track.shift_for(self._late_ms(index))
+        slack = max(track.shift, shift, 0) - min(track.shift, shift, 0)
+        up = int(c["t_head"][index]) // (take.line * FRAME_MS) + min(track.shift, shift)
         down = int(c["down_head"][index])
-        begin, end = track.due(min(up, down), max(up, down) - UP_FRAMES + KEEP_FRAMES)
+        oldest = max(up, down) - UP_FRAMES + KEEP_FRAMES + slack
+        begin, end = track.due(min(up, down), oldest)
         marks = self._marks(index, track.marks_seen)
         if begin >= end:
             return
         at = np.arange(begin, end) % UP_FRAMES
-        left = self._slots.up[take.line][index, at]
+        silent = c["up_flags"][index, (at - track.shift) % UP_FRAMES] & SPEECH == 0
+        his = track.aim((begin, end), shift, silent) % UP_FRAMES
+        left = self._slots.up[take.line][index, his]
         right = self._slots.down[take.rate][index, at]
         if int(c["generation"][index]) != generation:
             return  # another call has the slot by now
@@ -206,6 +212,10 @@ class Taker:
         data = stereo(left, right, kept).tobytes()
         if not self._put(len(data), lambda: self._write(take, place, data)):
             track.lost.append((begin - track.origin, end - track.origin))
+
+    def _late_ms(self, index: int) -> float:
+        """How much later than what he hears in the same position the caller says what he says."""
+        return float(self._c["t_least_ms"][index] - self._c["down_ms"][index])
 
     def _marks(self, index: int, seen: int) -> list[Mark]:
         """Those that a worker has left since so many were seen."""

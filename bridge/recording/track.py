@@ -5,6 +5,10 @@ A recording begins at one of them, its `origin`; frame n lies n - origin frames 
 beginning, whatever happens to the processes around it. So what was lost (a recorder that was away
 for longer than the rings last) and what was left out (a pause) is silence of the right length.
 
+The caller's frames lie by his audio time, which may run some tens of ms behind or ahead of ours;
+`aim` says which of his frames lies where, so that both sides stay within a frame of each other. A
+frame of his is left out or said twice for that where he is silent.
+
 Pauses are marks that a worker leaves in the slot: (frame, on). A mark holds from its frame on,
 until the next one.
 """
@@ -18,6 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 FRAME_MS = 20
+_FAR_MS = 13.0
+"""So far both sides may be apart before that is mended: over half a frame, so that it settles."""
+_MOST_WAIT, _MOST_SHIFT = 100, 10
 Mark = tuple[int, bool]
 """From that frame on it is recorded, or not."""
 Span = tuple[int, int]
@@ -35,6 +42,10 @@ class Track:
     on: bool = True
     """Whether what comes next is recorded."""
     marks_seen: int = 1
+    shift: int = 0
+    """The caller's frame n lies at n + shift."""
+    waits: int = 0
+    """Frames for which another shift has waited for the caller to be silent."""
     paused: list[Span] = field(default_factory=list)
     """What was left out, in the recording's own frames. The last one may go on."""
     lost: list[Span] = field(default_factory=list)
@@ -47,6 +58,35 @@ class Track:
             _extend(self.lost, (self.cursor - self.origin, begin - self.origin))
         begin = min(begin, max(head, self.cursor))
         return begin, max(head, begin)
+
+    def shift_for(self, late_ms: float) -> int:
+        """The best shift where his audio time is so late."""
+        if abs(late_ms - self.shift * FRAME_MS) <= _FAR_MS:
+            return self.shift
+        return min(max(round(late_ms / FRAME_MS), -_MOST_SHIFT), _MOST_SHIFT)
+
+    def aim(self, span: Span, shift: int, silent: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Which of the caller's frames lies at each of `span`.
+
+        Args:
+            span: the slot's frames, as `due` gave them.
+            shift: what `shift_for` found; taken over where he is silent, in the end anywhere.
+            silent: whether his frame that would lie there is, by the present shift.
+        """
+        begin, end = span
+        frames = np.arange(begin, end)
+        if shift == self.shift:
+            self.waits = 0
+            return frames - shift
+        self.waits += end - begin
+        found = np.flatnonzero(silent)
+        if not len(found) and self.waits < _MOST_WAIT:
+            return frames - self.shift
+        # It is the silent frame that is left out, or comes twice.
+        at = int(found[0]) + (shift > self.shift) if len(found) else 0
+        frames -= np.where(np.arange(end - begin) < at, self.shift, shift)
+        self.shift, self.waits = shift, 0
+        return frames
 
     def keep(self, span: Span, marks: Sequence[Mark]) -> NDArray[np.bool_]:
         """Which frames of `span` are recorded; everything up to its end is written then.

@@ -8,6 +8,7 @@ A call is one hash and one stream; their names share a hash tag, so a Cluster ke
     ari-bridge:calls             zset    every call that is still stored, by the time it began
     ari-bridge:live              hash    the owner of every call that hasn't ended
     ari-bridge:rejoin:AGENT:NUMBER       the last call of a caller whose line dropped, for a while
+    ari-bridge:{records}:stream  stream  calls that ended, for the webhook that hasn't taken them
 
 The first two carry `v`, the version of their form. Two neighbouring versions hand calls to each
 other: what one doesn't know it leaves as it is, and what is missing has a default. Times are
@@ -25,6 +26,7 @@ FORM = "1"
 PREFIX = "ari-bridge"
 INDEX = f"{PREFIX}:calls"
 LIVE = f"{PREFIX}:live"
+RECORDS = f"{PREFIX}:{{records}}:stream"
 
 BARGE_IN = "barge-in"
 """The event that the caller has cut the agent short."""

@@ -23,7 +23,7 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls
+from bridge.web import calls, history
 from bridge.web.errors import Refused
 from bridge.web.parts import Parts
 from bridge.web.routes import MOST_BODY, Route, ask, reply
@@ -31,7 +31,7 @@ from bridge.web.token import read_token
 
 log = logging.getLogger(__name__)
 
-RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (calls.routes,)
+RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (calls.routes, history.routes)
 """Every resource of the API: add yours here."""
 
 _BIND_S, _BIND_LOOK_S = 10.0, 0.2

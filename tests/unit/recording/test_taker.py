@@ -7,7 +7,7 @@ import pytest
 
 from bridge.audio import g711
 from bridge.media.plane import Plane
-from bridge.media.slots import FREE, SlotMap
+from bridge.media.slots import FREE, SPEECH, SlotMap
 from bridge.recording import notes as recordings
 from bridge.recording.finish import peaks, samples
 from bridge.recording.notes import Notes
@@ -25,6 +25,7 @@ class Studio(Simulation):
         self.code = np.random.default_rng(3).integers(0, 256, (2, 4000, 160)).astype(np.uint8)
         self.slots.play[8][0, 0] = g711.decode_ulaw(self.code[1, :50])
         self.about = about
+        self.c["down_ms"][:] = 0.0  # both sides' frames begin together
 
     def put(self, size, job):
         if not (self.full and size):
@@ -193,6 +194,34 @@ def test_a_disk_that_is_too_slow_leaves_a_gap(tmp_path):
     left = sides(notes)[0]
     assert not left[8000:16000].any()
     assert (left[16000:] == studio.said(100, 150)).all()
+
+
+@pytest.mark.parametrize(("late_ms", "frames"), [(9.0, 0), (21.0, 1), (-38.0, -2)])
+def test_a_caller_whose_audio_time_lags_or_leads_is_put_in_step(tmp_path, late_ms, frames):
+    studio = Studio(tmp_path)
+    studio.go(500)
+    studio.c["down_ms"][0] = -late_ms
+    studio.order()
+    studio.go(3000)
+    left, _ = sides(studio.end())
+    said = studio.said(25 - frames, 150)
+    assert (left == said[: len(left)]).all()
+    assert len(left) >= 123 * 160
+
+
+def test_a_clock_that_goes_wrong_is_put_right_in_a_silence(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1500)
+    studio.c["down_ms"][0] = -20.0
+    studio.go(1980, rounds=False)
+    studio.c["up_flags"][0] = SPEECH
+    studio.c["up_flags"][0, 90] = 0
+    studio.taker.round()
+    left, _ = sides(studio.end())
+    said = studio.said(0, 99)
+    assert (left[: 91 * 160] == said[: 91 * 160]).all(), "it is said as it was"
+    assert (left[91 * 160 :] == said[90 * 160 : -160]).all(), "the silent frame comes twice"
 
 
 def test_a_folder_that_cannot_be_written_to_ends_nothing_else(tmp_path, caplog):

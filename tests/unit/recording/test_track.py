@@ -63,3 +63,30 @@ def test_stereo_keeps_both_sides_in_step_and_pauses_silent():
     left, right = np.arange(8, dtype=np.int16).reshape(2, 4), np.full((2, 4), 9, np.int16)
     both = stereo(left, right, np.array([True, False]))
     assert both.tolist() == [[0, 9], [1, 9], [2, 9], [3, 9]] + [[0, 0]] * 4
+
+
+@given(
+    st.integers(-3, 3),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(-3, 3), st.booleans()), max_size=12),
+)
+def test_each_of_his_frames_lies_where_it_belongs_or_beside_a_silent_one(first, rounds):
+    track = Track(0, 0, marks_seen=0, shift=first)
+    at, before = 0, None
+    for frames, shift, quiet in rounds:
+        old, silent = track.shift, np.full(frames, quiet)
+        his = track.aim((at, at + frames), shift, silent).tolist()
+        at += frames
+        shifts = {n - frame for n, frame in zip(range(at - frames, at), his, strict=True)}
+        assert shifts <= {old, shift}
+        assert track.shift == (shift if quiet or track.waits == 0 else old)
+        if before is not None and shifts == {old} and before[1] == old:
+            assert his[0] == before[0] + 1
+        before = his[-1], at - 1 - his[-1]
+
+
+def test_it_settles_and_never_follows_what_cannot_be():
+    track = Track(0, 0)
+    assert [track.shift_for(ms) for ms in (0, 12, -12, 14, 31, -31)] == [0, 0, 0, 1, 2, -2]
+    assert track.shift_for(5000) == 10
+    track.shift = 1
+    assert [track.shift_for(ms) for ms in (8, 32, 6)] == [1, 1, 0]
