@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from bridge.errors import ConfigError
 from bridge.settings import build
-from bridge.tooltables import ToolTable, check_names
+from bridge.tooltables import McpTool, ToolTable, check_names, served
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Agent:
     """Which tools the engine may call, beside `transfer`, `hang_up` and those in `tool`: of
     `BUILT_IN`, and of others (entry points `ari_bridge.tools`)."""
     tool: dict[str, ToolTable] = field(default_factory=dict)
-    """Tools that need no code, by name; the engine may call them all."""
+    """Tools that need no code, and servers of tools, by name; the engine may call them all."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     variables: VariableSettings = field(default_factory=VariableSettings)
@@ -184,14 +184,21 @@ class Agent:
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' is {getattr(self, name):g}; the least is 1")
         check_names(self.tool, (*ALWAYS, *BUILT_IN))
+        served(self.tool, (*ALWAYS, *BUILT_IN, *self.tools))
         for tool, key in (("get_variable", "read"), ("set_variable", "write")):
             if tool in self.tools and not getattr(self.variables, key):
                 raise ValueError(f"'tools' has '{tool}'; say which in [variables] {key} = [...]")
 
     @property
+    def served(self) -> dict[str, tuple[str, str]]:
+        """Tools that servers bring: the table and the name there of each, by our name of it."""
+        return served(self.tool, (*ALWAYS, *BUILT_IN, *self.tools))
+
+    @property
     def every_tool(self) -> tuple[str, ...]:
         """Names of all that the engine may call, but for those that every agent has."""
-        return (*self.tools, *(name for name in self.tool if name not in self.tools))
+        alone = (name for name, table in self.tool.items() if not isinstance(table, McpTool))
+        return tuple(dict.fromkeys((*self.tools, *alone, *self.served)))
 
     @property
     def recording_folder(self) -> Path:
@@ -208,7 +215,9 @@ class Agent:
     def fillers(self) -> dict[str, str]:
         """What bridges a wait: by the tool that runs, "" for every other."""
         own = {name: table.filler for name, table in self.tool.items()}
-        return {name: text for name, text in {"": self.filler, **own}.items() if text}
+        theirs = {name: own[table] for name, (table, _) in self.served.items()}
+        every = {"": self.filler, **own, **theirs}
+        return {name: text for name, text in every.items() if text}
 
 
 def load(folder: Path, name: str) -> Agent:

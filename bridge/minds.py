@@ -7,6 +7,7 @@ as it was, and the log says why. One that is gone is gone.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,9 @@ from bridge.engines.registry import Engines
 from bridge.errors import BridgeError, ConfigError, EngineMissing
 
 log = logging.getLogger(__name__)
+
+SERVERS_S = 3.0
+"""How long the first call is put off for servers of tools."""
 
 
 class Minds:
@@ -42,10 +46,14 @@ class Minds:
                 self._good[fresh.name] = fresh
             except BridgeError as error:
                 log.error("%s", error)
+        waits = (toolbox.servers(one, SERVERS_S) for one in self._good.values())
+        await asyncio.gather(*waits)  # while engines were loaded, they have come
 
     async def make(self, name: str) -> tuple[Agent, Engine]:
         """The agent of that name and an engine for it. Raises `ConfigError`, `EngineError`."""
         agents = agent.chain(self._load, name)
+        for one in agents:
+            await toolbox.servers(one)
         minds = [supervisor.Mind(a, partial(self._engines.create, a)) for a in agents]
         found, engine = await supervisor.begin(minds)
         self._good[found.name] = found
@@ -54,6 +62,7 @@ class Minds:
     async def close(self) -> None:
         """Let go of all that was loaded."""
         await self._engines.close()
+        await toolbox.close()
 
     def _load(self, name: str) -> Agent:
         """As its file is now or, where that can't be understood, as it was."""

@@ -13,12 +13,17 @@
 `parameters` holds the JSON schema of each argument, by name; `required` says which of them must be
 there (all, without it). What can be checked without running anything is checked when the file is
 read; `bridge.toolbox` makes tools of the tables.
+
+A table is one tool, but for `mcp`: that is a server, and brings those that its `tools` name. Each
+goes by its own name where no other tool of the agent's has it, else by the table's before it
+(`crm_search`).
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -119,7 +124,80 @@ class KnowledgeTool:
             raise ValueError(f"'results' is {self.results}; it takes 1 to 4")
 
 
-ToolTable = HttpTool | KnowledgeTool
+@dataclass(frozen=True)
+class McpTool:
+    """Tools of an MCP server: a program that is started here, or one that listens at a URL."""
+
+    type: Literal["mcp"]
+    tools: tuple[str, ...]
+    """Which of its tools the agent has, by the server's names; it has no other."""
+    command: tuple[str, ...] = ()
+    """The program and its arguments, which speaks on its standard input and output; it runs in the
+    folder of the agent's file."""
+    url: str = ""
+    """Where it listens, if there is no `command` (streamable HTTP)."""
+    env: dict[str, str] = field(default_factory=dict)
+    """For the program, which else gets only HOME, LOGNAME, PATH, SHELL, TERM and USER."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of requests to `url`. In both `${NAME}` is an environment variable, `${file:PATH}` what a
+    file holds."""
+    filler: str = ""
+    """What is said while one of them runs, if that takes longer."""
+    timeout_s: float = 10.0
+    idempotent: bool | None = None
+    """Whether the same call may be made twice; None: as the server says of each tool
+    (`readOnlyHint`, `idempotentHint`)."""
+
+    def __post_init__(self) -> None:
+        _check_time(self.timeout_s)
+        if not self.tools:
+            raise ValueError("'tools' is empty; name the server's tools that the agent may use")
+        if bool(self.command) == bool(self.url):
+            raise ValueError("it takes either 'command' (a program) or 'url' (a server)")
+        if self.url:
+            parts = urlsplit(self.url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"'url' is '{self.url}'; it takes http://... or https://...")
+        if self.url and self.env:
+            raise ValueError("'env' is for 'command'; with 'url' it takes 'headers'")
+        if self.command and self.headers:
+            raise ValueError("'headers' are for 'url'; with 'command' it takes 'env'")
+
+
+ToolTable = HttpTool | KnowledgeTool | McpTool
+
+
+def served(tables: Mapping[str, ToolTable], others: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """What servers bring: the name of each tool for us, with its table and its name there.
+
+    Args:
+        tables: of the agent's file, by name.
+        others: names of tools that are no table's.
+
+    Raises:
+        ValueError: two would have the same name.
+    """
+    every = [
+        (_name(tool), table, tool)
+        for table, one in tables.items()
+        if isinstance(one, McpTool)
+        for tool in dict.fromkeys(one.tools)
+    ]
+    count = Counter(name for name, _, _ in every)
+    taken = {*others, *(name for name, one in tables.items() if not isinstance(one, McpTool))}
+    found: dict[str, tuple[str, str]] = {}
+    for name, table, tool in every:
+        whole = name if count[name] == 1 and name not in taken else f"{table}_{name}"[:64]
+        if whole in taken or whole in found:
+            raise ValueError(f"tool '{table}': '{tool}' would be '{whole}', as another is")
+        found[whole] = table, tool
+    return found
+
+
+def _name(tool: str) -> str:
+    """One that every vendor takes."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", tool)[:64] or "_"
+    return f"_{name}"[:64] if name[0].isdigit() else name
 
 
 def check_names(names: Iterable[str], reserved: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ every one of them on to the engine.
     first silence     TurnPausing, whatever the state
     words             they settle    -                 c) BargeIn      evidence       they settle
                       the final                        > INTERRUPTED                  the final
-                      silence                                                         silence
+                      silence, or c)                                                  silence
     evidence for it   -              -                 -               BargeIn        -
                                                                        > INTERRUPTED
     evidence against  -              -                 -               AgentResumed   -
@@ -44,7 +44,9 @@ a) Nothing of the answer has been played: the caller merely paused, and what he 
    number.
 b) Some of it has: a gap in the agent's speech, which is interrupted as in SPEAKING.
 c) Only words of speech for which the agent was paused and went on again: they came late, or what
-   had been taken for a sign of listening reads otherwise with more silence behind it.
+   had been taken for a sign of listening reads otherwise with more silence behind it. Where the
+   agent is done meanwhile they are a turn like any other. After `LATE_MS` only what is surely meant
+   counts, after `LATEST_MS` nothing does.
 d) A turn that began before the agent spoke, or was spoken where it may not be interrupted, is kept
    and committed when the agent is done. Other speech against the agent is forgotten.
 f) And another TurnPausing (or two), unless the words say that he is done: read again they may.
@@ -97,8 +99,10 @@ SURE_MS = 60
 LOOKS = 2
 """So often words that settle nothing are looked at again in one silence."""
 
-LATE_MS = 1500
-"""Words that come so late after the speech that they are of still interrupt."""
+LATE_MS, LATEST_MS = 1500, 4000
+"""Words that come so late after the speech that they are of still interrupt, the second if they are
+more than one unknown word: on a busy machine the recogniser has been 2.4 s late, and "stop" means
+it then too."""
 
 FOREVER_MS = 1 << 60
 
@@ -296,10 +300,8 @@ class Turns:
         if self.state is State.PAUSED and self.caller_speaks:
             self._against.words(weight, until_ms)
             actions = self._judge(self._now_ms, False)
-        elif self._doubt and self._interruptible and until_ms >= self._doubt[1]:
-            late = self._now_ms - self._doubt[1] > LATE_MS
-            if weight in (Weight.WORD, Weight.WORDS) and not late:
-                actions = self._confirm(self._now_ms)
+        elif self._doubt and until_ms >= self._doubt[1]:
+            actions = self._late_words(weight)
             self._doubt = None
         elif whole and self._now_ms - self.endpoint.end_ms >= 3 * FRAME_MS and self._unheeding:
             self._heeded = weight in (Weight.WORD, Weight.WORDS)
@@ -367,6 +369,7 @@ class Turns:
             else:
                 self._keep()
         self._counts = False
+        self._doubt = None
         self._held = on
         self._quiet_ms = None
         self.endpoint.reset()
@@ -534,6 +537,21 @@ class Turns:
             case _:
                 return []
 
+    def _late_words(self, weight: Weight) -> list[Action]:
+        """They are of speech after which the agent went on."""
+        assert self._doubt
+        start_ms, end_ms = self._doubt
+        most_ms = {Weight.WORD: LATE_MS, Weight.WORDS: LATEST_MS}.get(weight, -1)
+        if self._now_ms - end_ms > most_ms:
+            return []
+        if self._interruptible:
+            return self._confirm(self._now_ms)
+        if self.state is not State.LISTENING or self.caller_speaks or not self._bridge_owns:
+            return []
+        self.turn += 1  # the agent is done: nobody is cut short
+        self._start_ms = start_ms
+        return self._commit(end_ms)
+
     def _resume(self, at_ms: int, noise: bool = False) -> list[Action]:
         """It was nothing: the agent goes on."""
         if self._waiting:
@@ -562,7 +580,7 @@ class Turns:
 
     def _take_floor(self) -> None:
         self._reply_open = self._waiting = False
-        self._kept = None
+        self._kept = self._doubt = None
         if self.caller_speaks:
             self.state = State.INTERRUPTED
             if not self._counts:

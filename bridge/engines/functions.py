@@ -42,13 +42,13 @@ HANG_UP = Function("hang_up", "End the call, after you have said goodbye.", _NON
 
 
 def declared(agent: Agent) -> tuple[Function, ...]:
-    """Every tool that the agent may use.
+    """Every tool that the agent may use, as far as it is known now.
 
     Raises:
         ConfigError: one isn't installed, or its signature can't be told in JSON schema.
     """
     own = (_transfer(agent.transfer.extensions),) if agent.transfer.extensions else ()
-    return (*own, HANG_UP, *(_described(name, agent) for name in agent.every_tool))
+    return (*own, HANG_UP, *(_described(name, agent) for name in toolbox.known(agent)))
 
 
 def _transfer(extensions: tuple[str, ...]) -> Function:

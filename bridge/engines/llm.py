@@ -21,6 +21,7 @@ from bridge.engines.functions import Function, declared
 from bridge.engines.parts import Began, Do, Say, Step
 from bridge.engines.prompt import Assemble, Message, assembler
 from bridge.engines.sentences import Sentences
+from bridge.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,21 @@ class ChatModel:
     ) -> None:
         """Raises `ConfigError`: a tool of the agent's can't be told of."""
         self._chat, self._instructions, self._assemble = chat, instructions, assemble
+        self._agent, self._tools = agent, tools
         self._functions = declared(agent) if tools else ()
+
+    def _known(self) -> Sequence[Function]:
+        """The tools that it is told of: what a server brings may have come, or changed."""
+        if self._tools and self._agent.served:
+            with contextlib.suppress(ConfigError):  # a secret's file is being changed
+                self._functions = declared(self._agent)
+        return self._functions
 
     async def answer(self, context: Context, history: Sequence[Entry]) -> AsyncIterator[Step]:
         """What it says to the conversation's last line."""
         messages = await self._assemble(context, self._instructions, history)
         spoken, aloud, began, said = Sentences(), Aloud(), False, False
-        async with contextlib.aclosing(self._chat.stream(messages, self._functions)) as stream:
+        async with contextlib.aclosing(self._chat.stream(messages, self._known())) as stream:
             async for piece in stream:
                 if not began:
                     began = True

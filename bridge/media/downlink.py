@@ -208,8 +208,9 @@ class Downlink:
             number = c["play_cut_count"][rows, of]
             c["play_cuts"][rows, of, number % CUTS, 0] = read[cleared]
             c["play_cuts"][rows, of, number % CUTS, 1] = clear[cleared]
-            c["play_read"][rows, of] = clear[cleared]
+            # Counted before it shows: a worker that looks in between must not take it for heard.
             c["play_cut_count"][rows, of] = number + 1
+            c["play_read"][rows, of] = clear[cleared]
         self._read[at[play]] = read[play] + 1
         c["n_played"][calls] += play
         if play.any():

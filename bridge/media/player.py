@@ -148,7 +148,7 @@ class Player:
 
     def clear(self) -> None:
         """Drop what is not played yet."""
-        self._settle()
+        self._settle(self._at())
         if self._items:
             # What was not published yet was never to be heard.
             last = self._items[-1]
@@ -184,10 +184,11 @@ class Player:
 
     def heard(self, item: int) -> int:
         """Samples of an item that went out; of an item already settled, what was told last."""
-        self._settle()
+        at = self._at()
+        self._settle(at)
         for one in self._items:
             if one.item == item:
-                return self._heard(one, self._at())
+                return self._heard(one, at)
         return self._settled.get(item, 0)
 
     def heard_items(self) -> dict[int, int]:
@@ -197,9 +198,9 @@ class Player:
         if same and not (self._news or self._settled_since):
             return {}
         self._seen_read, self._news = read, False
-        self._settle()
-        told, self._settled_since = self._settled_since, {}
         at = read * self._frame
+        self._settle(at)
+        told, self._settled_since = self._settled_since, {}
         for one in self._items:
             heard = self._heard(one, at)
             if heard > one.heard:
@@ -263,8 +264,11 @@ class Player:
         """Leave the item's place in the map, for whoever takes the slot over."""
         self._table[item.item % ITEMS] = (item.item, item.start, self._rate)
 
-    def _settle(self) -> None:
-        """Take note of cuts, and let go of items whose heard samples are final."""
+    def _settle(self, at: int) -> None:
+        """Take note of cuts, and let go of items whose heard samples are final.
+
+        `at` was read before: a cut that comes only now must not count as heard.
+        """
         count: int = self._cut_count.item(self.ring)
         while self._seen_cuts < count:
             stop, go_on = (int(v) * self._frame for v in self._cuts[self._seen_cuts % CUTS])
@@ -276,7 +280,7 @@ class Player:
                     one.done = one.final = True
         while self._items:
             one = self._items[0]
-            if not (one.done and (one.final or self._at() >= one.start + one.length)):
+            if not (one.done and (one.final or at >= one.start + one.length)):
                 return
             self._settled[one.item] = self._settled_since[one.item] = one.taken
             if len(self._settled) > ITEMS:

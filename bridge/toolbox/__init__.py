@@ -4,7 +4,8 @@ Theory of operation. Whatever its kind, a tool is an async function with what `b
 says of it; whoever runs it (`bridge.tools`) or tells a model of it (`bridge.engines.functions`)
 knows nothing else. `named` finds it, in this order:
 
-    declared   `[tool.NAME]` in the agent's file (`bridge.tooltables`), made here by its `type`
+    declared   `[tool.NAME]` in the agent's file (`bridge.tooltables`), made here by its `type`;
+               of `mcp`, what the server brings
     built in   `bridge.toolbox.builtin`, if the agent's `tools` name it
     installed  an entry point `ari_bridge.tools`, if the agent's `tools` name it
 
@@ -30,13 +31,14 @@ from pathlib import Path
 
 from bridge.agent import BUILT_IN, Agent
 from bridge.errors import ConfigError
-from bridge.toolbox import builtin
+from bridge.toolbox import builtin, mcp
 from bridge.toolbox.base import Function as Function
 from bridge.toolbox.base import Recorded as Recorded
 from bridge.toolbox.base import ToolContext as ToolContext
 from bridge.toolbox.http import Http
 from bridge.toolbox.knowledge import Knowledge
-from bridge.tooltables import HttpTool, KnowledgeTool, ToolTable
+from bridge.toolbox.mcp import Mcp
+from bridge.tooltables import HttpTool, KnowledgeTool, McpTool
 
 GROUP = "ari_bridge.tools"
 
@@ -44,10 +46,17 @@ TIMEOUT_S = 10.0
 """Of a tool that says nothing else."""
 
 
+NEW_SERVERS_S = 1.0
+"""How long a call waits for servers of tools that nobody has started before."""
+
+
 def named(name: str, agent: Agent) -> Function:
     """The agent's tool of that name. Raises `ConfigError` with the cure."""
-    if name in agent.tool:
-        return _made(name, agent.tool[name], Path(agent.file).parent)
+    if name in (served := agent.served):
+        table, tool = served[name]
+        return _brought(agent, table, tool)
+    if name in agent.tool and not isinstance(agent.tool[name], McpTool):
+        return _made(name, agent)
     if name not in agent.tools:
         allowed = agent.every_tool
         near = difflib.get_close_matches(name, allowed, n=1)
@@ -58,21 +67,58 @@ def named(name: str, agent: Agent) -> Function:
     return _load(name)
 
 
+def known(agent: Agent) -> list[str]:
+    """Names of those of its tools that a model can be told of now: of a server that hasn't listed
+    its own, nothing is known yet. Raises `ConfigError`."""
+    of_servers = agent.served
+    return [
+        name
+        for name in agent.every_tool
+        if name not in of_servers or _brought(agent, *of_servers[name]).known
+    ]
+
+
 async def prepare(agent: Agent) -> None:
-    """Have what its tools need ready, so that no caller waits for it. Raises `ConfigError`."""
+    """Have what its tools need ready, so that no caller waits for it. Raises `ConfigError`.
+
+    Its servers are started, and not waited for: that does `servers`.
+    """
     check(agent)
     for name, table in agent.tool.items():
-        if isinstance(tool := _made(name, table, Path(agent.file).parent), Knowledge):
+        if isinstance(table, KnowledgeTool):
+            tool = _made(name, agent)
+            assert isinstance(tool, Knowledge)
             await tool.prepare()
+    await servers(agent, 0)
+
+
+async def servers(agent: Agent, within_s: float = NEW_SERVERS_S) -> None:
+    """Have its servers of tools running, and waited for if they are new. Raises `ConfigError`."""
+    tables = {name: one for name, one in agent.tool.items() if isinstance(one, McpTool)}
+    if tables:
+        home = Path(agent.file).parent
+        every = {name: mcp.server_of(name, table, home) for name, table in tables.items()}
+        await mcp.up(every.values(), within_s)
+        for name, server in every.items():
+            server.expect(tables[name].tools, f"{agent.file} [tool.{name}]")
+
+
+async def close() -> None:
+    """End what was started for tools."""
+    await mcp.close()
 
 
 def check(agent: Agent) -> None:
     """Whether what its file declares can be used. Raises `ConfigError` with the cure."""
-    for name in agent.tool:
+    of_servers = agent.served
+    for name in agent.every_tool:
+        table = of_servers[name][0] if name in of_servers else name
+        if table not in agent.tool:
+            continue
         try:
             named(name, agent)
         except ConfigError as error:
-            raise ConfigError(f"{agent.file} [tool.{name}]: {error}") from error
+            raise ConfigError(f"{agent.file} [tool.{table}]: {error}") from error
 
 
 def may_run_again(name: str, agent: Agent) -> bool:
@@ -88,12 +134,21 @@ def timeout_s(function: Function) -> float:
     return float(getattr(function, "timeout_s", TIMEOUT_S))
 
 
-def _made(name: str, table: ToolTable, home: Path) -> Http | Knowledge:
+def _made(name: str, agent: Agent) -> Http | Knowledge:
+    table = agent.tool[name]
+    assert not isinstance(table, McpTool)
     match table:
         case HttpTool():
             return Http(name, table)
         case KnowledgeTool():
-            return Knowledge(name, table, home)
+            return Knowledge(name, table, Path(agent.file).parent)
+
+
+def _brought(agent: Agent, table: str, tool: str) -> Mcp:
+    """The one of that name at that table's server."""
+    one = agent.tool[table]
+    assert isinstance(one, McpTool)
+    return Mcp(mcp.server_of(table, one, Path(agent.file).parent), tool, one)
 
 
 @functools.cache

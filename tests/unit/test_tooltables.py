@@ -17,6 +17,12 @@ description = "Where an order is."
 url = "https://shop.example.com/orders/{order}"
 """
 BARE = ORDERS.replace("{order}", "")
+SERVER = """
+[tool.crm]
+type = "mcp"
+command = ["sh"]
+tools = ["find", "a/b"]
+"""
 ORDER = '[tool.orders.parameters.order]\ntype = "string"\n'
 
 
@@ -51,6 +57,17 @@ def test_what_the_sample_agent_shows_can_be_used(agent, tmp_path, monkeypatch):
     assert list(found.tool) == ["order_status", "shop_facts"]
 
 
+def test_what_a_server_brings_goes_by_its_own_name_where_that_is_free(agent):
+    alone = agent(SERVER + 'filler = "One moment."')
+    assert alone.served == {"find": ("crm", "find"), "a_b": ("crm", "a/b")}
+    assert alone.fillers["a_b"] == "One moment."
+    two = agent(SERVER + SERVER.replace("crm", "erp").replace("a/b", "2nd"))
+    assert two.every_tool == ("crm_find", "a_b", "erp_find", "_2nd")
+    clash = agent(SERVER.replace("a/b", "remember") + BARE.replace("orders", "find"))
+    assert clash.every_tool == ("find", "crm_find", "crm_remember")
+    assert declared(clash)[-1].name == "find"  # the server hasn't told of the others yet
+
+
 def test_a_tool_that_is_named_as_well_is_told_of_once(agent):
     found = agent('tools = ["orders"]' + ORDERS + ORDER)
     assert [f.name for f in declared(found)] == ["hang_up", "orders"]
@@ -76,6 +93,15 @@ def test_a_tool_that_is_named_as_well_is_told_of_once(agent):
         (BARE.replace("tool.orders", 'tool."a b"'), "tool 'a b': a name takes letters"),
         (BARE + 'headers = { A = "${NO_SUCH_KEY}" }', "variable NO_SUCH_KEY is not set, or"),
         (BARE + 'headers = { A = "${file:/no/key}" }', "/no/key can't be read: No such"),
+        (SERVER.replace('["find", "a/b"]', "[]"), "'tools' is empty; name the server's tools"),
+        (SERVER.replace("command", "comand"), "'comand'; did you mean 'command'?"),
+        (SERVER + 'url = "https://crm.example.com/mcp"', "it takes either 'command'"),
+        (SERVER.replace('command = ["sh"]', ""), "it takes either 'command'"),
+        (SERVER.replace('command = ["sh"]', 'url = "crm"'), "it takes http://... or https://..."),
+        (SERVER + 'headers = { A = "b" }', "'headers' are for 'url'; with 'command' it"),
+        (SERVER + 'env = { A = "${NO_SUCH_KEY}" }', "variable NO_SUCH_KEY is not set, or"),
+        (SERVER.replace('"sh"', '"no-such"'), "there is no program 'no-such'; install it, or give"),
+        (SERVER.replace('"a/b"', '"hang_up", "crm_hang_up"'), "be 'crm_hang_up', as another is"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_the_cure(agent, text, error):

@@ -717,10 +717,57 @@ def test_without_words_the_agent_goes_on_and_late_words_count_all_the_same():
     assert floor.state is State.THINKING
 
 
-def test_words_that_are_later_than_that_are_of_yesterday():
+@pytest.mark.parametrize(
+    ("text", "after_ms", "interrupts"),
+    [
+        ("Stop.", 3900, True),
+        ("What about the opening hours?", 3900, True),
+        ("Stop.", 4100, False),
+        ("Kilmore.", 1400, True),
+        ("Kilmore.", 1600, False),
+        ("Okay.", 1000, False),
+    ],
+)
+def test_late_words_interrupt_the_longer_the_surer_they_are_meant(text, after_ms, interrupts):
     floor = paused(200)
-    floor.silence(3000)
-    assert say(floor, "Stop.") == []
+    floor.silence(after_ms)
+    kinds = [BargeIn, TurnCommitted] if interrupts else []
+    assert [type(a) for a in say(floor, text)] == kinds
+
+
+def test_what_was_said_while_the_agent_ended_is_a_turn_when_its_words_come():
+    floor = paused(200)
+    floor.silence(1000)
+    floor.agent("done", "finished")
+    assert floor.state is State.LISTENING
+    assert say(floor, "How much is it?") == [TurnCommitted(2, floor.began, floor.end)]
+    assert say(floor, "How much is it?") == [], "only once"
+
+
+@pytest.mark.parametrize("what", ["Okay.", "", "Kilmore."])
+def test_what_was_said_while_the_agent_ended_and_means_nothing_is_none(what):
+    floor = paused(200)
+    floor.silence(2000)
+    floor.agent("done", "finished")
+    assert say(floor, what) == []
+
+
+def test_an_engine_that_ends_turns_itself_is_not_told_of_late_words():
+    floor = paused(200)
+    floor.silence(1000)
+    floor.agent("done", "finished")
+    floor.turns.belong_to("engine")
+    assert say(floor, "How much is it?") == []
+
+
+@pytest.mark.parametrize(
+    "then", [lambda f: f.turns.digit(f.at_ms), lambda f: (f.turns.hold(True), f.turns.hold(False))]
+)
+def test_words_of_before_a_key_or_a_hold_mean_nothing(then):
+    floor = paused(200)
+    floor.silence(1000)
+    then(floor)
+    assert say(floor, "How much is it?") == []
 
 
 def test_a_click_pauses_the_agent_for_a_moment_and_then_less_and_less():

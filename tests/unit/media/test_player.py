@@ -364,6 +364,29 @@ def test_what_an_owner_had_dropped_is_known_as_far_as_it_was_heard(line, carried
     assert left.queued_ms == 0
 
 
+class Watched(np.ndarray):
+    """A column at which somebody looks whenever something was written into it."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        self.look()
+
+
+@pytest.mark.parametrize("column", ["play_cuts", "play_cut_count", "play_read"])
+@pytest.mark.parametrize("heard", [lambda player: player.heard_items(), lambda p: p.heard(1)])
+def test_who_looks_while_media_carries_out_a_clear_takes_nothing_of_it_for_heard(
+    line, column, heard
+):
+    line.player.play(1, ramp(480))
+    line.player.done(1)
+    line.tick()
+    line.player.clear()
+    line.c[column] = line.c[column].view(Watched)
+    line.c[column].look = lambda: heard(line.player)
+    line.tick()
+    assert line.player.heard(1) == 160
+
+
 def test_what_was_said_after_a_clear_is_not_cut(line):
     line.player.play(1, ramp(480))
     line.tick()
