@@ -104,6 +104,10 @@ class Call:
         self._keys: asyncio.TimerHandle | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
+        record = memory.record if memory is not None else None
+        self._agent = record.agent if record else (*leg.incoming.args, "")[0]
+        self._started = record.started if record else time.time()
+        self._answered = record.answered if record else 0.0
         if memory is None:
             store.begin(self.id)
             store.put(self.id, **about(leg.incoming, worker))
@@ -179,6 +183,7 @@ class Call:
     ) -> tuple[Conversation, Context]:
         """A new call: external media, slot, answer."""
         incoming = self._leg.incoming
+        self._agent = agent.name
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
         source = await self._leg.open_media(self._media.address, incoming.codec)
         self._store.put(self.id, **self._leg.handles)
@@ -199,7 +204,8 @@ class Call:
                 await asyncio.wait_for(conversation.spoken(), GREETING_S)
         await self._leg.answer()
         await self._leg.join()
-        self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
+        self._answered = time.time()
+        self._store.put(self.id, state="talking", answered=self._answered, rate=slot.rate)
         self._place()
         self._recording.begin()
         on_record = asyncio.Event()
@@ -317,6 +323,7 @@ class Call:
         if self._quality is not None:
             self._quality.note()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
+        self._log_record(outcome)
         self._store.put(
             self.id,
             state="ended",
@@ -324,6 +331,23 @@ class Call:
             result=outcome.result,
             reason=outcome.reason,
         )
+
+    def _log_record(self, outcome: Outcome) -> None:
+        """One line for whoever collects call records from the log."""
+        incoming, now = self._leg.incoming, time.time()
+        table = {
+            "id": self.id,
+            "caller": incoming.caller_number,
+            "dialed": incoming.dialed,
+            "agent": self._agent,
+            "started": round(self._started, 3),
+            "answered": round(self._answered, 3) if self._answered else None,
+            "ended": round(now, 3),
+            "seconds": round(now - self._started, 3),
+            "result": outcome.result,
+            "reason": outcome.reason,
+        }
+        log.info("call record %s", json.dumps(table, ensure_ascii=False))
 
     # The PBX's events -----------------------------------------------------------------------------
 

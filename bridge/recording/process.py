@@ -65,6 +65,11 @@ class Writer:
         self._jobs.put((size, job))
         return True
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that aren't written."""
+        return self._waiting
+
     def close(self, timeout_s: float) -> None:
         """Wait for all of it, but not longer than that."""
         self._jobs.put(None)

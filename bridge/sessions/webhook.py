@@ -24,10 +24,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
-import redis.exceptions
 
 from bridge.errors import StoreUnreachable
-from bridge.sessions import export, server
+from bridge.sessions import export
 from bridge.sessions.model import RECORDS, Line, Record
 from bridge.sessions.reader import Reader
 from bridge.sessions.settings import HistorySettings
@@ -39,7 +38,7 @@ SIGNATURE = "Ari-Bridge-Signature"
 GIVE_UP_S = 3 * 86_400.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 _LOOK_S, _TIMEOUT_S = 1.0, 10.0
-_AT_ONCE = 20
+_AT_ONCE, _MOST_DUE = 20, 200
 Entry = tuple[str, Mapping[str, str]]
 
 
@@ -108,8 +107,8 @@ class Webhook:
                 try:
                     made = made or await self._make_group()
                     busy = await self.round(session)
-                except StoreUnreachable:
-                    made = busy = False  # the store says so itself
+                except StoreUnreachable:  # the store says so itself; or Redis has come back empty
+                    made = busy = False
                 if not busy:
                     await asyncio.sleep(_LOOK_S)
 
@@ -137,8 +136,9 @@ class Webhook:
             elif self._away:
                 self._away = ""
                 log.info("the webhook takes call records again")
-        await self._ask("XACK", RECORDS, GROUP, delivery)
-        await self._ask("XDEL", RECORDS, delivery)
+        stream = self._reader.server
+        await self._reader.ask(stream.xack(RECORDS, GROUP, delivery))
+        await self._reader.ask(stream.xdel(RECORDS, delivery))
 
     async def _send(self, session: aiohttp.ClientSession, what: Mapping[str, Any]) -> str:
         """Empty if it was taken; else why it wasn't."""
@@ -160,61 +160,36 @@ class Webhook:
 
     async def _make_group(self) -> bool:
         try:
-            await self._ask("XGROUP", "CREATE", RECORDS, GROUP, "0", "MKSTREAM")
-        except redis.exceptions.ResponseError as error:
+            await self._reader.ask(
+                self._reader.server.xgroup_create(RECORDS, GROUP, "0", mkstream=True)
+            )
+        except StoreUnreachable as error:
             if "BUSYGROUP" not in str(error):
                 raise
         return True
 
     async def _fresh(self) -> list[Entry]:
         """What nobody has taken yet."""
-        try:
-            answer = await self._reader.server.xreadgroup(
-                GROUP, self._worker, {RECORDS: ">"}, count=_AT_ONCE
-            )
-        except redis.exceptions.ResponseError as error:
-            if "NOGROUP" in str(error):  # Redis came back empty
-                await self._make_group()
-                return []
-            raise StoreUnreachable(str(error)) from error
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise StoreUnreachable(str(error)) from error
+        answer = await self._reader.ask(
+            self._reader.server.xreadgroup(GROUP, self._worker, {RECORDS: ">"}, count=_AT_ONCE)
+        )
         return [(i, fields) for _, entries in answer or () for i, fields in entries]
 
     async def _due(self) -> list[Entry]:
         """What was taken, not got rid of, and has waited long enough since."""
-        waiting = await self._ask(
-            "XPENDING", RECORDS, GROUP, "IDLE", int(_FIRST_WAIT_S * 1000), "-", "+", 100
+        stream = self._reader.server
+        waiting = await self._reader.ask(
+            stream.xpending_range(RECORDS, GROUP, min="-", max="+", count=_MOST_DUE)
         )
         due: list[Entry] = []
-        for row in waiting or ():
-            delivery, idle_ms, times = _pending(row)
-            wait_s = min(_FIRST_WAIT_S * 2 ** min(times - 1, 16), _LONGEST_WAIT_S)
-            if idle_ms < wait_s * 1000 or len(due) == _AT_ONCE:
+        for row in waiting:
+            times, idle_ms = int(row["times_delivered"]), int(row["time_since_delivered"])
+            wait_ms = int(min(_FIRST_WAIT_S * 2 ** min(times - 1, 16), _LONGEST_WAIT_S) * 1000)
+            if idle_ms < wait_ms or len(due) == _AT_ONCE:
                 continue
-            # Whoever claims it first has it: another's claim finds it not idle any more.
-            claimed = await self._ask(
-                "XCLAIM", RECORDS, GROUP, self._worker, int(wait_s * 1000), delivery
+            # Whoever claims it first has it: for another's claim it hasn't waited any more.
+            claimed: list[Entry] = await self._reader.ask(
+                stream.xclaim(RECORDS, GROUP, self._worker, wait_ms, [row["message_id"]])
             )
-            due += [(i, fields) for i, fields in claimed or () if fields]
+            due += [(i, fields) for i, fields in claimed if fields]
         return due
-
-    async def _ask(self, *words: object) -> Any:
-        try:
-            return await self._reader.server.execute_command(*words)  # type: ignore[no-untyped-call]
-        except redis.exceptions.ResponseError:
-            raise
-        except (redis.exceptions.RedisError, OSError) as error:
-            where = server.where(self._settings.webhook_url)
-            raise StoreUnreachable(f"Redis does not answer ({where}): {error}") from error
-
-
-def _pending(row: Any) -> tuple[str, int, int]:
-    """Id, ms since it was last tried, how often it was; as this version of redis-py gives it."""
-    if isinstance(row, Mapping):
-        return (
-            str(row["message_id"]),
-            int(row["time_since_delivered"]),
-            int(row["times_delivered"]),
-        )
-    return str(row[0]), int(row[2]), int(row[3])
