@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -30,7 +31,14 @@ from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
 from bridge.engines.base import Context, Engine
-from bridge.errors import BridgeError, ConfigError, MediaError, PbxGone, StoreUnreachable
+from bridge.errors import (
+    BridgeError,
+    ConfigError,
+    MediaError,
+    PbxGone,
+    PbxNotAnswered,
+    StoreUnreachable,
+)
 from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
@@ -46,6 +54,8 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
+NOTED_S = 1.0
+"""A call of ours waits so long for Redis to know of it."""
 GREETING_S = 1.0
 """How long a call isn't answered at most because the engine has no greeting yet."""
 
@@ -108,6 +118,8 @@ class Call:
         self._agent = record.agent if record else (*leg.incoming.args, "")[0]
         self._started = record.started if record else time.time()
         self._answered = record.answered if record else 0.0
+        self._ringing = False
+        self._leaving: Outcome | None = None
         if memory is None:
             store.begin(self.id)
             store.put(self.id, **about(leg.incoming, worker))
@@ -117,9 +129,50 @@ class Call:
         if not self._over.done():
             self._over.set_result(outcome)
 
+    @property
+    def talk(self) -> Conversation:
+        """Its conversation. Raises `ConfigError` while there is none."""
+        if self._conversation is None or self._over.done():
+            raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
+        return self._conversation
+
+    async def cancel(self, reason: str) -> None:
+        """End the call, and leave the caller to nobody. Raises `PbxError`."""
+        outcome = Outcome("cancelled", reason, gone=True)
+        if self._leg.incoming.outgoing is None:
+            await self._go(outcome, self._leg.hang_up())
+        else:  # it may not have been made yet
+            self.end(Outcome("cancelled", reason))
+
+    async def transfer(self, extension: str) -> None:
+        """Hand the caller over to an extension that the agent may transfer to.
+
+        Raises:
+            ConfigError: it may not.
+            PbxError: the dialplan has no such extension; or he has gone.
+        """
+        if self._tools is None:
+            raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
+        context = self._tools.may_transfer(extension)
+        done = Outcome("transferred", extension, gone=True)
+        await self._go(done, self._leg.transfer(extension, context))
+
+    async def _go(self, outcome: Outcome, leave: Awaitable[None]) -> None:
+        """End the call by what takes the caller from us."""
+        self._leaving = outcome
+        try:
+            await leave
+        finally:
+            self._leaving = None
+        self.end(outcome)
+
     async def run(self) -> Outcome:
         """From hand-over to end; whatever happens, the call is over and cleaned up after."""
-        log.info("call from %s to %s", self._leg.incoming.caller_number, self._leg.incoming.dialed)
+        incoming = self._leg.incoming
+        if incoming.outgoing is not None:
+            log.info("calling %s", incoming.dialed)
+        else:
+            log.info("call from %s to %s", incoming.caller_number, incoming.dialed)
         async with AsyncExitStack() as cleanup:
             cleanup.push_async_callback(self._leg.release)
             await self._live(cleanup)
@@ -144,6 +197,10 @@ class Call:
             pass
         except* PbxGone:
             self.end(Outcome("hung-up", "the caller hung up during set-up", gone=True))
+        except* PbxNotAnswered as group:
+            error = group.exceptions[0]
+            assert isinstance(error, PbxNotAnswered)
+            self.end(Outcome(error.result, str(error)))
         except* ConfigError as group:
             self._fail(group, "unknown-agent")
         except* BridgeError as group:
@@ -182,9 +239,11 @@ class Call:
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
     ) -> tuple[Conversation, Context]:
         """A new call: external media, slot, answer."""
-        incoming = self._leg.incoming
         self._agent = agent.name
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
+        if self._leg.incoming.outgoing is not None:
+            await self._ring()
+        incoming = self._leg.incoming
         source = await self._leg.open_media(self._media.address, incoming.codec)
         self._store.put(self.id, **self._leg.handles)
         slot = await self._media.open(
@@ -213,6 +272,17 @@ class Call:
         await on_record.wait()  # whoever takes it over must not greet him again
         slot.resume()
         return conversation, context
+
+    async def _ring(self) -> None:
+        """A call of ours: nothing is made for it before he has answered."""
+        self._store.put(self.id, state="ringing")
+        # If we die from here on, it is known that somebody's phone rings.
+        if not await self._store.written(self.id, NOTED_S) or not self._store.owns(self.id):
+            raise StoreUnreachable("nobody was called: the session store is away")
+        self._ringing = True
+        await self._leg.dial()
+        self._ringing = False
+        self._store.put(self.id, state="setup", codec=self._leg.incoming.codec)
 
     async def _take_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
@@ -356,10 +426,12 @@ class Call:
             event = await self._leg.events.get()
             talk = self._conversation
             match event:
+                case HungUp() if self._ringing:
+                    pass  # `Leg.dial` says what came of it
                 case HungUp(cause):
                     # What we asked for may be told before the answer to our request comes.
                     leaving = self._tools.leaving if self._tools is not None else None
-                    self.end(leaving or Outcome("hung-up", cause, gone=True))
+                    self.end(self._leaving or leaving or Outcome("hung-up", cause, gone=True))
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
                 case Hold(on) if talk is not None and not self._over.done():
@@ -392,7 +464,7 @@ class Call:
 
 def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
     """What a new call's record begins with."""
-    return {
+    record: dict[str, str | float] = {
         "worker": worker,
         "state": "setup",
         "started": time.time(),
@@ -403,3 +475,10 @@ def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
         "agent": incoming.args[0] if incoming.args else "",
         "variables": json.dumps(incoming.args[1:]),
     }
+    if (out := incoming.outgoing) is not None:
+        record |= {
+            "direction": "out",
+            "caller_id": out.caller_id,
+            "order": json.dumps(dataclasses.asdict(out)),
+        }
+    return record

@@ -44,6 +44,11 @@ class Calls:
     def __contains__(self, call_id: object) -> bool:
         return call_id in self._calls
 
+    def get(self, call_id: str) -> Call | None:
+        """The call of that id, if it is ours."""
+        found = self._calls.get(call_id)
+        return found[0] if found is not None else None
+
     def begin(self, leg: Leg, memory: Memory | None) -> None:
         """A call is ours; with a memory, its conversation goes on."""
         call = Call(

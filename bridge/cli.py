@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ari-bridge {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
+        ("check", "would a call work? Try what it needs, and name what to mend"),
         ("config", "print the settings that hold, and where each comes from"),
         ("run", "start the media process and workers, and keep them running"),
         ("media", "the media process alone: RTP in and out"),
@@ -56,6 +57,17 @@ def _parser() -> argparse.ArgumentParser:
         ("token", "show the token that the API wants"),
     ):
         command = commands.add_parser(name, help=text, description=text)
+        if name == "check":
+            command.add_argument("--json", action="store_true", help="for programs")
+            command.add_argument(
+                "--agent",
+                default="",
+                metavar="NAME",
+                help="who answers the call to a running bridge",
+            )
+            command.add_argument(
+                "--no-connect", action="store_true", help="load engines, but have none answer"
+            )
         if name == "config":
             what = command.add_mutually_exclusive_group()
             what.add_argument(
@@ -104,6 +116,25 @@ def _config(options: argparse.Namespace) -> int:
     else:
         print(configshow.text(*read(options.config)), end="")
     return 0
+
+
+def _check(config: Config, options: argparse.Namespace) -> int:
+    from bridge.check import finding, run
+
+    async def told() -> list[finding.Finding]:
+        found = []
+        connect = not options.no_connect
+        async for one in run.findings(config, connect=connect, agent=options.agent):
+            found.append(one)
+            if not options.json:
+                print(one.line, flush=True)
+        return found
+
+    set_up("error")  # what goes wrong is told as a finding
+    found = asyncio.run(told())
+    if options.json:
+        print(finding.as_json(found))
+    return finding.status(found)
 
 
 def _run(config: Config, options: argparse.Namespace) -> int:
@@ -159,6 +190,7 @@ def _recorder(config: Config, options: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
+    "check": _check,
     "run": _run,
     "media": _media,
     "worker": _worker,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bridge import configfile
 from bridge.errors import ConfigError
 from bridge.media.settings import MediaSettings
+from bridge.outbound import OutboundSettings
 from bridge.pbx.settings import AsteriskSettings
 from bridge.sessions.settings import HistorySettings, RedisSettings, SessionsSettings
 from bridge.settings import build
@@ -88,6 +89,7 @@ class Config:
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     web: WebSettings = field(default_factory=WebSettings)
+    outbound: OutboundSettings = field(default_factory=OutboundSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -169,7 +171,7 @@ def reload(config: Config, path: Path | None) -> tuple[Config, list[str]]:
 
     Returns:
         The settings that hold from now on, and the keys that have changed and take a restart: all
-        but those of `[log]`, `[agents]`, `[sessions]` and `[worker] drain_s`.
+        but those of `[log]`, `[agents]`, `[outbound]`, `[sessions]` and `[worker] drain_s`.
 
     Raises:
         ConfigError: as `load`; nothing has changed then.
@@ -180,6 +182,7 @@ def reload(config: Config, path: Path | None) -> tuple[Config, list[str]]:
         agents=fresh.agents,
         log=fresh.log,
         sessions=fresh.sessions,
+        outbound=fresh.outbound,
         worker=dataclasses.replace(config.worker, drain_s=fresh.worker.drain_s),
     )
     ignored = [

@@ -47,6 +47,7 @@ from bridge.dialog.turns import (
 )
 from bridge.ears import Ear, Ears
 from bridge.engines.base import Engine
+from bridge.errors import ConfigError
 from bridge.filler import Filler
 from bridge.media.base import FRAME_MS, Slot, Up
 from bridge.mouth import Mouth
@@ -118,6 +119,7 @@ class Conversation:
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._answered_ms = -1
         self._said = (0, 0)  # begin and end of the caller's last turn
+        self._muted = False
         self._unheard = False  # the caller's last turn was lost before it came to words
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
@@ -193,6 +195,7 @@ class Conversation:
             self._turns.agent_started()
         if not self._replying:
             self._turns.reply_done(0)
+        self._muted = progress.muted
         if progress.held:
             self._hold(True)
         for heard in cut:
@@ -247,6 +250,7 @@ class Conversation:
             unanswered=self._turn_ms >= 0,
             answered_ms=self._answered_ms,
             held=self._mouth.held,
+            muted=self._muted,
             extra=self._state,
             done=self._tools.done,
             asked=self._tools.asked,
@@ -294,6 +298,45 @@ class Conversation:
         self._mouth.hold(on)
         self._carry_out(self._turns.hold(on))
         self._arm()
+
+    # What somebody does who looks after the call -------------------------------------------------
+
+    def mute(self, on: bool) -> None:
+        """Nothing of the agent is heard from now on, but it goes on listening; or it is again."""
+        if on is self._muted:
+            return
+        self._wake()
+        self._transcript.say("event", "agent muted" if on else "agent unmuted")
+        self._muted = on
+        if on:
+            self._cut()
+        self.note()
+
+    def say(self, text: str) -> bool:
+        """Have the agent say just this, now. False: its engine can't be told what to say.
+
+        Raises:
+            ConfigError: it is muted.
+        """
+        if self._muted:
+            raise ConfigError("the agent is muted: unmute it first")
+        if not getattr(self._engine, "speaks", False):
+            return False
+        self._wake()
+        self._cut()
+        self._transcript.say("event", f"told to say: {text}")
+        self._leaving = False
+        self._engine.notify(engines.Speak(text))
+        self._reply(True)
+        return True
+
+    def _cut(self) -> None:
+        """What the agent is saying is over, and not because of the caller."""
+        if self._mouth.playing or self._replying:
+            self._turns.interrupted()
+            self._drop()
+            self._tools.over()
+            self._reply(False)
 
     def guarded(self, work: Callable[..., None], *what: Any) -> None:
         """Do it, unless the call is over; the call's boundary, where others call us."""
@@ -413,6 +456,8 @@ class Conversation:
                 self._answered_ms, self._said = self._now_ms, (action.start_ms, action.end_ms)
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)
+            case NoInput() if self._muted:
+                return
             case NoInput(last=True) if not getattr(self._engine, "autonomous", False):
                 self._no_input()
         self._engine.notify(action)
@@ -433,7 +478,7 @@ class Conversation:
     # What the engine does -------------------------------------------------------------------------
 
     def _emit(self, event: engines.EngineEvent) -> None:
-        if self._over():
+        if self._over() or (self._muted and self._mutes(event)):
             return
         if type(event) is engines.Audio:
             self._say(event)
@@ -465,6 +510,17 @@ class Conversation:
                 self.note()
             case _:
                 self._aside(event)
+
+    def _mutes(self, event: engines.EngineEvent) -> bool:
+        """Whether this is lost while the agent is muted."""
+        match event:
+            case engines.Mark(name):
+                self._marked(name, False)
+            case engines.Audio() | engines.Text() | engines.Words() | engines.ItemDone():
+                self._begun_to_speak.set()
+            case _:
+                return False
+        return True
 
     def _aside(self, event: engines.EngineEvent) -> None:
         """What the engine says of itself and its audio."""
@@ -571,7 +627,7 @@ class Conversation:
 
     def _fill(self) -> None:
         """Bridge a long wait."""
-        silent = self._mouth.idle or self._mouth.silent
+        silent = (self._mouth.idle or self._mouth.silent) and not self._muted
         clip = self._filler.due(self._now_ms, silent and not self._mouth.held and self._owes)
         if clip is not None:
             self._mouth.fill(clip)

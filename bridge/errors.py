@@ -5,6 +5,7 @@
     ├── PbxError             the PBX refused or failed
     │   ├── PbxUnreachable   nobody answers there
     │   ├── PbxRefused       it answers, and says no (password, missing right, no such extension)
+    │   │   └── PbxNotAnswered whom we called is busy, doesn't answer or can't be reached
     │   └── PbxGone          the channel or mixing bridge is there no more (the caller hung up)
     ├── MediaError           the media process refused or failed
     │   ├── MediaUnreachable it is not there, or its socket ended
@@ -41,6 +42,15 @@ class PbxUnreachable(PbxError):
 
 class PbxRefused(PbxError):
     """The PBX answers, and says no."""
+
+
+class PbxNotAnswered(PbxRefused):
+    """Whom we called did not answer; `result` is `busy`, `no-answer`, `congestion` or
+    `unavailable`."""
+
+    def __init__(self, result: str, reason: str) -> None:
+        super().__init__(reason)
+        self.result = result
 
 
 class PbxGone(PbxError):

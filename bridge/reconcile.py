@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from bridge.errors import BridgeError, PbxError, PbxGone, PbxUnreachable, StoreUnreachable
-from bridge.pbx.base import Incoming, Leg, Pbx
+from bridge.pbx.base import Incoming, Leg, Outgoing, Pbx
 from bridge.recall import Memory
 from bridge.sessions.base import Leases, Member, Store
 from bridge.sessions.model import Record
@@ -212,7 +212,10 @@ class Reconciler:
         try:
             leg = await self._fetch(record)
         except PbxGone:
-            self._lost(call_id, "the caller hung up while his worker was dead")
+            if record.direction == "out" and record.state != "talking":
+                self._lost(call_id, "its worker died before he answered", "failed")
+            else:
+                self._lost(call_id, "the caller hung up while his worker was dead")
             await self._over(call_id)
         except PbxError as error:
             self._lost(call_id, str(error))
@@ -236,8 +239,8 @@ class Reconciler:
                 log.warning("call %s: %s; trying again", record.call_id, error)
             await asyncio.sleep(RETRY_S)
 
-    def _lost(self, call_id: str, why: str) -> None:
-        self._store.put(call_id, state="ended", result="hung-up", reason=why)
+    def _lost(self, call_id: str, why: str, result: str = "hung-up") -> None:
+        self._store.put(call_id, state="ended", result=result, reason=why)
 
 
 def incoming_of(record: Record) -> Incoming:
@@ -252,6 +255,7 @@ def incoming_of(record: Record) -> Incoming:
         codec=record.codec,  # type: ignore[arg-type]
         resumed=True,
         pbx=record.pbx,
+        outgoing=Outgoing(**json.loads(record.order)) if record.order else None,
     )
 
 

@@ -160,6 +160,14 @@ class Tools:
         """What was done since the caller's last turn."""
         return tuple(self._done.values())
 
+    def may_transfer(self, extension: str) -> str:
+        """The context where that extension is, if the agent may transfer there. Raises
+        `ConfigError`."""
+        allowed = self._agent.transfer
+        if extension not in allowed.extensions:
+            raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
+        return allowed.context
+
     def next(self) -> None:
         """All audio before the next tool was heard: run it, if none is running."""
         running = self._task is not None and not self._task.done()
@@ -248,12 +256,10 @@ class Tools:
     async def _do(self, tool: Tool) -> Any:
         match tool.name:
             case "transfer":
-                allowed = self._agent.transfer
                 extension = str(tool.arguments.get("extension", ""))
-                if extension not in allowed.extensions:
-                    raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
+                context = self.may_transfer(extension)
                 done = Outcome("transferred", extension, gone=True)
-                await self._go(done, self._leg.transfer(extension, allowed.context))
+                await self._go(done, self._leg.transfer(extension, context))
             case "hang_up":
                 done = Outcome("done", "the agent hung up", gone=True)
                 await self._go(done, self._leg.hang_up())

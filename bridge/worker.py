@@ -27,9 +27,11 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+import redis.exceptions
 
 from bridge import keeper, logs
 from bridge.audio.codecs import missing_libraries
@@ -46,10 +48,13 @@ from bridge.errors import (
 )
 from bridge.media.client import MediaClient
 from bridge.minds import Minds
+from bridge.orders import Orders
 from bridge.pbx.asterisk import AsteriskPbx
 from bridge.reconcile import Reconciler, takers
 from bridge.sessions.lease import RedisLeases
 from bridge.sessions.members import BEAT_S
+from bridge.sessions.orders import Inbox, Order
+from bridge.sessions.outbound import OutboundBook
 from bridge.sessions.progress import NOTE_S
 from bridge.sessions.reader import Reader
 from bridge.sessions.redis import RedisStore
@@ -214,6 +219,13 @@ class Worker:
             ready=self._remembers,
         )
 
+        self._orders = Orders(
+            *(self._calls, self._pbxs),
+            settings=lambda: self.config.outbound,
+            place=self._place,
+            ready=lambda: self.ready,
+        )
+
     @property
     def ready(self) -> bool:
         """Whether we take new calls."""
@@ -238,7 +250,8 @@ class Worker:
         leases = self._leases
         leases.on_beat, leases.on_unsure = self._beat, self._calls.make_sure
         leases.on_forgotten = self._store.refresh
-        for work in (leases.run(), self._note(), self._watch_launcher()):
+        inbox = Inbox(self._store.server, self.name, self._carry_out)
+        for work in (leases.run(), self._note(), self._watch_launcher(), inbox.run()):
             self._spawn(work)
         if self.config.history.webhook_url:
             reader = Reader(self.config.redis)
@@ -249,6 +262,16 @@ class Worker:
         leases.on_dead = self._reconciler.dead
         self._spawn(self._look_around())
         self._spawn(self._dead_before_us())
+
+    async def _carry_out(self, order: Order) -> Mapping[str, Any]:
+        return await self._orders.carry_out(order.verb, order.call_id, order.arguments)
+
+    async def _place(self, call_id: str) -> bool:
+        """Whether a call of ours may be placed: the first worker that asks may, once."""
+        try:
+            return await OutboundBook(self._store.server).place(call_id, self.name)
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise StoreUnreachable(f"Redis: {error}") from error
 
     # Who is there ---------------------------------------------------------------------------------
 

@@ -82,8 +82,17 @@ class ToolResult:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """Somebody who looks after the call wants just this said now; what was being said is dropped.
+    Only told to an engine that `speaks`."""
+
+    text: str
+
+
 CallEvent = (
-    SpeechStarted
+    Speak
+    | SpeechStarted
     | TurnPausing
     | TurnEager
     | TurnWithdrawn
@@ -330,6 +339,7 @@ class Engine(Protocol):
         autonomous       True: nobody knows what it owes. It greets if it likes, is silent as long
                          as it likes, and is not told of `NoInput`. Else (False) an engine that has
                          something to say and doesn't is taken for lost.
+        speaks           True: it says what it is told to (`Speak`); else nobody tells it.
         uplink_chunk_ms  how much of the caller's audio each `hear` brings, 20 to 200 ms, where its
                          vendor prefers more than a frame (20).
     """

@@ -44,6 +44,7 @@ from bridge.engines.base import (
     Pcm,
     ReplyDone,
     Resume,
+    Speak,
     SpeechStarted,
     ToolResult,
     TurnCommitted,
@@ -102,6 +103,7 @@ class Cascade:
     """One call's cascade; see the theory above."""
 
     turns: Literal["bridge", "engine"] = "bridge"
+    speaks = True
 
     def __init__(
         self,
@@ -193,6 +195,8 @@ class Cascade:
                 self._begin(Said("silence", count=event.count, last=event.last))
             case ToolResult():
                 self._tool_result(event)
+            case Speak(text):
+                self._begin(Say(text))
             case _:
                 pass
 

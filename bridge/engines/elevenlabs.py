@@ -67,6 +67,9 @@ class ElevenLabsSettings(SpeechSettings):
 class ElevenLabsWire:
     """One conversation."""
 
+    speaks = False
+    """The agent there can't be told what to say."""
+
     def __init__(self, engine: SpeechEngine, settings: ElevenLabsSettings, agent: Agent) -> None:
         """Nothing happens before `open`."""
         self.lasts_s = settings.session_s

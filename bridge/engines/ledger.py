@@ -36,6 +36,7 @@ from bridge.engines.base import (
     Pcm,
     ReplyDone,
     Resume,
+    Speak,
     SpeechStarted,
     State,
     Text,
@@ -116,6 +117,10 @@ class Ledger:
                 self._owe_nothing()
                 self._ends_ms = self.now_ms
                 self._speech = SpeechStarted(event.start_ms)
+            case Speak():
+                self._settle()
+                self._owe(event)
+                self._ends_ms = self.now_ms
             case NoInput():
                 self._speech = None  # what it was came to nothing
                 self._owe(event)

@@ -92,6 +92,11 @@ class Life:
         self._chunk_ms, self._chunk_at, self._rate = FRAME_MS, 0, 0
         self._chunk: list[Pcm] = []
 
+    @property
+    def speaks(self) -> bool:
+        """Whether the engine says what it is told to."""
+        return self.ready and bool(getattr(self._engine, "speaks", False))
+
     async def begin(self) -> None:
         """Make and start it; returns when it is ready or lost."""
         self._task = self._context.tasks.create_task(self._live(), name="engine's life")

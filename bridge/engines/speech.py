@@ -47,6 +47,7 @@ from bridge.engines.base import (
     Pcm,
     ReplyDone,
     Resume,
+    Speak,
     SpeechStarted,
     State,
     Text,
@@ -134,6 +135,11 @@ class SpeechEngine:
 
     # The port -------------------------------------------------------------------------------------
 
+    @property
+    def speaks(self) -> bool:
+        """Whether its vendor can be told what to say."""
+        return getattr(self._sessions.wire, "speaks", self._sessions.wire is not None)
+
     async def start(self, context: Context) -> None:
         """Connect and begin: greet, or go on. Raises `EngineError`."""
         self.context = context
@@ -181,6 +187,10 @@ class SpeechEngine:
                 self._digit(digit)
             case ToolResult():
                 self._result(wire, event)
+            case Speak(text):
+                self._cut_short(wire)
+                self._due()
+                wire.say(text)
             case NoInput(last=last):
                 self._due()
                 wire.tell(SILENT_LAST if last else SILENT, answer=True)

@@ -94,6 +94,11 @@ class Supervisor:
 
     # The port -------------------------------------------------------------------------------------
 
+    @property
+    def speaks(self) -> bool:
+        """Whether the engine of now says what it is told to."""
+        return self._life is not None and self._life.speaks
+
     async def start(self, context: Context) -> None:
         """Start the engine; of a new call, the first one that can be started.
 

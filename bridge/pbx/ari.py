@@ -44,6 +44,8 @@ _NEEDED: Final = (
     "bridges.removeChannel",
     "channels.answer",
     "channels.continueInDialplan",
+    "channels.create",
+    "channels.dial",
     "channels.externalMedia",
     "channels.get",
     "channels.getChannelVar",

@@ -27,7 +27,9 @@ from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.ari import Ari
 from bridge.pbx.base import Dtmf, Hold, Incoming, Leg, Owner
+from bridge.pbx.dialing import CAUSE_S
 from bridge.pbx.events import (
+    Answered,
     AriEvent,
     Channel,
     Destroyed,
@@ -159,6 +161,12 @@ class AsteriskPbx:
             self._ari, self._settings, app, self._sort, lambda: self._reconcile(app), on_up
         )
 
+    def originate(self, incoming: Incoming) -> Leg:
+        """A call of ours; nothing happens before `Leg.dial`."""
+        leg = self._leg(incoming)
+        self._legs[leg.channel] = leg
+        return leg
+
     async def adopt(self, incoming: Incoming, handles: Mapping[str, str], *, near: bool) -> Leg:
         """Bring a call over from a worker that is gone."""
         leg = self._leg(incoming)
@@ -212,17 +220,19 @@ class AsteriskPbx:
             case Ended(channel_id, app):
                 self._left(channel_id, app)
             case Destroyed(channel_id, cause):
+                if leg := self._legs.get(channel_id):
+                    leg.failed(cause)
                 self._ended(channel_id, cause)
             case Failed(channel_id, cause):
-                self._unanswered(channel_id, cause)
-            case MoveFailed(channel_id):
                 if leg := self._legs.get(channel_id):
-                    leg.move_failed()
-            case HangupRequested(channel_id):
-                if leg := self._legs.get(channel_id):
-                    leg.hangup_requested()
+                    leg.failed(cause)
+                else:
+                    self._unanswered(channel_id, cause)
             case Told(channel_id, what):
                 self._told(channel_id, what)
+            case MoveFailed() | HangupRequested() | Answered():
+                if leg := self._legs.get(event.channel_id):
+                    _tell(leg, event)
 
     def _told(self, channel_id: str, what: Dtmf | Hold) -> None:
         if leg := self._legs.get(channel_id):
@@ -270,10 +280,18 @@ class AsteriskPbx:
             self._ended(channel_id)
         elif app not in ("", leg.app):
             pass  # from one of ours to the other
+        elif leg.ringing:
+            self._spawn(self._not_answered(leg))
         elif self.app != self._settings.app and leg.was_taken():
             self._spawn(self._taken(leg))
         else:
             self._ended(channel_id)
+
+    async def _not_answered(self, leg: AsteriskLeg) -> None:
+        """Whom we called has gone, and the end of his channel says why; or he was moved."""
+        await asyncio.sleep(CAUSE_S)
+        if self._legs.get(leg.channel) is leg and not await leg.comes_back():
+            self._ended(leg.channel)
 
     async def _taken(self, leg: AsteriskLeg) -> None:
         """Somebody has moved the caller: to another worker, or, not knowing better, to us."""
@@ -335,7 +353,8 @@ class AsteriskPbx:
     async def _reconcile(self, app: str) -> None:
         """Bring what we know in line with what Asterisk has. The WebSocket is open, and unread."""
         # Who goes on setting up meanwhile must not be held against an older listing.
-        before = {i: (leg.app, _expected(leg)) for i, leg in self._legs.items()}
+        legs = self._legs.items()
+        before = {i: (leg.app, _expected(leg)) for i, leg in legs if leg.there}
         there = await self._list(app)
         for call_id, (where, expected) in before.items():
             leg = self._legs.get(call_id)
@@ -438,6 +457,16 @@ class AsteriskPbx:
                 log.debug("%s", error)
             else:
                 log.error("a task of the PBX failed", exc_info=error)
+
+
+def _tell(leg: AsteriskLeg, event: MoveFailed | HangupRequested | Answered) -> None:
+    match event:
+        case MoveFailed():
+            leg.move_failed()
+        case HangupRequested():
+            leg.hangup_requested()
+        case Answered():
+            leg.answered()
 
 
 def _compare(leg: AsteriskLeg, there: Inventory) -> None:

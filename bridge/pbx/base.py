@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Codec = Literal["PCMU", "PCMA", "L16", "G722", "L16/16000", "L16/24000", "OPUS"]
@@ -18,8 +18,25 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """How the PBX is to call somebody."""
+
+    endpoint: str
+    """In the PBX's own words: `PJSIP/+4930123@trunk`. Never what somebody else has written."""
+    caller_id: str = ""
+    """The number that is shown; empty: what the PBX shows by itself."""
+    ring_s: int = 45
+    """So long it may ring."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Channel variables that are set before it rings."""
+    machine: Literal["", "hang-up", "tell"] = ""
+    """What to do if an answering machine answers: nothing is looked for, hang up, or tell the
+    agent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
-    """What the PBX says of a call when it hands it over."""
+    """What the PBX says of a call when it hands it over; or what a call of ours is to be."""
 
     call_id: str
     """The call's id everywhere in the bridge: the PBX's id of the caller's channel, after the
@@ -47,6 +64,8 @@ class Incoming:
     """The PBX's name, where there are several."""
     sent: bool = False
     """Another worker, who has the front door, has passed him on to us."""
+    outgoing: Outgoing | None = None
+    """We call him: he has to answer first (`Leg.dial`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +157,14 @@ class Leg(Protocol):
             PbxRefused: he is still here.
         """
 
+    async def dial(self) -> None:
+        """Call him (`Incoming.outgoing`), unless that is under way, and return when he has
+        answered; `incoming.codec` is known then.
+
+        Raises:
+            PbxNotAnswered: he hasn't, or can't be called.
+        """
+
     async def answer(self) -> None:
         """Answer the caller. Does nothing to a call that is answered."""
 
@@ -198,7 +225,10 @@ class Leg(Protocol):
         """Hang up on whom we rang, and put the caller back into the mixing bridge."""
 
     async def leave(self, variables: Mapping[str, str]) -> None:
-        """Set channel variables, and let the dialplan go on after Stasis(). `HungUp` follows."""
+        """Set channel variables, and let the dialplan go on after Stasis(). `HungUp` follows.
+
+        Behind a call of ours there is no dialplan: it is hung up.
+        """
 
     async def hang_up(self) -> None:
         """End the call. Nothing happens if it has ended."""
@@ -249,6 +279,9 @@ class Pbx(Protocol):
         Raises:
             PbxRefused: another program has taken our place; every leg was told `HungUp("taken")`.
         """
+
+    def originate(self, incoming: Incoming) -> Leg:
+        """A call of ours (`Incoming.outgoing`); nothing happens before `Leg.dial`."""
 
     def door(self, is_open: bool) -> None:
         """Hold the front door (new calls come to us), or leave it to another worker."""

@@ -74,6 +74,13 @@ class Destroyed:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A channel that was dialled was answered."""
+
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A channel that was dialled was not answered; `Destroyed` follows, which mostly knows less."""
 
@@ -101,7 +108,16 @@ class Echo:
 
 
 AriEvent = (
-    Started | Ended | HangupRequested | Destroyed | Failed | Told | Replaced | MoveFailed | Echo
+    Started
+    | Ended
+    | HangupRequested
+    | Destroyed
+    | Answered
+    | Failed
+    | Told
+    | Replaced
+    | MoveFailed
+    | Echo
 )
 # Dial()'s words, where the far end is a dialplan and gives no cause.
 _FAILED = {"BUSY": 17, "NOANSWER": 19, "CHANUNAVAIL": 20, "CONGESTION": 34}
@@ -143,6 +159,12 @@ def channel(table: dict[str, Any]) -> Channel:
     )
 
 
+def _dialed(channel_id: str, status: str) -> Answered | Failed | None:
+    if status == "ANSWER":
+        return Answered(channel_id)
+    return Failed(channel_id, _FAILED[status]) if status in _FAILED else None
+
+
 _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent | None]] = {
     "StasisStart": lambda m: Started(
         channel(m["channel"]), tuple(m.get("args", ())), m.get("application", "")
@@ -151,9 +173,7 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], AriEvent | None]] = {
     "ApplicationMoveFailed": lambda m: MoveFailed(m["channel"]["id"]),
     "ChannelHangupRequest": lambda m: HangupRequested(m["channel"]["id"]),
     "ChannelDestroyed": lambda m: Destroyed(m["channel"]["id"], int(m.get("cause", 0))),
-    "Dial": lambda m: (
-        Failed(m["peer"]["id"], _FAILED[m["dialstatus"]]) if m["dialstatus"] in _FAILED else None
-    ),
+    "Dial": lambda m: _dialed(m["peer"]["id"], m["dialstatus"]),
     "ChannelDtmfReceived": lambda m: Told(
         m["channel"]["id"], Dtmf(m["digit"], int(m["duration_ms"]))
     ),

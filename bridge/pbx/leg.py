@@ -21,8 +21,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
+from bridge.audio.codecs import usable
 from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
 from bridge.pbx.ari import Ari
 from bridge.pbx.base import (
@@ -39,8 +41,9 @@ from bridge.pbx.base import (
 )
 from bridge.pbx.commands import Commands, do_all
 from bridge.pbx.destinations import DIALPLAN_WORD, place_of
+from bridge.pbx.dialing import Dialing
 from bridge.pbx.external import External
-from bridge.pbx.names import Name, app_of, parse_name
+from bridge.pbx.names import Name, app_of, codec_of, parse_name
 from bridge.pbx.net import NET, Net
 from bridge.pbx.other import Other
 from bridge.pbx.settings import AsteriskSettings
@@ -99,7 +102,11 @@ class AsteriskLeg:
         turn out to be another's."""
         self._settings = settings
         self._spawn, self._on_forget = spawn, on_forget
+        self._arrived = asyncio.Event()
         self._commands = Commands(ari, settings, incoming.call_id, owner)
+        self._dialing: Dialing | None = None
+        if incoming.outgoing is not None:
+            self._dialing = Dialing(self._commands, settings, self.channel, self._arrived)
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
         self.media = External(self._commands, settings, self.channel, self.home, self._check)
         self.other = Other(
@@ -110,7 +117,6 @@ class AsteriskLeg:
         self._bridge: Literal["none", "tried", "made"] = "none"
         self._inside = False  # the caller is in the mixing bridge, or set aside
         self._aside = ""  # what he hears instead: `ring`, `moh`
-        self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._move_failed = False
         self._hangup_requested = False
@@ -129,6 +135,26 @@ class AsteriskLeg:
             return
         self.events.put_nowait(event)
 
+    @property
+    def there(self) -> bool:
+        """Whether its channel may be in Asterisk: one that we call is not before it is made."""
+        return self._dialing is None or self._dialing.state == "made"
+
+    @property
+    def ringing(self) -> bool:
+        """Whether we call him, and he hasn't answered."""
+        return self._dialing is not None and self._dialing.open
+
+    def answered(self) -> None:
+        """He whom we call has answered."""
+        if self._dialing is not None:
+            self._dialing.answered()
+
+    def failed(self, cause: int) -> None:
+        """He whom we call won't."""
+        if self._dialing is not None:
+            self._dialing.failed(cause)
+
     def hangup_requested(self) -> None:
         """The channel is being hung up, so its leaving is no transfer."""
         self._hangup_requested = True
@@ -139,6 +165,8 @@ class AsteriskLeg:
             cause = cause or ("hangup" if self._hangup_requested else "left")
             self.ended = cause
             self.events.put_nowait(HungUp(cause))
+            if self._dialing is not None:
+                self._dialing.over()
             self._changed.set()
             self.media.wake()
             self.other.wake()
@@ -158,6 +186,8 @@ class AsteriskLeg:
         if self._releasing is not None and self._releasing.done():
             self._sent_away = False
             self._releasing = self._spawn(self._release())
+        elif self.ringing and self._dialing is not None:
+            self._spawn(self._dialing.look())
 
     def was_taken(self) -> bool:
         """The caller left our application: whether neither he nor we have asked for that."""
@@ -240,6 +270,10 @@ class AsteriskLeg:
 
         `near`: its external media sends to our own media process, and comes along; else it goes.
         """
+        if self._dialing is not None:
+            self._dialing.state = "made"
+            if handles.get("joined"):
+                self._dialing.answered()
         name = parse_name(handles.get("media_id", ""))
         if name is not None and name.n is not None:
             self.media.inherit(name)
@@ -270,6 +304,19 @@ class AsteriskLeg:
         if self.media.made and not await self.media.fetch():
             self.media_ended(self.media.n)
 
+    async def dial(self) -> None:
+        """Call him, and return when he has answered."""
+        out, dialing = self.incoming.outgoing, self._dialing
+        assert out is not None
+        assert dialing is not None
+        self._check()
+        if dialing.state == "none":
+            args = ",".join(self.incoming.args[:1])
+            await self._finished(dialing.make(out, self.home, args))
+        await dialing.ring(out.ring_s)
+        formats = await self.get_variable("CHANNEL(audionativeformat)")
+        self.incoming = replace(self.incoming, codec=codec_of(formats or "", usable()))
+
     async def answer(self) -> None:
         """Answer the caller."""
         await self._do("channels.answer")
@@ -277,10 +324,7 @@ class AsteriskLeg:
     async def open_media(self, to: Address, codec: Codec) -> Address:
         """Make a mixing bridge and an external-media channel that sends to `to`."""
         self._check()
-        task = self._spawn(self._make(to, codec))
-        self._making.add(task)
-        task.add_done_callback(self._making.discard)
-        address: Address = await asyncio.shield(task)
+        address: Address = await self._finished(self._make(to, codec))
         self._check()
         return address
 
@@ -403,6 +447,9 @@ class AsteriskLeg:
 
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis()."""
+        if self._dialing is not None:
+            await self.hang_up()
+            return
         await do_all(
             self._net.take_away(), *(self.set_variable(n, v) for n, v in variables.items())
         )
@@ -467,6 +514,13 @@ class AsteriskLeg:
         self._check()
         return await self._commands.do(operation, ok=ok, channelId=self.channel, **parameters)
 
+    async def _finished(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Make something: also if nobody waits for it any more, so that it can be taken away."""
+        task = self._spawn(work)
+        self._making.add(task)
+        task.add_done_callback(self._making.discard)
+        return await asyncio.shield(task)
+
     async def _make(self, to: Address, codec: Codec) -> Address:
         self.foundling = False
         if self._bridge == "made":
@@ -522,6 +576,10 @@ class AsteriskLeg:
 
     async def _send_on(self) -> None:
         commands, channel = self._commands, self.channel
+        if self._dialing is not None:
+            if self._dialing.state != "none":
+                await commands.do("channels.hangup", channelId=channel, ok=(404,))
+            return
         if self._net.before_s is not None:
             await commands.do("channels.setChannelVar", channelId=channel, variable=NET, value="0")
         await commands.do("channels.continueInDialplan", channelId=channel)

@@ -107,6 +107,8 @@ class Record:
     caller_id: str = ""
     """Of a call of ours: the number that was shown."""
     dialed: str = ""
+    order: str = ""
+    """Of a call of ours: how the PBX was to call, a `bridge.pbx.base.Outgoing` as JSON."""
     variables: str = ""
     """What the dialplan passed besides the agent's name: a list, JSON."""
     codec: str = ""

@@ -80,6 +80,8 @@ class Progress:
     """
     held: bool = False
     """The caller's phone holds the call."""
+    muted: bool = False
+    """Somebody who looks after the call has silenced the agent."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What an engine itself wants kept (session ids, handles)."""
     done: tuple[Done, ...] = ()

@@ -37,6 +37,7 @@ from bridge.sessions.model import (
     rejoin_key,
     transcript_key,
 )
+from bridge.sessions.outbound import LIVE_CALLS
 from bridge.sessions.outbox import Outbox, Pending
 from bridge.sessions.settings import RedisSettings
 
@@ -324,6 +325,8 @@ class RedisStore:
                     if self._tells:
                         pipe.xadd(RECORDS, {"call_id": call_id}, maxlen=_MOST_RECORDS)
                     own = self._box.owned.pop(call_id, None)
+                    if (own.fields if own is not None else fields).get("direction") == "out":
+                        pipe.zrem(LIVE_CALLS, call_id)
                     self._index_rejoin(pipe, call_id, own.fields if own is not None else fields)
                 elif "worker" in fields:
                     pipe.hset(LIVE, call_id, fields["worker"])

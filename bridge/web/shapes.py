@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from bridge.sessions.base import Member
@@ -123,6 +123,62 @@ class CallQuery:
     def __post_init__(self) -> None:
         if not 1 <= self.limit <= 500:
             raise ValueError(f"'limit' is {self.limit}; it takes 1 to 500")
+
+
+@dataclass(frozen=True, slots=True)
+class CallOrder:
+    """Whom to call, and who speaks."""
+
+    to: str
+    """A number or name that `[outbound] destinations` allows."""
+    agent: str
+    caller_id: str = ""
+    """To be shown; one of `[outbound] caller_ids`, by default the first."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """For the agent, and set on the channel."""
+    timeout_s: int | None = None
+    """So long it may ring; at most, and by default, `[outbound] ring_s`."""
+    machine: Literal["", "hang-up", "tell"] = ""
+    """If an answering machine answers: don't look for one, hang up, or tell the agent
+    (variable `machine`)."""
+    asterisk: str = ""
+    """Which one calls, where there are several."""
+    idempotency_key: str = ""
+    """The same as the header `Idempotency-Key`: asked for twice with it, somebody is called once.
+    Kept for a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOrder:
+    """Where a caller is to go on."""
+
+    to: str
+    """As the agent may transfer to."""
+
+
+@dataclass(frozen=True, slots=True)
+class MuteOrder:
+    """Whether the agent is silenced."""
+
+    on: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SayOrder:
+    """What the agent is to say."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() or len(self.text) > 1000:
+            raise ValueError("'text' takes 1 to 1000 letters")
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpOrder:
+    """Why a call is ended, for its record."""
+
+    reason: str = "hung up over the API"
 
 
 @dataclass(frozen=True, slots=True)

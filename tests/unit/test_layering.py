@@ -12,6 +12,7 @@ LAYERS = [
     "keeper",
     "secrets",
     "settings",
+    "outbound",
     "logs",
     "tooltables",
     "agent",
@@ -39,10 +40,12 @@ LAYERS = [
     "calls",
     "reconcile",
     "door",
+    "orders",
     "configfile",
     "config",
     "configshow",
     "schema",
+    "check",
     "minds",
     "worker",
     "launcher",
@@ -79,6 +82,7 @@ WIRING = {
     "calls",
     "reconcile",
     "door",
+    "orders",
 }
 PORTS = {
     "bridge.pbx.base",

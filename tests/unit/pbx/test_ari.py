@@ -83,7 +83,8 @@ class Fake:
                 *(
                     operation(f"/channels/{{channelId}}/{name}", name, "POST", channelId="path")
                     for name in (
-                        *("answer", "continueInDialplan", "externalMedia", "getChannelVar"),
+                        *("answer", "continueInDialplan", "create", "dial", "externalMedia"),
+                        "getChannelVar",
                         *("move", "rtpstatistics", "sendDTMF", "setChannelVar"),
                         *("originateWithId", "ring", "ringStop", "startMoh", "stopMoh"),
                     )

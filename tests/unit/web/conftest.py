@@ -23,6 +23,7 @@ class Sessions:
         self.stored, self.lines = {}, {}
         self.workers = {"w1": Member("w1", True, 1.0, 2, True, place="host")}
         self.failure = None
+        self.server = None
 
     def add(self, record, lines=()):
         self.stored[record.call_id] = record

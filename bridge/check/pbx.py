@@ -1,0 +1,117 @@
+"""One Asterisk, from its version to a test call through its dialplan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from bridge.agent import Agent
+from bridge.check import asterisk
+from bridge.check.finding import Finding
+from bridge.check.rtp import CONTEXT, PROBE, TestCall
+from bridge.errors import MediaError, PbxError
+from bridge.media import control
+from bridge.media.settings import MediaSettings
+from bridge.pbx.ari import Ari
+from bridge.pbx.settings import AsteriskSettings
+
+
+async def findings(
+    settings: AsteriskSettings, media: MediaSettings, agents: Iterable[Agent], call: str = ""
+) -> list[Finding]:
+    """All that is to be said of it; `call`: an agent that a bridge that runs is to answer with."""
+    ari = Ari(settings)
+    try:
+        found = await asterisk.findings(ari, settings)
+        if not ari.is_open:
+            said = "not tried: Asterisk can't be asked"
+            return [*found, Finding("rtp", "skip", said), Finding("dialplan", "skip", said)]
+        return found + await _called(ari, settings, media, agents, call)
+    finally:
+        await ari.close()
+
+
+async def _called(
+    ari: Ari, settings: AsteriskSettings, media: MediaSettings, agents: Iterable[Agent], agent: str
+) -> list[Finding]:
+    call = TestCall(ari, settings, media)
+    found: list[Finding] = []
+    try:
+        # The port of calls itself, unless the bridge has it: then another one of that address.
+        running = media_runs(media)
+        async with call.open(0 if running else media.port):
+            found.append(await call.measure())
+            if running and found[0].state == "fail":
+                cure = f"{found[0].cure}; tried on port {call.port}, because the bridge itself has "
+                cure += (
+                    f"{media.port}: if only that is let through, stop the bridge and check again"
+                )
+                found[0] = replace(found[0], cure=cure)
+            if found[0].state != "fail":
+                found.append(await call.codecs())
+            if call.channel:
+                found += await _dialplan(ari, settings, call, agent, found[0].state != "fail")
+                found += await _transfers(call, agents)
+    except MediaError as error:
+        said, _, cure = str(error).partition(": ")
+        found.append(Finding("rtp", "fail", said, cure))
+    except TimeoutError:
+        said = "Asterisk's external media does not come up"
+        found.append(Finding("rtp", "fail", said, "see its log"))
+    except PbxError as error:
+        name = "rtp" if not found else "dialplan"
+        found.append(Finding(name, "fail", str(error)))
+    return found
+
+
+def media_runs(media: MediaSettings) -> bool:
+    """Whether a media process of ours serves this directory."""
+    sock = control.new_socket()
+    try:
+        sock.connect(str(control.socket_path(Path(media.runtime_dir))))
+    except OSError:
+        return False
+    finally:
+        sock.close()
+    return True
+
+
+async def _dialplan(
+    ari: Ari, settings: AsteriskSettings, call: TestCall, agent: str, heard: bool
+) -> list[Finding]:
+    if await call.function(f"DIALPLAN_EXISTS({CONTEXT},{PROBE},1)") != "1":
+        said = f"it has no context {CONTEXT}, so callers get no second try and no fallback"
+        cure = "include ari-bridge-extensions.conf, unless a line of your own says "
+        cure += f"Stasis({settings.app},AGENT)"
+        return [Finding("dialplan", "warn", said, cure)]
+    found = []
+    if await ari.call("applications.get", applicationName=settings.app, ok=(404,)) is not None:
+        found.append(Finding("dialplan", "ok", f"context {CONTEXT} is there; the bridge runs"))
+        if agent and heard:
+            found.append(await call.served(agent))
+    elif heard:
+        found.append(await call.through(settings.app))
+    fallback = await call.function("ARI_BRIDGE_FALLBACK")
+    if fallback and await call.function(f"DIALPLAN_EXISTS({fallback})") != "1":
+        said = f"ARI_BRIDGE_FALLBACK is {fallback}, and the dialplan has no such place"
+        cure = "set it to context,extension,priority of one that it has"
+        found.append(Finding("fallback", "fail", said, cure))
+    return found
+
+
+async def _transfers(call: TestCall, agents: Iterable[Agent]) -> list[Finding]:
+    places: dict[tuple[str, str], list[str]] = {}
+    for agent in agents:
+        for extension in agent.transfer.extensions:
+            places.setdefault((agent.transfer.context, extension), []).append(agent.name)
+    found = []
+    for (context, extension), names in places.items():
+        if await call.function(f"DIALPLAN_EXISTS({context},{extension},1)") != "1":
+            said = f"context {context} has no extension {extension}, where {', '.join(names)} "
+            cure = "write it, or take it out of [transfer] in the agent's file"
+            found.append(Finding("transfer", "fail", f"{said}transfers to", cure))
+    if places and not found:
+        told = ", ".join(f"{extension}@{context}" for context, extension in places)
+        found.append(Finding("transfer", "ok", f"{told}: in the dialplan"))
+    return found

@@ -1,0 +1,155 @@
+"""A bridge that may call, an Asterisk with numbers that answer in every way, and the API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from tests.lab.asterisk import Asterisk
+from tests.lab.bridge import Bridge
+from tests.lab.redis import Redis
+from tests.lab.root import REPOSITORY, free_port
+
+TOKEN = "a-token-of-the-tests"
+DIALPLAN = """
+[far]
+; rings, then answers and listens
+exten => answers,1,Ringing()
+ same => n,Wait(0.1)
+ same => n,Answer()
+ same => n,Wait(120)
+exten => slow,1,Ringing()
+ same => n,Wait(2)
+ same => n,Answer()
+ same => n,Wait(120)
+exten => hurried,1,Answer()
+ same => n,Wait(0.3)
+ same => n,Hangup()
+exten => rings,1,Ringing()
+ same => n,Wait(120)
+exten => busy,1,Busy()
+exten => congested,1,Congestion()
+exten => unknown,1,Hangup(1)
+"""
+
+
+@contextlib.contextmanager
+def far_numbers(dialplan: str = DIALPLAN) -> Iterator[Asterisk]:
+    """An Asterisk whose context `far` has them."""
+    with Asterisk(rtp_ports=600) as pbx:
+        with (pbx.etc / "extensions.conf").open("a") as file:
+            file.write(dialplan)
+        pbx.cli("dialplan reload")
+        yield pbx
+
+
+class Api:
+    """The calls API, as a client sees it."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        """Status and JSON of an answer."""
+        async with self._session.request(method, path, **options) as answer:
+            return answer.status, await answer.json() if answer.status != 204 else None
+
+    async def call(self, to: str, **more: Any) -> Mapping[str, Any]:
+        """Have somebody called."""
+        status, call = await self.ask("POST", "/v1/calls", json={"to": to, "agent": "echo", **more})
+        assert status in (200, 201), call
+        return call
+
+    async def verb(self, call_id: str, verb: str, **body: Any) -> tuple[int, Any]:
+        """Do something with a call."""
+        return await self.ask("POST", f"/v1/calls/{call_id}/{verb}", json=body)
+
+    async def becomes(self, call_id: str, *states: str, within_s: float = 20.0) -> Any:
+        """Wait until a call is in one of these states."""
+        call = None
+        async with asyncio.timeout(within_s):
+            while True:
+                status, call = await self.ask("GET", f"/v1/calls/{call_id}")
+                if status == 200 and call["state"] in states:
+                    return call
+                assert call.get("state") != "ended", call
+                await asyncio.sleep(0.05)
+
+
+class Outbound:
+    """`async with Outbound(pbx) as it: await it.api.call("answers")`."""
+
+    def __init__(self, pbx: Asterisk, workers: int = 1, **outbound: object) -> None:
+        self.pbx, self._workers = pbx, workers
+        self.redis = Redis()
+        self._outbound = outbound
+        self.port = free_port()
+
+    async def __aenter__(self) -> Self:
+        self._exit = contextlib.AsyncExitStack()
+        self._exit.enter_context(self.redis)
+        folder = self._exit.enter_context(agents())
+        rules = {
+            "enabled": True,
+            "destinations": NUMBERS,
+            "endpoint": "Local/{to}@far",
+            "caller_ids": ["+4930555", "+4930556"],
+            "max_calls": 100,
+            "max_per_minute": 10_000,
+            **self._outbound,
+        }
+        self.bridge = self._exit.enter_context(
+            Bridge(
+                *(self.pbx, self.redis),
+                settings={
+                    "web": {"enabled": True, "port": self.port},
+                    "outbound": rules,
+                    "agents": {"folder": folder},
+                },
+                options=("--workers", str(self._workers)),
+                environment={"ARI_BRIDGE_TOKEN": TOKEN},
+            )
+        )
+        self.session = await self._exit.enter_async_context(
+            aiohttp.ClientSession(
+                f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}
+            )
+        )
+        self.api = Api(self.session)
+        await self.up()
+        return self
+
+    async def up(self) -> None:
+        """Wait for the API and every worker."""
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    _, found = await self.api.ask("GET", "/v1/workers")
+                    if sum(w["alive"] and w["takes_calls"] for w in found["workers"]) >= (
+                        self._workers
+                    ):
+                        return
+                await asyncio.sleep(0.1)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exit.aclose()
+
+
+NUMBERS = ("answers", "slow", "hurried", "rings", "busy", "congested", "unknown", "nowhere")
+
+
+@contextlib.contextmanager
+def agents() -> Iterator[str]:
+    """A folder with an agent that loads no models."""
+    with tempfile.TemporaryDirectory(prefix="ari-bridge-agents-") as folder:
+        shutil.copy(REPOSITORY / "agents" / "echo.toml", folder)
+        with (Path(folder) / "echo.toml").open("a") as file:
+            file.write('\n[transfer]\nextensions = ["200"]\n')
+        yield folder
