@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from aiohttp import web
@@ -26,6 +26,7 @@ from bridge.sessions import export
 from bridge.sessions.export import Placed
 from bridge.sessions.history import History, Wanted
 from bridge.sessions.model import Line, Record
+from bridge.web.desk import Desk
 from bridge.web.errors import Refused, not_found
 from bridge.web.parts import Parts
 from bridge.web.routes import Asked, Route
@@ -129,6 +130,13 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordOrder:
+    """What is to become of a recording that goes on."""
+
+    action: Literal["pause", "resume"]
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Which part of a recording."""
 
@@ -182,6 +190,10 @@ def routes(parts: Parts) -> list[Route]:
         Route("GET", f"{call}/transcript.vtt", "The same as WebVTT", them.vtt),
         Route("GET", f"{call}/recording", "A call's sound", them.sound, query=Part),
         Route(
+            *("POST", f"{call}/recording", "Pause or resume recording", them.record),
+            takes=RecordOrder,
+        ),
+        Route(
             *("GET", f"{call}/recording.json", "What is known of it", them.about),
             query=Part,
             gives=Sound,
@@ -199,6 +211,7 @@ def routes(parts: Parts) -> list[Route]:
 class _Routes:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._reader = parts, parts.reader
+        self._desk = Desk(parts)
 
     async def search(self, asked: Asked) -> Found:
         q: Search = asked.query
@@ -248,6 +261,10 @@ class _Routes:
             return web.FileResponse(one.sound_file, headers=headers)
         data = await _off_loop(_opened, one)
         return _ranged(asked.request, data, headers)
+
+    async def record(self, asked: Asked) -> None:
+        order: RecordOrder = asked.body
+        await self._desk.ask(asked.path["id"], "record", on=order.action == "resume")
 
     async def peaks(self, asked: Asked) -> Peaks:
         query: PeaksQuery = asked.query

@@ -103,7 +103,10 @@ async def test_it_is_what_the_caller_said_and_heard_through_pause_and_death(
             await phone.speak(clip("Where can I park, please, and when are you open?").pcm, RATE)
             await asyncio.sleep(4)  # long enough to be compared, whatever the agent makes of it
             await phone.hangup()
-        await until(lambda: ready(memory), "the recording is there")
+        try:
+            await until(lambda: ready(memory), "the recording is there")
+        finally:
+            print(stack.bridge.log(), found(memory))
     one = found(memory)
     assert one is not None
     with wave.open(str(one.sound_file)) as file:
