@@ -393,7 +393,9 @@ class Call:
         if self._quality is not None:
             self._quality.note()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
-        self._log_record(outcome)
+        elsewhere = outcome.reason in ("moved", "taken") or not self._store.owns(self.id)
+        if not elsewhere:
+            self._log_record(outcome)
         self._store.put(
             self.id,
             state="ended",

@@ -97,7 +97,8 @@ class Recorder:
         self._taker: Taker | None = None
         self._same: Callable[[], bool] = lambda: False
         self._finishing: subprocess.Popen[bytes] | None = None
-        self._looked = -_RETENTION_S
+        self._look_at = time.monotonic()
+        self._looked = False
         self._left: list[Path] = []
 
     def stop(self) -> None:
@@ -166,8 +167,10 @@ class Recorder:
         if self._taker is not None:
             while self._taker.ended:
                 self._left.append(self._taker.ended.popleft())
-        if time.monotonic() - self._looked > _RETENTION_S:
-            self._looked = time.monotonic()
+        if time.monotonic() >= self._look_at:
+            # What a predecessor left is known to be abandoned after a while.
+            first, self._looked = not self._looked, True
+            self._look_at = time.monotonic() + (_ABANDONED_S + 10 if first else _RETENTION_S)
             self._left = self._look(time.time())
         if self._left:
             file = self._left.pop(0)

@@ -123,7 +123,8 @@ class Webhook:
         delivery, fields = entry
         call_id = fields.get("call_id", "")
         record = await self._reader.load(call_id) if call_id else None
-        if record is not None:  # else it was erased, or has expired
+        # Else it was erased, has expired, or goes on with another worker.
+        if record is not None and record.state == "ended":
             lines = await self._reader.transcript(call_id)
             why = await self._send(session, body(record, lines, delivery))
             if why:
