@@ -202,7 +202,7 @@ def routes(parts: Parts) -> list[Route]:
             *("GET", f"{call}/peaks", "Its waveforms", them.peaks), query=PeaksQuery, gives=Peaks
         ),
         Route(
-            *("DELETE", "/v1/callers/{number}", "Erase all of one caller", them.erase),
+            *("DELETE", "/v1/callers/{id}", "Erase all of one caller", them.erase),
             gives=Erased,
         ),
     ]
@@ -273,7 +273,7 @@ class _Routes:
         return Peaks(per_s, tuple(loud[0].tolist()), tuple(loud[1].tolist()))
 
     async def erase(self, asked: Asked) -> Erased:
-        number = asked.path["number"]
+        number = asked.path["id"]
         history = History(self._reader)
         records = await history.of_caller(number)
         over = [record for record in records if record.state == "ended"]
