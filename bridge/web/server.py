@@ -23,15 +23,21 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, history
+from bridge.web import calls, history, live, page, phone
 from bridge.web.errors import Refused
 from bridge.web.parts import Parts
 from bridge.web.routes import MOST_BODY, Route, ask, reply
-from bridge.web.token import read_token
+from bridge.web.token import read_token, token_in
 
 log = logging.getLogger(__name__)
 
-RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (calls.routes, history.routes)
+RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
+    calls.routes,
+    history.routes,
+    live.routes,
+    page.routes,
+    phone.routes,
+)
 """Every resource of the API: add yours here."""
 
 _BIND_S, _BIND_LOOK_S = 10.0, 0.2
@@ -95,6 +101,8 @@ async def _serve(route: Route, token: str, request: web.Request) -> web.StreamRe
 def _check(token: str, request: web.Request) -> None:
     """Raises `Refused` to who doesn't name the token."""
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if not given:  # a page can't give a WebSocket any header but this one
+        kind, given = "bearer", token_in(request.headers.get("Sec-WebSocket-Protocol", ""))
     if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
         raise Refused(
             *(401, "no-token"),
