@@ -451,6 +451,8 @@ class Conversation:
                 self._reply(False)
             case SpeechStarted(at_ms):
                 self._speech_ms = at_ms
+                if self._ear is not None and self._bot_hears:
+                    self._ear.enough()
             case TurnCommitted():
                 self._leaving, self._turn_ms = False, action.start_ms
                 self._answered_ms, self._said = self._now_ms, (action.start_ms, action.end_ms)
@@ -461,6 +463,12 @@ class Conversation:
             case NoInput(last=True) if not getattr(self._engine, "autonomous", False):
                 self._no_input()
         self._engine.notify(action)
+
+    @property
+    def _bot_hears(self) -> bool:
+        """Whether nothing hangs on what the rest of the caller's speech sounds like to us."""
+        autonomous = getattr(self._engine, "autonomous", False)
+        return autonomous and self._agent.turns.barge_in == "off"
 
     def _no_input(self) -> None:
         """The caller has said nothing for the last time."""

@@ -57,6 +57,7 @@ class MediaClient:
         self._downward: dict[tuple[int, int], ResamplerBank] = {}
         self._dirty: list[Player] = []
         self._frames = Frames(slots)
+        self._frames.later = asyncio.get_running_loop().call_soon
 
     @classmethod
     async def connect(
