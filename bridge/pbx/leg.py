@@ -108,6 +108,7 @@ class AsteriskLeg:
             *(self._commands, settings, self.channel, self.home),
             token=lambda: self.token,
             check=self._check,
+            whole=self._finished,
         )
         self._handover = Handover(
             *(self._commands, self._net, self.other, self.channel),
@@ -494,8 +495,8 @@ class AsteriskLeg:
         if self.ended is None and not self._sent_away:
             await commands.persist(self._send_on)
         things = [("channels.hangup", {"channelId": self.media.id(n)}) for n in self._numbers()]
-        for channel in await self._handover.left_over():
-            things.append(("channels.hangup", {"channelId": channel}))
+        others = await self._handover.left_over()
+        things += [("channels.hangup", {"channelId": channel}) for channel in others]
         if self._bridge != "none":
             things.append(("bridges.destroy", {"bridgeId": self._bridge_id}))
         await asyncio.gather(
