@@ -43,7 +43,7 @@ _TRIES, _TRY_S = 30, 0.5
 """How often the caller is taken back while the PBX doesn't answer."""
 
 TALK = (
-    "{name} has answered and hears you now; the caller does not, he hears music. Say who calls and "
+    "{name} has answered and hears you now; the caller does not, he waits. Say who calls and "
     "why, and ask whether to put him through. Then call connect, or take_back if it is no."
 )
 NOTED = "You talk to {name} now, for the caller, who waits. Call connect or take_back to end that."
