@@ -20,7 +20,7 @@ from bridge.pbx.base import Callee
 from bridge.pbx.commands import Commands
 from bridge.pbx.destinations import endpoint_of, why
 from bridge.pbx.names import Name
-from bridge.pbx.net import NET
+from bridge.pbx.net import NET, NO_RECORD
 from bridge.pbx.settings import AsteriskSettings
 
 _LONGER_S = 5
@@ -116,7 +116,7 @@ class Other:
             callerId=caller_id,
             originator=self._caller,
             timeout=int(callee.ring_s) + _LONGER_S,
-            variables={NET: str(self._settings.max_call_s)},
+            variables={NET: str(self._settings.max_call_s), **NO_RECORD},
         )
         try:
             await self._whole(making)
