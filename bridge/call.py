@@ -136,6 +136,15 @@ class Call:
         else:  # it may not have been made yet
             self.end(Outcome("cancelled", reason))
 
+    async def spy(self, to: tuple[str, int]) -> tuple[int, tuple[str, int]]:
+        """See `Leg.spy`. Raises `ConfigError` while nobody talks."""
+        assert self.talk
+        return await self._leg.spy(to)
+
+    async def unspy(self, number: int) -> None:
+        """See `Leg.unspy`."""
+        await self._leg.unspy(number)
+
     async def transfer(self, extension: str) -> None:
         """Hand the caller over to an extension that the agent may transfer to.
 
@@ -270,7 +279,9 @@ class Call:
         self._ringing = True
         await self._leg.dial()
         self._ringing = False
-        self._store.put(self.id, state="setup", codec=self._leg.incoming.codec)
+        incoming = self._leg.incoming
+        variables = json.dumps(incoming.args[1:])
+        self._store.put(self.id, state="setup", codec=incoming.codec, variables=variables)
 
     async def _take_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack

@@ -56,11 +56,23 @@ async def _say(call: Call, arguments: Arguments) -> Answer:
     return {}
 
 
+async def _listen(call: Call, arguments: Arguments) -> Answer:
+    number, (host, port) = await call.spy((str(arguments["host"]), int(arguments["port"])))
+    return {"number": number, "host": host, "port": port}
+
+
+async def _unlisten(call: Call, arguments: Arguments) -> Answer:
+    await call.unspy(int(arguments["number"]))
+    return {}
+
+
 VERBS: dict[str, Callable[[Call, Arguments], Awaitable[Answer]]] = {
     "hang_up": _hang_up,
     "transfer": _transfer,
     "mute": _mute,
     "say": _say,
+    "listen": _listen,
+    "unlisten": _unlisten,
 }
 """What can be done with a call that is under way: add yours here."""
 
