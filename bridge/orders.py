@@ -66,6 +66,12 @@ async def _unlisten(call: Call, arguments: Arguments) -> Answer:
     return {}
 
 
+async def _record(call: Call, arguments: Arguments) -> Answer:
+    if not call.record(bool(arguments["on"])):
+        raise Refusal("not-recorded", "the call is not recorded: [recording] of its agent's file")
+    return {}
+
+
 VERBS: dict[str, Callable[[Call, Arguments], Awaitable[Answer]]] = {
     "hang_up": _hang_up,
     "transfer": _transfer,
@@ -73,6 +79,7 @@ VERBS: dict[str, Callable[[Call, Arguments], Awaitable[Answer]]] = {
     "say": _say,
     "listen": _listen,
     "unlisten": _unlisten,
+    "record": _record,
 }
 """What can be done with a call that is under way: add yours here."""
 
