@@ -5,7 +5,9 @@ A dataclass gives a schema, the docstrings under its fields the descriptions (`b
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import typing
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,7 +47,7 @@ def _operation(route: Route) -> Document:
     if route.takes is not None:
         found["requestBody"] = {"required": True, **_json(of_class(route.takes))}
     if route.gives is not None:
-        answer = {"description": "done", **_json(of_class(route.gives))}
+        answer = {"description": "done", **_json(_given(route.gives))}
         found["responses"] = {str(route.status): answer}
     else:
         found["responses"] = {"2XX": {"description": "done"}}
@@ -53,6 +55,20 @@ def _operation(route: Route) -> Document:
     if route.public:
         found["security"] = []
     return found
+
+
+def _given(kind: type) -> Document:
+    """The schema of an answer: what may be None is null there."""
+    schema, hints = of_class(kind), typing.get_type_hints(kind)
+    schema["additionalProperties"] = True  # a newer version may tell more
+    for name, one in schema["properties"].items():
+        args = typing.get_args(hints[name])
+        inner = next((a for a in args if dataclasses.is_dataclass(a)), None)
+        if inner is not None and one.get("type") == "array":
+            one["items"] = _given(typing.cast(type, inner))
+        elif type(None) in args and "type" in one:
+            one["type"] = [one["type"], "null"]
+    return schema
 
 
 def _query(kind: type | None) -> list[Document]:
