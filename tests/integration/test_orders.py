@@ -9,6 +9,8 @@ from bridge.sessions import orders, server
 from bridge.sessions.model import call_key
 from bridge.sessions.orders import Inbox, NotAnswered, NotTaken, Order, give
 from bridge.sessions.outbound import LIVE_CALLS, OutboundBook
+from bridge.sessions.redis import RedisStore
+from bridge.sessions.settings import RedisSettings
 from tests.lab.redis import Redis
 
 
@@ -136,3 +138,19 @@ async def test_the_dead_fill_no_cap(client):
     await client.zadd(LIVE_CALLS, {"young": 0})  # nobody has placed it for long
     assert (await book.reserve("last", "", "", 3, 100)).what == "reserved"
     assert set(await client.zrange(LIVE_CALLS, 0, -1)) == {"lives", "next", "last"}
+
+
+async def test_a_call_that_ends_makes_room(process, client):
+    book = OutboundBook(client)
+    assert (await book.reserve("c1", "", "", 1, 100)).what == "reserved"
+    store = RedisStore(RedisSettings(url=process.url), "w1")
+    writing = asyncio.create_task(store.run())
+    store.begin("c1")
+    store.put("c1", worker="w1", direction="out", state="ringing", started=1.0)
+    assert await store.flush(10)
+    assert await client.zcard(LIVE_CALLS) == 1
+    store.put("c1", state="ended", result="busy")
+    assert await store.flush(10)
+    assert await client.zcard(LIVE_CALLS) == 0
+    writing.cancel()
+    await store.close()

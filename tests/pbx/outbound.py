@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from bridge.web.listen import wav_head
 from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge
 from tests.lab.redis import Redis
@@ -37,6 +38,10 @@ exten => rings,1,Ringing()
 exten => busy,1,Busy()
 exten => congested,1,Congestion()
 exten => unknown,1,Hangup(1)
+; speaks on and on
+exten => machine,1,Answer()
+ same => n,PlayTones(400)
+ same => n,Wait(120)
 """
 
 
@@ -80,6 +85,14 @@ class Api:
     async def verb(self, call_id: str, verb: str, **body: Any) -> tuple[int, Any]:
         """Do something with a call."""
         return await self.ask("POST", f"/v1/calls/{call_id}/{verb}", json=body)
+
+    @contextlib.asynccontextmanager
+    async def listen(self, call_id: str) -> AsyncIterator[aiohttp.StreamReader]:
+        """A call's sound, behind the head of its WAV."""
+        async with self._session.get(f"/v1/calls/{call_id}/listen") as answer:
+            answer.raise_for_status()
+            await answer.content.readexactly(len(wav_head()))
+            yield answer.content
 
     async def becomes(self, call_id: str, *states: str, within_s: float = 20.0) -> Any:
         """Wait until a call is in one of these states."""
@@ -144,7 +157,17 @@ class Outbound:
             yield api
 
 
-NUMBERS = ("answers", "slow", "hurried", "rings", "busy", "congested", "unknown", "nowhere")
+NUMBERS = (
+    "answers",
+    "slow",
+    "hurried",
+    "rings",
+    "busy",
+    "congested",
+    "unknown",
+    "nowhere",
+    "machine",
+)
 
 
 @contextlib.contextmanager
