@@ -70,6 +70,14 @@ async def test_what_nobody_takes_is_withdrawn(client):
     assert [order.call_id for order in taken] == ["c2"]
 
 
+async def test_nobody_waits_for_a_worker_that_is_the_wrong_one_by_now(client):
+    async def no_more():
+        return False
+
+    with pytest.raises(NotTaken):
+        await give(client, "w1", Order("say", "c1"), 600, no_more)
+
+
 async def test_what_was_begun_may_have_been_done(client):
     begun = asyncio.Event()
 

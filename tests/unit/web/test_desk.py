@@ -61,7 +61,7 @@ class Office:
     async def _ask(self, question):
         return await question
 
-    async def _give(self, server, worker, order, within_s):
+    async def _give(self, server, worker, order, within_s, still=None):
         self.orders.append((worker, order.verb, order.call_id, dict(order.arguments)))
         answer = self.answers.get(worker, {})
         if isinstance(answer, Exception):
