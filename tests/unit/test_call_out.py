@@ -126,6 +126,7 @@ async def test_a_muted_agent_is_not_heard_but_listens():
         (heard,) = [e for e in talk.engine.told if isinstance(e, engines.Heard)]
         assert (heard.item, heard.cut) == (item, True)
         talk.engine.say("Nobody hears this.", 500)
+        assert talk.slot.queue == []
         talk.engine.context.emit(engines.Mark("m"))
         before = talk.engine.heard_ms
         talk.slot.deliver(True, 100)

@@ -8,7 +8,16 @@ import pytest
 from bridge.errors import PbxGone, PbxNotAnswered, PbxRefused
 from bridge.pbx.asterisk import AsteriskPbx, AsteriskSettings
 from bridge.pbx.base import HungUp, Incoming, Outgoing
-from bridge.pbx.events import Answered, Channel, Destroyed, Ended, Failed, Started, parse
+from bridge.pbx.events import (
+    Answered,
+    Channel,
+    Destroyed,
+    Ended,
+    Failed,
+    HangupRequested,
+    Started,
+    parse,
+)
 
 CALL = Incoming(
     *("out-1", ("demo", "order=17"), "+4930", "", "+4930", "", "PCMU"),
@@ -117,14 +126,14 @@ async def test_he_does_not(event, result):
 
 async def test_the_end_of_the_channel_waits_for_its_cause():
     call = await Ringing().begins()
-    call.tell(Ended("out-1", call.pbx.app))
+    call.tell(HangupRequested("out-1"), Ended("out-1", call.pbx.app))
     await settle()
     assert not call.dialing.done()
     call.tell(Destroyed("out-1", 17))
     with pytest.raises(PbxNotAnswered) as told:
         await call.dialing
     assert told.value.result == "busy"
-    assert call.leg.events.get_nowait() == HungUp("left")
+    assert call.leg.events.get_nowait() == HungUp("hangup")
 
 
 async def test_an_endpoint_that_there_is_not():
