@@ -265,7 +265,8 @@ class Call:
         slot.pause()
         conversation.begin(bool(agent.greeting))
         context = conversation.context(agent, incoming, self._tasks)
-        context = await rejoined(self._store, context)
+        if incoming.outgoing is None:  # whom we call has not called back
+            context = await rejoined(self._store, context)
         await engine.start(context)
         if agent.greeting and not context.history:
             with contextlib.suppress(TimeoutError):

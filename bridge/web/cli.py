@@ -100,7 +100,13 @@ def _call(client: Client, options: argparse.Namespace) -> int:
         order["timeout_s"] = options.timeout
     call = client.ask("POST", "/v1/calls", order)
     print(f"call {call['id']} to {call['dialed']}", flush=True)
-    return 0 if options.no_wait else _follow(client, call["id"])
+    if options.no_wait:
+        return 0
+    try:
+        return _follow(client, call["id"])
+    except KeyboardInterrupt:
+        print(f"it goes on: 'ari-bridge hangup {call['id']}' ends it")
+        return 130
 
 
 def _follow(client: Client, call_id: str) -> int:
