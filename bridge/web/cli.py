@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,18 @@ def _id(parser: argparse.ArgumentParser) -> None:
 
 def _show(client: Client, options: argparse.Namespace) -> int:
     print(explain.whole(client.ask("GET", call_path(options.id))))
+    return 0
+
+
+def _listen(client: Client, options: argparse.Namespace) -> int:
+    if sys.stdout.isatty():
+        raise ConfigError("this gives sound: send it to a player, such as `… | aplay`")
+    try:
+        for piece in client.stream(call_path(options.id, "listen")):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    except (BrokenPipeError, KeyboardInterrupt):  # enough was heard
+        return 130
     return 0
 
 
@@ -143,6 +156,7 @@ def _id_and(name: str, text: str) -> Callable[[argparse.ArgumentParser], None]:
 COMMANDS = {
     "calls": Command("list the calls that are under way", _calls_options, _calls),
     "show": Command("explain a call: who, how long, what was said and heard", _id, _show),
+    "listen": Command("what both sides say from now on, as a WAV to a player", _id, _listen),
     "call": Command("have an agent call somebody", _call_options, _call),
     "hangup": Command("end a call", _id, _verb("hangup")),
     "transfer": Command(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from bridge.errors import BridgeError
 from bridge.web.token import read_token
 
 _TIMEOUT_S = 20.0
+_PIECE = 4096
 
 
 class ApiUnreachable(BridgeError):
@@ -42,6 +44,21 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The JSON of an answer. Raises `ApiUnreachable`, `ApiRefused`."""
+        with self._answer(method, path, body, headers or {}) as response:
+            return self._json(response)
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """What an answer without end holds, as it comes. Raises as `ask`."""
+        with self._answer("GET", path, None, {}) as response:
+            if response.status >= 400:
+                self._json(response)
+            while piece := response.read1(_PIECE):
+                yield piece
+
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
         try:
             connection.request(
@@ -49,11 +66,10 @@ class Client:
                 headers={
                     "Authorization": f"Bearer {self._token}",
                     "Content-Type": "application/json",
-                    **(headers or {}),
+                    **headers,
                 },
             )
-            response = connection.getresponse()
-            text = response.read().decode(errors="replace")
+            yield connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise ApiUnreachable(
                 f"no API at {self._host}:{self._port} ({error}): set [web] enabled = true for "
@@ -61,6 +77,9 @@ class Client:
             ) from None
         finally:
             connection.close()
+
+    def _json(self, response: http.client.HTTPResponse) -> Any:
+        text = response.read().decode(errors="replace")
         try:
             answer = json.loads(text) if text else None
         except ValueError:

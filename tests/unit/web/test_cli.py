@@ -1,5 +1,6 @@
 """The commands that speak with the API, against one on a socket."""
 
+import io
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -93,10 +94,11 @@ def run(api, tmp_path, monkeypatch, capsys):
     )
 
     def run(*words):
-        status = cli.main([*words, "--config", str(file)])
+        status = cli.main([*words, *run.config])
         said = capsys.readouterr()
         return status, said.out, said.err
 
+    run.config = ["--config", str(file)]
     return run
 
 
@@ -164,6 +166,15 @@ def test_verbs(api, run, words, path, body):
     api.answers = [(204, None)]
     assert run(*words)[0] == 0
     assert api.asked == [("POST", path, body)]
+
+
+def test_what_is_heard_goes_to_a_player(api, run, monkeypatch, tmp_path):
+    api.answers = [(200, "sound" * 3000), (409, {"error": "ended", "reason": "it has ended"})]
+    with (tmp_path / "sound").open("w+b", buffering=0) as file:
+        monkeypatch.setattr("bridge.web.cli.sys.stdout", io.TextIOWrapper(file))
+        assert cli.main(["listen", "c1", *run.config]) == 0
+        assert (tmp_path / "sound").stat().st_size == 15002  # as JSON, in quotes
+        assert cli.main(["listen", "c1", *run.config]) == 2
 
 
 def test_what_is_refused_is_told(api, run):
