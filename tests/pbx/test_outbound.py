@@ -113,7 +113,7 @@ async def test_nobody_is_rung_twice(out):
 async def test_calls_that_ring_when_their_worker_dies_are_taken_over(out, api):
     orders = [{"to": "slow"}, {"to": "rings", "timeout_s": 6}] * 2
     calls = [call["id"] for call in await asyncio.gather(*(api.call(**o) for o in orders))]
-    owners = [(await api.becomes(call_id, "ringing"))["worker"] for call_id in calls]
+    owners = [(await api.becomes(call_id, "ringing", "talking"))["worker"] for call_id in calls]
     dead = owners[0]
     os.kill(int(dead.rsplit("-", 2)[1]), signal.SIGKILL)
     for slow in calls[::2]:
