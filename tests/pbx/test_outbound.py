@@ -89,7 +89,7 @@ async def test_who_looks_on_hears_the_call(api):
             await sound.read()  # it ends with the call
 
 
-async def test_nobody_is_rung_twice(out):
+async def test_nobody_is_rung_twice(out, api):
     """The same key again: while it rings, after the API's death, and after it has ended."""
     key = {"headers": {"Idempotency-Key": "k1"}, "json": {"to": "slow", "agent": "echo"}}
     answers = await asyncio.gather(*(api.ask("POST", "/v1/calls", **key) for _ in range(8)))
