@@ -75,7 +75,9 @@ class Stage:
 
     def says(self, call_id: str, role: Any, text: str, at: float, **more: Any) -> None:
         """One line of its transcript."""
-        self.store.say(call_id, Line(at, role, text, **more))
+        seconds = more.get("heard_ms", 400 * len(text.split())) / 1000
+        spoken = {"begin": at - seconds, "end": at} if role in ("caller", "agent") else {}
+        self.store.say(call_id, Line(at, role, text, **more, **spoken))
 
     async def written(self) -> None:
         """Return when Redis has it."""

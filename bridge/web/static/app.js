@@ -30,7 +30,7 @@ function status() {
   const calls = feed.calls.size
   put($('count'), String(calls))
   $('count').hidden = calls === 0
-  const text = !feed.status.connected ? 'Reconnecting …' : feed.status.away ? 'Redis is away' : 'Live'
+  const text = !feed.status.connected ? 'Reconnecting …' : feed.status.away ? 'Redis is away' : 'Connected'
   put($('link'), text)
   $('link').title = feed.status.away
   $('link').dataset.state = feed.status.connected && !feed.status.away ? 'up' : 'down'

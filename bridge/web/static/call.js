@@ -1,7 +1,7 @@
 // One call: its picture over time, its sound, its words, where the time of each turn went.
 
 import { ask, get, Refused } from './api.js'
-import { legend, row } from './bars.js'
+import { row, summary } from './bars.js'
 import { event, h, put, quality, span, timeOfDay, when, who } from './dom.js'
 import * as feed from './feed.js'
 import { badges, meter, shortName } from './live.js'
@@ -33,7 +33,6 @@ export function show(main, id) {
 }
 
 function facts(call) {
-  const net = quality(call.audio)
   const told = [
     ['began', when(call.started)],
     ['lasted', call.ended ? span(call.ended - (call.answered ?? call.started)) : ''],
@@ -41,11 +40,22 @@ function facts(call) {
     ['dialled', call.dialed],
     ['engine', call.engine],
     ['codec', call.codec],
-    ['line', net ? `${net.word}, opinion ${net.mos.toFixed(1)}, ${net.lost.toFixed(1)} % lost` : ''],
     ['worker', call.worker ? shortName(call.worker) : ''],
   ]
   return h('dl.facts', {}, told.filter(([, text]) => text).map(([name, text]) => h('div', {}, h('dt', {}, name), h('dd', {}, text))))
 }
+
+// Both legs of the line: what we get of the PBX, what the PBX gets of the caller, what he gets.
+function line(audio) {
+  const legs = [['PBX to us', audio?.mos, audio?.loss_percent], ['caller to PBX', audio?.caller?.mos, audio?.caller?.loss_percent], ['PBX to caller', audio?.caller?.mos_there, audio?.caller?.loss_percent_there]].filter(([, mos]) => mos > 0)
+  if (!legs.length) return null
+  return h('section.panel', {}, h('h2', {}, 'The line'), h('table', {},
+    h('thead', {}, h('tr', {}, ['', 'opinion', 'lost'].map((name) => h('th', { scope: 'col' }, name)))),
+    h('tbody', {}, legs.map(([name, mos, lost]) => h('tr', {}, h('th', { scope: 'row' }, name),
+      h('td', {}, h(`span.net.${quality({ mos }).word}`, {}, mos.toFixed(1))), h('td', {}, `${(lost ?? 0).toFixed(1)} %`))))))
+}
+
+const aside = (call) => [summary(call.latency), line(call.audio)].filter(Boolean)
 
 function heading(call, more = []) {
   return h('div.head', {},
@@ -63,7 +73,8 @@ function going(main, call, again) {
   const head = h('div')
   const words = h('ol.transcript', { 'aria-live': 'polite', 'aria-label': 'Transcript' })
   const about = h('div')
-  main.replaceChildren(head, h('div.meters.wide', {}, h('span', {}, 'caller'), caller.element, h('span', {}, 'agent'), agent.element), about, h('section', {}, h('h2', {}, 'Transcript'), words, legend()))
+  const side = h('aside', { 'aria-label': 'Figures' })
+  main.replaceChildren(head, h('div.meters.wide', {}, h('span', {}, 'caller'), caller.element, h('span', {}, 'agent'), agent.element), about, h('div.columns-2', {}, h('section', {}, h('h2', {}, 'Transcript'), words), side))
   let shown = -1
 
   function draw(now) {
@@ -72,6 +83,7 @@ function going(main, call, again) {
     agent.set(now?.level?.[1] ?? 0)
     head.replaceChildren(heading(known, [time]))
     about.replaceChildren(facts(known))
+    side.replaceChildren(...aside(known))
     const lines = place(known.transcript, known.answered ?? known.started)
     if (lines.length + (known.latency?.length ?? 0) !== shown) {
       shown = lines.length + (known.latency?.length ?? 0)
@@ -120,12 +132,14 @@ async function ended(main, call, path) {
     ['0.75', '1', '1.25', '1.5', '2'].map((x) => h('option', { value: x, selected: x === '1' }, `${x}×`)))
   const time = h('time', {}, `${span(0)} / ${span(seconds)}`)
   const list = h('ol.transcript', { 'aria-label': 'Transcript' })
-  const picture = timeline({ seconds, peaks, lines, marks: marks(lines, call.latency, zero) }, seek)
+  const spans = [...(recording?.pauses ?? []).map((one) => [...one, 'the recording was paused']), ...(recording?.lost ?? []).map((one) => [...one, 'could not be recorded'])]
+  const silent = spans.map(([begin, end, text]) => ({ at: begin / 1000, until: end / 1000, kind: 'muted', text }))
+  const picture = timeline({ seconds, peaks, lines, marks: [...marks(lines, call.latency, zero), ...silent] }, seek)
   const none = recording ? null : h('p.note', {}, 'This call was not recorded: its words stand for the voices.')
   list.append(...entries(lines, call.latency, zero, seek))
   main.replaceChildren(heading(call), facts(call), picture.element,
     h('div.player', {}, play, recording ? h('label', {}, h('span.sr', {}, 'Speed'), speed) : null, time, none, key()),
-    h('section', {}, h('h2', {}, 'Transcript'), list, legend()), sound)
+    h('div.columns-2', {}, h('section', {}, h('h2', {}, 'Transcript'), list), h('aside', { 'aria-label': 'Figures' }, aside(call))), sound)
   let [fetched, at, frame] = [null, 0, 0]
 
   async function fetchSound() {
@@ -193,8 +207,9 @@ export function place(lines, zero) {
     const noted = line.at - zero
     const long = line.heard_ms > 0 ? line.heard_ms / 1000 : (line.text.split(/\s+/).length || 1) / WORDS_PER_S
     const still = line.role === 'event' || line.role === 'dtmf'
-    const end = line.end_ms != null ? line.end_ms / 1000 : noted
-    const begin = line.begin_ms != null ? line.begin_ms / 1000 : still ? noted : Math.max(0, noted - long)
+    const known = line.end_ms > line.begin_ms
+    const end = known ? line.end_ms / 1000 : noted
+    const begin = known ? line.begin_ms / 1000 : still ? noted : Math.max(0, noted - long)
     return { ...line, begin, end: Math.max(begin, end) }
   }).sort((a, b) => a.begin - b.begin)
 }

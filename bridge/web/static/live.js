@@ -15,7 +15,8 @@ export function show(main) {
   const grid = h('ul.cards', { 'aria-label': 'Calls in progress' })
   const empty = h('div.empty', { hidden: true }, h('p', {}, 'No call is in progress.'), h('p', {}, 'Dial an agent’s number, and the call appears here.'))
   const workers = h('ul.workers', { 'aria-label': 'Workers' })
-  main.replaceChildren(h('div.head', {}, title, about), grid, empty, h('section.fleet', {}, h('h2', {}, 'Workers'), workers))
+  const fleetBox = h('section.fleet', {}, h('h2', {}, 'Workers'), workers)
+  main.replaceChildren(h('div.head', {}, title, about), grid, empty, fleetBox)
 
   function draw({ changed, gone, levels, all, workers: fleet }) {
     if (all) {
@@ -50,6 +51,7 @@ export function show(main) {
   }
 
   function drawWorkers() {
+    fleetBox.hidden = feed.workers.length === 0
     workers.replaceChildren(...feed.workers.map((one) => h(`li.worker${one.alive ? '' : '.dead'}`, {},
       h('b', {}, shortName(one.name)),
       h('span', {}, !one.alive ? 'gone' : one.takes_calls ? `${one.calls} call${one.calls === 1 ? '' : 's'}` : 'takes no calls'))))
