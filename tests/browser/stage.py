@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from playwright.async_api import Page
 
 from bridge.media import control
 from bridge.media.slots import OPEN, SlotMap
@@ -46,6 +48,14 @@ def went_on(at: float, seconds: float = 0.45) -> dict[str, Any]:
     stamps = {"onset": at - 0.1, "paused": at, "resumed": at + seconds}
     spans = {"paused": 100.0, "resumed": 100.0 + seconds * 1000}
     return {"turn": 0, "at_s": stamps, "interruption_ms": spans, "clock_s": 0.0}
+
+
+async def save(page: Page, path: Path) -> None:
+    """A picture of what is seen now, with few enough colours to be small."""
+    await page.screenshot(path=path)
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
 
 
 class Stage:

@@ -1,13 +1,14 @@
 // Asks the API. The token is the user's: given once, kept as long as the tab lives.
-// A link may carry it in its fragment (#token=…), which no server sees; it is taken out at once.
+// A link may carry it in its fragment (#token=…, and &to=… for a view), which no server sees; it is
+// taken out at once.
 
 const KEY = 'ari-bridge.token'
 
 export function takeFromLink() {
-  const found = /^#token=([^&]+)/.exec(location.hash)
+  const found = /^#token=([^&]+)(?:&to=(.*))?/.exec(location.hash)
   if (!found) return
   sessionStorage.setItem(KEY, decodeURIComponent(found[1]))
-  history.replaceState(null, '', location.pathname + '#/')
+  history.replaceState(null, '', location.pathname + '#' + (found[2] || '/'))
 }
 
 export const token = () => sessionStorage.getItem(KEY) ?? ''
