@@ -35,7 +35,7 @@ check: setup ## style and types
 drill: setup ## kill and freeze processes under load (DRILL=name: one of them; ROUNDS=n)
 	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min)
+bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min); web: the dashboard (2 min)
 	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),bots stack)
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 
