@@ -109,6 +109,7 @@ async def stage(redis: Redis, folder: Path) -> AsyncIterator[Stage]:
     (folder / "agents").mkdir()
     (folder / "bridge.toml").write_text(
         f'[redis]\nurl = "{redis.url}"\n[web]\nport = {port}\n'
+        '[web.phone]\nurl = "ws://127.0.0.1:9/ws"\npassword = "nobody is there"\n'
         f'[agents]\nfolder = "agents"\n[media]\nruntime_dir = "{runtime}"\n'
     )
     slots = SlotMap.create(runtime / control.SLOTS, 8, 1000)

@@ -2,9 +2,9 @@
 
 import { ask, get, Refused } from './api.js'
 import { row, summary } from './bars.js'
-import { event, h, put, quality, span, timeOfDay, when, who } from './dom.js'
+import { event, h, meter, put, quality, span, timeOfDay, when, who } from './dom.js'
 import * as feed from './feed.js'
-import { badges, meter, shortName } from './live.js'
+import { badges, shortName } from './live.js'
 import { marks, timeline } from './timeline.js'
 
 const PEAKS_PER_S = 20

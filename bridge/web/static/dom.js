@@ -14,6 +14,17 @@ export function h(what, attributes = {}, ...children) {
   return element
 }
 
+// How loud somebody is, 0 to 100.
+export function meter(label, kind) {
+  const bar = h('i')
+  const element = h(`div.meter.${kind}`, { role: 'meter', 'aria-label': label, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 0 }, bar)
+  const set = (value) => {
+    bar.style.transform = `scaleX(${value / 100})`
+    element.setAttribute('aria-valuenow', value)
+  }
+  return { element, set }
+}
+
 const SVG = 'http://www.w3.org/2000/svg'
 
 export function svg(tag, attributes = {}, ...children) {

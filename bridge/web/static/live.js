@@ -1,7 +1,7 @@
 // Calls in progress, a card each.
 
 import { columns } from './bars.js'
-import { event, h, put, quality, reversed, span, takeovers, who } from './dom.js'
+import { event, h, meter, put, quality, reversed, span, takeovers, who } from './dom.js'
 import * as feed from './feed.js'
 
 const LINES = 4
@@ -72,16 +72,6 @@ export function show(main) {
 // HOST-PID-TOKEN, without what all of them share.
 export const shortName = (name) => name.split('-').slice(-2).join('-') || '–'
 
-export function meter(label, kind) {
-  const bar = h('i')
-  const element = h(`div.meter.${kind}`, { role: 'meter', 'aria-label': label, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 0 }, bar)
-  const set = (value) => {
-    bar.style.transform = `scaleX(${value / 100})`
-    element.setAttribute('aria-valuenow', value)
-  }
-  return { element, set }
-}
-
 export function badges(call) {
   const found = []
   const taken = Math.max(call.takeovers ?? 0, takeovers(call.lines))
@@ -91,7 +81,7 @@ export function badges(call) {
   const cut = (call.lines ?? []).filter((line) => line.cut).length
   if (cut) found.push(h('span.badge.cut', { title: 'The caller interrupted the agent' }, cut === 1 ? 'interrupted' : `interrupted ${cut}×`))
   const line = quality(call.audio)
-  if (line && (line.word !== 'good' || line.lost >= 1)) found.push(h('span.badge.network', { title: `Estimated opinion ${line.mos.toFixed(1)} of 4.5` }, `line ${line.word}, ${line.lost.toFixed(1)} % lost`))
+  if (line && (line.word !== 'good' || line.lost >= 1)) found.push(h('span.badge.network', { title: `Estimated opinion ${line.mos.toFixed(1)} of 4.5` }, line.lost < 0.05 ? `line ${line.word}` : `line ${line.word}, ${line.lost.toFixed(1)} % lost`))
   return found
 }
 

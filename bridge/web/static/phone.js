@@ -2,6 +2,7 @@
 // straight between browser and Asterisk (DTLS-SRTP, Opus).
 
 import { get, tokenProtocol } from './api.js'
+import { meter } from './dom.js'
 
 const $ = (id) => document.getElementById(id)
 const KEYS = '123456789*0#'
@@ -12,6 +13,7 @@ let account = null
 let ua = null
 let session = null
 let watching = 0
+const loud = { mine: meter('Your level', 'caller'), theirs: meter('Agent’s level', 'agent') }
 
 // What JsSIP wants of a socket, on a WebSocket that names our token.
 class Line {
@@ -57,6 +59,8 @@ export async function setUp() {
   }
   $('phone-open').hidden = false
   $('phone-number').value = account.number
+  $('phone-mic').append(loud.mine.element)
+  $('phone-ear').append(loud.theirs.element)
   $('phone-open').addEventListener('click', () => show($('phone').hidden))
   $('phone-close').addEventListener('click', () => show(false))
   $('phone').addEventListener('keydown', pressed)
@@ -167,8 +171,8 @@ function talking(microphone, agent) {
   const look = () => {
     const s = Math.floor((Date.now() - began) / 1000)
     state(`Talking  ${Math.floor(s / 60)}:${String(s % 60).padStart(2, '0')}`, 'talking')
-    $('phone-mic').value = level(mine)
-    $('phone-ear').value = level(theirs)
+    loud.mine.set(level(mine))
+    loud.theirs.set(level(theirs))
   }
   watching = setInterval(look, METER_MS)
   session.once('ended', () => context.close())
@@ -186,7 +190,7 @@ function analyser(context, stream) {
 function level({ node, samples }) {
   node.getFloatTimeDomainData(samples)
   const power = samples.reduce((sum, x) => sum + x * x, 0) / samples.length
-  return Math.min(1, Math.max(0, 1 - (10 * Math.log10(power + 1e-9)) / FLOOR_DB))
+  return Math.round(100 * Math.min(1, Math.max(0, 1 - (10 * Math.log10(power + 1e-9)) / FLOOR_DB)))
 }
 
 function over(text, microphone) {
