@@ -184,7 +184,7 @@ class Slot:
     @property
     def lost(self) -> int:
         """Packets that never came."""
-        return max(0, self._columns["n_lost"].item(self.index))
+        return max(0, int(self._columns["n_lost"].item(self.index)))
 
     def stats(self) -> dict[str, float]:
         """Counters of the call so far: packets by what became of them, ms concealed, queue."""
