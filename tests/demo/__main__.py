@@ -127,12 +127,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def stay_up() -> int:
     """Keep everything up for a softphone, and show every call, until Ctrl-C."""
-    with Stack(say=_progress, browser="person") as stack:
+    with tempfile.TemporaryDirectory() as folder:
+        _stay_up(Path(folder))
+    return 0
+
+
+def _stay_up(folder: Path) -> None:
+    settings = {"agents": {"folder": str(recorded_agents(folder))}}
+    with Stack(say=_progress, browser="person", settings=settings) as stack:
         pbx = stack.pbx
         say()
         say("Talk to the agent from a browser on this machine, without a softphone, and watch it:")
         say(f"  {stack.dashboard}")
-        say("  there: Phone, then Call; the browser asks for the microphone")
+        say("  there: Phone, then Call; the browser asks for the microphone. A call that is")
+        say("  over has a page with its sound, under History, as long as this demo runs")
         say()
         say("Or register a softphone on this machine:")
         say(f"  server    {pbx.bind}:{pbx.sip_port} (UDP)")
@@ -148,7 +156,6 @@ def stay_up() -> int:
         say("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_show_calls(stack.redis.url, time.time()))
-    return 0
 
 
 async def _show_calls(url: str, zero: float) -> None:
