@@ -8,6 +8,8 @@ import { badges, shortName } from './live.js'
 import { marks, timeline } from './timeline.js'
 
 const PEAKS_PER_S = 20
+const STILL_WRITTEN_S = 30
+const AGAIN_MS = 1000
 const WORDS_PER_S = 2.6 // to place a line whose beginning is not stored
 
 export function show(main, id) {
@@ -19,7 +21,7 @@ export function show(main, id) {
       const call = await get(path)
       if (closed) return
       close()
-      close = call.state === 'ended' ? await ended(main, call, path) : going(main, call, load)
+      close = call.state === 'ended' ? await ended(main, call, path, load) : going(main, call, load)
       if (closed) close()
     } catch (error) {
       if (!closed) main.replaceChildren(h('div.empty', {}, h('h1', {}, 'No such call'), h('p', {}, error.message)))
@@ -118,8 +120,11 @@ const optional = (path) => get(path).catch((error) => {
   throw error
 })
 
-async function ended(main, call, path) {
-  const [words, recording] = await Promise.all([optional(`${path}/transcript.json`), optional(`${path}/recording.json`)])
+async function ended(main, call, path, again) {
+  const [words, found] = await Promise.all([optional(`${path}/transcript.json`), optional(`${path}/recording.json`)])
+  // Its file is finished a moment after the call.
+  const recording = found?.duration_ms > 0 ? found : null
+  const waiting = found && !recording && Date.now() / 1000 - call.ended < STILL_WRITTEN_S ? setTimeout(again, AGAIN_MS) : 0
   const peaks = recording ? await optional(`${path}/peaks?per_s=${PEAKS_PER_S}`) : null
   const zero = words?.zero ?? call.answered ?? call.started
   const lines = place(words?.lines ?? call.transcript, zero)
@@ -135,7 +140,7 @@ async function ended(main, call, path) {
   const spans = [...(recording?.pauses ?? []).map((one) => [...one, 'the recording was paused']), ...(recording?.lost ?? []).map((one) => [...one, 'could not be recorded'])]
   const silent = spans.map(([begin, end, text]) => ({ at: begin / 1000, until: end / 1000, kind: 'muted', text }))
   const picture = timeline({ seconds, peaks, lines, marks: [...marks(lines, call.latency, zero), ...silent] }, seek)
-  const none = recording ? null : h('p.note', {}, 'This call was not recorded: its words stand for the voices.')
+  const none = recording ? null : h('p.note', {}, waiting ? 'The recording is being finished …' : 'This call was not recorded: its words stand for the voices.')
   list.append(...entries(lines, call.latency, zero, seek))
   main.replaceChildren(heading(call), facts(call), picture.element,
     h('div.player', {}, play, recording ? h('label', {}, h('span.sr', {}, 'Speed'), speed) : null, time, none, key()),
@@ -190,6 +195,7 @@ async function ended(main, call, path) {
   }
   addEventListener('keydown', keys)
   return () => {
+    clearTimeout(waiting)
     removeEventListener('keydown', keys)
     cancelAnimationFrame(frame)
     sound.pause()
