@@ -97,6 +97,9 @@ async def test_a_call_that_is_over_tells_what_was_heard_and_what_was_cut(page: P
     await expect(words.locator("li.now")).to_contain_text("Harbor Street Books")
     await words.get_by_role("button", name="Do you sell gift cards?").click()
     await expect(words.locator("li.now")).to_contain_text("gift cards?")
+    await page.get_by_role("button", name="Pause", exact=True).click()  # it plays from there
+    await page.get_by_role("button", name="Play", exact=True).click()
+    await expect(words.locator("li.now")).to_contain_text("ten to a hundred")
 
 
 async def test_the_telephone_says_that_asterisk_is_away(page: Page) -> None:

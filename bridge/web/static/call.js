@@ -7,7 +7,7 @@ import * as feed from './feed.js'
 import { badges, shortName } from './live.js'
 import { marks, timeline } from './timeline.js'
 
-const PEAKS_PER_S = 20
+const PEAKS = 12_000 // of a whole call, but 20 to 200 a second
 const STILL_WRITTEN_S = 30
 const AGAIN_MS = 1000
 const WORDS_PER_S = 2.6 // to place a line whose beginning is not stored
@@ -125,7 +125,7 @@ async function ended(main, call, path, again) {
   // Its file is finished a moment after the call.
   const recording = found?.duration_ms > 0 ? found : null
   const waiting = found && !recording && Date.now() / 1000 - call.ended < STILL_WRITTEN_S ? setTimeout(again, AGAIN_MS) : 0
-  const peaks = recording ? await optional(`${path}/peaks?per_s=${PEAKS_PER_S}`) : null
+  const peaks = recording ? await optional(`${path}/peaks?per_s=${Math.min(200, Math.max(20, Math.floor((PEAKS * 1000) / recording.duration_ms)))}`) : null
   const zero = words?.zero ?? call.answered ?? call.started
   const lines = place(words?.lines ?? call.transcript, zero)
   const last = Math.max(0, ...lines.map((line) => line.end))

@@ -98,7 +98,7 @@ export function timeline(data, seek) {
       const [first, last] = [Math.floor(at(px) * data.peaks.per_s), Math.ceil(at(px + 2) * data.peaks.per_s)]
       let high = 0
       for (let i = Math.max(0, first); i < Math.min(last, peaks.length); i += 1) high = Math.max(high, peaks[i])
-      const size = Math.max(high ? 0.8 : 0, Math.sqrt(high / 255) * (half - 3))
+      const size = Math.max(high ? 0.8 : 0, (high / 255) ** 0.7 * (half - 3))
       context.fillRect(px, top + half - size, 1.4, 2 * size)
     }
   }
