@@ -32,11 +32,15 @@ function askForToken(wrong) {
     document.getElementById('ask-wrong').textContent = wrong
     input.value = ''
     dialog.addEventListener('cancel', (event) => event.preventDefault())
-    dialog.addEventListener('close', () => {
-      setToken(input.value.trim())
-      asking = null
-      resolve()
-    }, { once: true })
+    dialog.addEventListener(
+      'close',
+      () => {
+        setToken(input.value.trim())
+        asking = null
+        resolve()
+      },
+      { once: true },
+    )
     dialog.showModal()
   })
   return asking
@@ -55,7 +59,8 @@ export async function ask(path, options = {}) {
     const answer = await fetch(path, { ...options, headers })
     if (answer.ok) return answer
     const body = await answer.json().catch(() => ({}))
-    if (answer.status !== 401) throw new Refused(answer.status, body.error, body.reason ?? answer.statusText)
+    if (answer.status !== 401)
+      throw new Refused(answer.status, body.error, body.reason ?? answer.statusText)
     if (token() === given) await askForToken('That token does not hold here.')
   }
 }
@@ -65,5 +70,7 @@ export const get = async (path, options) => (await ask(path, options)).json()
 // The subprotocol by which a WebSocket names the token (it can carry no header of ours).
 export function tokenProtocol() {
   const bytes = String.fromCharCode(...new TextEncoder().encode(token()))
-  return 'ari-bridge.token.' + btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
+  return (
+    'ari-bridge.token.' + btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
+  )
 }

@@ -17,10 +17,14 @@ function route() {
   leave()
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?')
   const [view, id] = path.split('/')
-  const known = { call: () => call.show($('main'), decodeURIComponent(id ?? '')), history: () => history.show($('main'), new URLSearchParams(query)) }
+  const known = {
+    call: () => call.show($('main'), decodeURIComponent(id ?? '')),
+    history: () => history.show($('main'), new URLSearchParams(query)),
+  }
   leave = (known[view] ?? (() => live.show($('main'))))() ?? (() => {})
   for (const link of document.querySelectorAll('nav a')) {
-    if (link.dataset.view === (known[view] ? view : 'live')) link.setAttribute('aria-current', 'page')
+    if (link.dataset.view === (known[view] ? view : 'live'))
+      link.setAttribute('aria-current', 'page')
     else link.removeAttribute('aria-current')
   }
   scrollTo(0, 0)
@@ -30,7 +34,11 @@ function status() {
   const calls = feed.calls.size
   put($('count'), String(calls))
   $('count').hidden = calls === 0
-  const text = !feed.status.connected ? 'Reconnecting …' : feed.status.away ? 'Redis is away' : 'Connected'
+  const text = !feed.status.connected
+    ? 'Reconnecting …'
+    : feed.status.away
+      ? 'Redis is away'
+      : 'Connected'
   put($('link'), text)
   $('link').title = feed.status.away
   $('link').dataset.state = feed.status.connected && !feed.status.away ? 'up' : 'down'

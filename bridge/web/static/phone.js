@@ -88,7 +88,8 @@ export function show(open) {
 
 function pressed(event) {
   if (event.key === 'Escape') show(false)
-  else if (session && event.target !== $('phone-number') && KEYS.includes(event.key)) press(event.key)
+  else if (session && event.target !== $('phone-number') && KEYS.includes(event.key))
+    press(event.key)
 }
 
 function press(key) {
@@ -135,7 +136,8 @@ async function dial(number) {
   state('Connecting …', 'busy')
   let microphone
   try {
-    if (!navigator.mediaDevices) throw new Error('a browser gives its microphone to https pages only')
+    if (!navigator.mediaDevices)
+      throw new Error('a browser gives its microphone to https pages only')
     microphone = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
     })
@@ -151,8 +153,13 @@ async function dial(number) {
     eventHandlers: {
       progress: () => state('Ringing …', 'busy'),
       accepted: () => state('Connecting …', 'busy'),
-      ended: ({ cause }) => over(cause === 'Terminated' ? 'The call is over' : `The call is over: ${cause}`, microphone),
-      failed: ({ cause }) => over(cause === 'Canceled' ? 'Ready' : `It could not be called: ${cause}`, microphone),
+      ended: ({ cause }) =>
+        over(
+          cause === 'Terminated' ? 'The call is over' : `The call is over: ${cause}`,
+          microphone,
+        ),
+      failed: ({ cause }) =>
+        over(cause === 'Canceled' ? 'Ready' : `It could not be called: ${cause}`, microphone),
     },
   })
   session.connection.addEventListener('track', ({ streams }) => {
