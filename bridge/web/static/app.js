@@ -13,7 +13,6 @@ let leave = () => {}
 
 function route() {
   if (location.hash.startsWith('#token=')) api.takeFromLink()
-  if (location.hash === '#main') return
   leave()
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?')
   const [view, id] = path.split('/')
@@ -48,6 +47,10 @@ function status() {
 api.takeFromLink()
 feed.listen(status)
 addEventListener('hashchange', route)
+document.querySelector('.skip').addEventListener('click', (e) => {
+  e.preventDefault()
+  $('main').focus()
+})
 addEventListener('keydown', (e) => {
   if (e.target.matches('input, select, textarea') || e.ctrlKey || e.metaKey || e.altKey) return
   if (e.key === '/') {

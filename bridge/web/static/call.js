@@ -11,6 +11,7 @@ import { entries, place } from './words.js'
 const PEAKS = 12_000 // of a whole call, but 20 to 200 a second
 const STILL_WRITTEN_S = 30
 const AGAIN_MS = 1000
+const NEAR_PX = 80 // of the page's end: it goes along with what is said
 
 export function show(main, id) {
   main.replaceChildren(h('p.about', {}, 'Reading the call …'))
@@ -137,7 +138,7 @@ function going(main, call, again) {
     about,
     h('div.columns-2', {}, h('section', {}, h('h2', {}, 'Transcript'), words), side),
   )
-  let shown = -1
+  let [shown, bars] = [[], 0]
 
   function draw(now) {
     const known = { ...call, ...now, transcript: now?.lines ?? call.transcript }
@@ -146,13 +147,20 @@ function going(main, call, again) {
     head.replaceChildren(heading(known, [time]))
     about.replaceChildren(facts(known))
     side.replaceChildren(...aside(known))
-    const lines = place(known.transcript, known.answered ?? known.started)
-    if (lines.length + (known.latency?.length ?? 0) !== shown) {
-      shown = lines.length + (known.latency?.length ?? 0)
-      const low = words.scrollHeight - words.scrollTop - words.clientHeight < 60
-      words.replaceChildren(...entries(lines, known.latency, known.answered ?? known.started, null))
-      if (low) words.scrollTop = words.scrollHeight
-    }
+    const zero = known.answered ?? known.started
+    const lines = place(known.transcript, zero)
+    const keys = lines.map((line) => `${line.at} ${line.role} ${line.text}`)
+    const news = (known.latency?.length ?? 0) !== bars
+    if (!news && keys.length === shown.length) return
+    const page = document.documentElement
+    const low = page.scrollHeight - page.scrollTop - page.clientHeight < NEAR_PX
+    const all = entries(lines, known.latency, zero, null)
+    // Only what is new is added, where that will do: a screen reader would say all of it again.
+    const grown = !news && shown.every((key, index) => key === keys[index])
+    if (grown) words.append(...all.slice(shown.length))
+    else words.replaceChildren(...all)
+    ;[shown, bars] = [keys, known.latency?.length ?? 0]
+    if (low) page.scrollTop = page.scrollHeight
   }
 
   const stop = feed.listen(({ changed, gone, levels, all }) => {
@@ -264,7 +272,7 @@ async function ended(main, call, path, again) {
     ),
     sound,
   )
-  let [fetched, at, frame] = [null, 0, 0]
+  let [fetched, at, frame, current] = [null, 0, 0, -1]
 
   async function fetchSound() {
     fetched ??= ask(`${path}/recording`)
@@ -294,6 +302,8 @@ async function ended(main, call, path, again) {
     picture.head(at)
     put(time, `${span(at)} / ${span(seconds)}`)
     const now = lines.findLastIndex((line) => line.begin <= at + 0.05)
+    if (now === current) return
+    current = now
     list
       .querySelectorAll('li')
       .forEach((item) => item.classList.toggle('now', Number(item.dataset.index) === now))

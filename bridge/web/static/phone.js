@@ -115,7 +115,6 @@ function load(source) {
 
 async function connect() {
   if (!globalThis.JsSIP) await load('/static/vendor/jssip.min.js')
-  if (ua) return
   ua = new JsSIP.UA({
     sockets: [new Line(account.domain)],
     uri: `sip:${account.user}@${account.domain}`,
@@ -128,7 +127,16 @@ async function connect() {
   await new Promise((resolve, reject) => {
     ua.once('connected', resolve)
     ua.once('disconnected', () => reject(new Error('the way to Asterisk is closed')))
+  }).catch((error) => {
+    hangOff()
+    throw error
   })
+}
+
+// Nobody calls it: between two calls it needs no connection. (What is still to be said is said.)
+function hangOff() {
+  ua?.stop()
+  ua = null
 }
 
 async function dial(number) {
@@ -205,6 +213,7 @@ function over(text, microphone) {
   watching = 0
   microphone?.getTracks().forEach((track) => track.stop())
   session = null
+  hangOff()
   $('phone-talk').hidden = true
   $('phone-mute').setAttribute('aria-pressed', 'false')
   state(text, 'ready')
