@@ -24,7 +24,7 @@ _RATE = 8000
 _MULAW = 7  # RFC 2361 A.4: WAVE_FORMAT_MULAW
 _PCMU = 0  # RFC 3551 table 4
 _ENDLESS = 0xFFFFFFFF
-_SILENT_S = 5.0
+_SILENT_S = 2.0
 """Without a packet for so long, the call has ended."""
 _MOST_WAITING = 100
 """Packets, of a listener who doesn't fetch them."""
