@@ -1,7 +1,9 @@
 """`python -m tests.demo`: place a real call, show it as it happens, and judge it.
 
     --script FILE   what the caller does (tests/demo/script.toml tells the form)
+    --outbound      the agent calls, and the caller is called: else the same
     --phone         stay up instead, for a softphone of yours
+    --page          record the call, and stay up at the end: its page is in the dashboard
     --loss PERCENT  lose so many of the caller's and the agent's RTP packets, each way
     --jitter MS     delay them by so much on average, each by itself
     --out FOLDER    where the results go (out/demo)
@@ -21,6 +23,7 @@ import platform
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 from tests.demo import latency
 from tests.demo.caller import Caller
@@ -53,9 +57,17 @@ from tests.lab.capture import RtpPacket, digits, lay_out
 from tests.lab.relay import as_played
 from tests.lab.root import REPOSITORY, LabError
 from tests.lab.speech import Ear
-from tests.lab.stack import AGENT_EXTENSION, ECHO_EXTENSION, HUMAN_EXTENSION, Stack, capture
+from tests.lab.stack import (
+    AGENT_EXTENSION,
+    ECHO_EXTENSION,
+    HUMAN_EXTENSION,
+    Stack,
+    calling,
+    capture,
+)
 
 BEGAN = time.monotonic()
+OUTBOUND_AGENT = "demo"
 
 
 def say(line: str = "") -> None:
@@ -86,6 +98,7 @@ class Held:
     lines: list[Line]
     leftover: list[str]
     load_average: float
+    call_id: str
     clock: float
     """What to add to a time of CLOCK_MONOTONIC to have it since the epoch, seconds."""
 
@@ -94,7 +107,9 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--script", type=Path, default=SHIPPED, metavar="FILE")
+    parser.add_argument("--outbound", action="store_true")
     parser.add_argument("--phone", action="store_true")
+    parser.add_argument("--page", action="store_true")
     parser.add_argument("--loss", type=float, default=0.0, metavar="PERCENT")
     parser.add_argument("--jitter", type=float, default=0.0, metavar="MS")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="FOLDER")
@@ -104,7 +119,13 @@ def main() -> int:
         if options.phone:
             return stay_up()
         network = {"loss": options.loss / 100, "jitter_ms": options.jitter}
-        return run(load(options.script), options.script, options.out, network)
+        if options.outbound and any(network.values()):
+            raise LabError("a bad network stands before a phone that calls: without --outbound")
+        return run(
+            *(load(options.script), options.script, options.out, network),
+            page=options.page,
+            outbound=options.outbound,
+        )
     except (LabError, PhoneError, ScriptError) as error:
         say(f"demo: {error}")
         return 2
@@ -122,12 +143,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def stay_up() -> int:
     """Keep everything up for a softphone, and show every call, until Ctrl-C."""
-    with Stack(say=_progress, browser="person") as stack:
+    with tempfile.TemporaryDirectory() as folder:
+        _stay_up(Path(folder))
+    return 0
+
+
+def _stay_up(folder: Path) -> None:
+    settings = {"agents": {"folder": str(recorded_agents(folder))}}
+    with Stack(say=_progress, browser="person", settings=settings) as stack:
         pbx = stack.pbx
         say()
         say("Talk to the agent from a browser on this machine, without a softphone, and watch it:")
         say(f"  {stack.dashboard}")
-        say("  there: Phone, then Call; the browser asks for the microphone")
+        say("  there: Phone, then Call; the browser asks for the microphone. A call that is")
+        say("  over has a page with its sound, under History, as long as this demo runs")
         say()
         say("Or register a softphone on this machine:")
         say(f"  server    {pbx.bind}:{pbx.sip_port} (UDP)")
@@ -143,7 +172,6 @@ def stay_up() -> int:
         say("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_show_calls(stack.redis.url, time.time()))
-    return 0
 
 
 async def _show_calls(url: str, zero: float) -> None:
@@ -158,40 +186,85 @@ def _progress(line: str) -> None:
 # ---- the scripted call ---------------------------------------------------------------------------
 
 
-def run(script: Script, path: Path, out: Path, network: dict[str, float]) -> int:
-    """Hold the call of a script, over a network as bad as `Stack` takes it, and judge it."""
+def run(
+    script: Script,
+    path: Path,
+    out: Path,
+    network: dict[str, Any],
+    *,
+    page: bool = False,
+    outbound: bool = False,
+) -> int:
+    """Hold the call of a script, over a network as bad as `Stack` takes it, and judge it.
+
+    `outbound`: the agent calls.
+    `page`: record it, and leave the dashboard up when all is said, until Ctrl-C.
+    """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with step("synthesising the caller's voice"):
         clips = {turn.say: clip(turn.say) for turn in script.turns if turn.say}
     # Who dies needs an heir.
     options = ("--workers", "2") if script.kills else ()
-    with Stack(say=_progress, options=options, **network) as stack:
+    with contextlib.ExitStack() as up:
+        if page:
+            agents = recorded_agents(Path(up.enter_context(tempfile.TemporaryDirectory())))
+            network |= {"browser": "person", "settings": {"agents": {"folder": str(agents)}}}
+        if outbound:
+            rules = calling() if not page else {"outbound": calling()["outbound"]}
+            network["settings"] = {**network.get("settings", {}), **rules}
+        stack = up.enter_context(Stack(say=_progress, options=options, **network))
         try:
             if script.kills:
                 stack.wait_for_workers(2)
-            held = asyncio.run(hold(stack, script, clips, out))
+            held = asyncio.run(hold(stack, script, clips, out, outbound=outbound))
             versions = {"asterisk_version": stack.pbx.version, "redis_version": stack.redis.version}
         finally:
             (out / "bridge.log").write_text(stack.bridge.log())
-    return conclude(held, script, path, out, versions)
+        if page:
+            status = conclude(held, script, path, out, versions, outbound=outbound)
+            say()
+            say(f"  {stack.dashboard}&to=/call/{quote(held.call_id)}")
+            say("shows the call: its sound, its words, what was heard and what was cut.")
+            say("Ctrl-C ends it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+            return status
+    status = conclude(held, script, path, out, versions, outbound=outbound)
+    say("make demo PAGE=1 leaves the page of such a call up, with its sound, in the dashboard")
+    return status
 
 
-async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -> Held:
+def recorded_agents(folder: Path) -> Path:
+    """The agents' folder with a demo agent whose calls are recorded."""
+    agents = folder / "agents"
+    shutil.copytree(REPOSITORY / "agents", agents)
+    with (agents / "demo.toml").open("a") as file:
+        file.write('\n[recording]\nenabled = true\nfolder = "../recordings"\n')
+    return agents
+
+
+async def hold(
+    stack: Stack, script: Script, clips: dict[str, Any], out: Path, *, outbound: bool
+) -> Held:
     """Place the call and talk; returns when it is over and its traces are read."""
     ear = Ear()
     async with stack.phone() as phone:
         with capture(phone, out / "call.pcap", ear.feed) as recording:
             zero = time.time()
             setup_s = _make_setup_s() + time.monotonic() - BEGAN
-            say(f"demo: dialling {script.dial}")
+            say("demo: the agent calls" if outbound else f"demo: dialling {script.dial}")
             say()
             say(
                 "   time  who     what   ([..]: the caller; else: as the bridge stores it in Redis)"
             )
             watching = asyncio.create_task(_show_calls(stack.redis.url, zero))
             try:
-                await phone.dial(script.dial)
+                if outbound:
+                    await asyncio.to_thread(stack.call, phone, OUTBOUND_AGENT)
+                    await phone.answer()
+                else:
+                    await phone.dial(script.dial)
                 answered = time.time()
                 caller = Caller(
                     phone,
@@ -205,7 +278,7 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
                 await caller.talk()
                 await phone.hangup()
                 ended, load_average = time.time(), os.getloadavg()[0]
-                record, lines = await read_back(stack.redis.url)
+                call_id, record, lines = await read_back(stack.redis.url)
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
@@ -215,6 +288,7 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
     return Held(
         *(caller, packets, zero, answered, ended, setup_s, record, lines, leftover),
         load_average=load_average,
+        call_id=call_id,
         clock=time.time() - time.monotonic(),
     )
 
@@ -225,7 +299,15 @@ def _make_setup_s() -> float:
     return float(noted.read_text()) if noted.exists() else 0.0
 
 
-def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[str, str]) -> int:
+def conclude(
+    held: Held,
+    script: Script,
+    path: Path,
+    out: Path,
+    versions: dict[str, str],
+    *,
+    outbound: bool,
+) -> int:
     """Judge the call, write everything down and say how it was."""
     end = max([held.ended, *(p.at for p in held.packets)])
     sent = lay_out(held.packets, sent=True, start=held.zero, end=end)
@@ -272,7 +354,8 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     (out / "transcript.txt").write_text(transcript(verdict, held.lines, held.zero))
     save_stereo(out / "conversation.wav", sent, received)
     with step("drawing the timeline"):
-        title = f"A call to {script.dial}, at the caller's end"
+        what = "The agent's call" if outbound else f"A call to {script.dial}"
+        title = f"{what}, at the caller's end"
         stages = latency.stages(held.record, verdict, held.clock)
         scene = Scene(
             *(title, _in_short(summary), verdict, sent, received, pressed, held.zero, stages)

@@ -34,6 +34,21 @@ from tests.lab.root import LabError, free_port, program
 AGENT_EXTENSION = "700"
 ECHO_EXTENSION = "701"
 HUMAN_EXTENSION = "200"
+CALLED = "phone"
+"""The endpoint by which a phone is called, at its own SIP port."""
+
+
+def calling() -> Settings:
+    """Settings of a bridge that may call the lab's phones."""
+    return {
+        "web": {"enabled": True, "port": free_port()},
+        "outbound": {
+            "enabled": True,
+            "destinations": [f"{digit}*" for digit in range(1, 10)],
+            "endpoint": f"PJSIP/{CALLED}/sip:caller@127.0.0.1:{{to}}",
+            "caller_ids": ["700"],
+        },
+    }
 
 
 class Stack:
@@ -166,25 +181,33 @@ class Stack:
         os.kill(pid, signal.SIGKILL)
         return at
 
+    def call(self, phone: Baresip, agent: str) -> str:
+        """Have an agent call that phone, as an operator does; gives what the command says. Needs
+        the `settings` of `calling`."""
+        return self.bridge.command(
+            "call", str(phone.sip_port), "--agent", agent, "--no-wait", "--caller-id", "700"
+        )
+
     def place(self, phone: Baresip) -> tuple[str, str] | None:
         """Context and extension where that phone's call is in the dialplan now."""
-        return self._places(f"PJSIP/{phone.user}-")[0]
+        return self._places(phone)[0]
 
     def talks_to(self, phone: Baresip) -> str:
         """The extension that the phone's call has reached: where it is itself, or where whoever it
         was put together with is."""
-        place, other = self._places(f"PJSIP/{phone.user}-")
+        place, other = self._places(phone)
         if place == ("ari-bridge-join", "s"):
             place = other
         return place[1] if place is not None else ""
 
-    def _places(self, name: str) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
-        """Of the channel whose name begins so; and of a Local channel's far end."""
+    def _places(self, phone: Baresip) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
+        """Of that phone's channel; and of a Local channel's far end."""
+        names = (f"PJSIP/{phone.user}-", f"PJSIP/{CALLED}-")
         own: tuple[str, str] | None = None
         far: tuple[str, str] | None = None
         for line in self.pbx.cli("core show channels concise").splitlines():
             fields = line.split("!")
-            if len(fields) > 2 and fields[0].startswith(name):
+            if len(fields) > 2 and fields[0].startswith(names):
                 own = fields[1], fields[2]
             elif len(fields) > 2 and fields[0].endswith(";2"):
                 far = fields[1], fields[2]
