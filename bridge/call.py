@@ -26,6 +26,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
+from bridge import metrics
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
@@ -110,6 +111,7 @@ class Call:
         self._quality: LineQuality | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
+        self._begun = time.monotonic()
         self._ringing = False
         self._leaving: Outcome | None = None
         if memory is None:
@@ -254,6 +256,7 @@ class Call:
         await self._leg.answer()
         await self._leg.join()
         self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
+        metrics.call_talks(time.monotonic() - self._begun)
         self._place()
         on_record = asyncio.Event()
         self._store.when_written(self.id, on_record.set)

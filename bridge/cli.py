@@ -159,8 +159,10 @@ def _media(config: Config, options: argparse.Namespace) -> int:
 
 
 def _worker(config: Config, options: argparse.Namespace) -> int:
+    from bridge import metrics
     from bridge.worker import Worker
 
+    metrics.share(Path(config.media.runtime_dir))
     asyncio.run(Worker(config, options.active, options.config).run())
     return 0
 
