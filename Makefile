@@ -22,10 +22,10 @@ demo: setup ## a real call with the offline agent (SCRIPT=file: another script; 
 
 test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
 	@$(PY) -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder \
-		tests/pbx tests/integration tests/contract tests/unit
+		tests/pbx tests/browser tests/integration tests/contract tests/unit
 
-bots: # what tests talk to that is none of ours: Pipecat, in an environment of its own
-	@tests/lab/setup.sh bots stack
+bots: # what tests talk to that is none of ours: Pipecat, in an environment of its own; a browser
+	@tests/lab/setup.sh bots stack browser
 
 check: setup ## style and types
 	@.venv/bin/ruff check .
@@ -40,4 +40,4 @@ bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 m
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove the environment and all output (the private root stays in the cache)
-	rm -rf .venv .lab .lab-bench .lab-stack .lab-pipecat out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .lab .lab-bench .lab-stack .lab-pipecat .lab-browser out .pytest_cache .mypy_cache .ruff_cache .hypothesis

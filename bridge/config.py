@@ -47,6 +47,29 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class PhoneSettings:
+    """The telephone in the dashboard's page: an account of Asterisk's, for WebRTC."""
+
+    url: str = ""
+    """Asterisk's SIP over WebSocket, such as `wss://127.0.0.1:8089/ws`. Empty: no telephone."""
+    user: str = "ari-bridge-browser"
+    """The name of Asterisk's account for it."""
+    password: str = field(default="", repr=False)
+    """That account's."""
+    ca_file: str = ""
+    """Who has signed Asterisk's certificate, PEM, where the system doesn't know; relative to the
+    configuration file."""
+    number: str = "700"
+    """What it dials unless told otherwise."""
+
+    def __post_init__(self) -> None:
+        if self.url and not self.url.startswith(("wss://", "ws://")):
+            raise ValueError(f"'url' is {self.url!r}; it takes wss://… (or ws://… on this host)")
+        if self.url and not self.password:
+            raise ValueError("'password' is missing: the one of Asterisk's account for the browser")
+
+
+@dataclass(frozen=True)
 class WebSettings:
     """The API over HTTP, and what stands on it."""
 
@@ -58,6 +81,8 @@ class WebSettings:
     token_file: str = ""
     """Holds the token that every request has to name; relative to the configuration file. Empty:
     ARI_BRIDGE_TOKEN in the environment, or one that is made in `[media] runtime_dir`."""
+
+    phone: PhoneSettings = field(default_factory=PhoneSettings)
 
     @property
     def is_loopback(self) -> bool:
@@ -125,6 +150,9 @@ def read(path: Path | None) -> tuple[Config, dict[configfile.Place, str]]:
     web = config.web
     if web.token_file:
         web = dataclasses.replace(web, token_file=str(home / web.token_file))
+    if web.phone.ca_file:
+        phone = dataclasses.replace(web.phone, ca_file=str(home / web.phone.ca_file))
+        web = dataclasses.replace(web, phone=phone)
     config = dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
     return config, found.origins
 

@@ -217,15 +217,16 @@ class SlotMap:
         return made
 
     @classmethod
-    def attach(cls, path: Path) -> SlotMap:
-        """Map a file that the media process made.
+    def attach(cls, path: Path, *, write: bool = True) -> SlotMap:
+        """Map a file that the media process made; to look at it only, unless `write`.
 
         Raises:
             MediaError: it isn't there, or of a version that we don't know.
         """
         try:
-            with path.open("r+b") as file:
-                memory = mmap.mmap(file.fileno(), 0)
+            access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
+            with path.open("r+b" if write else "rb") as file:
+                memory = mmap.mmap(file.fileno(), 0, access=access)
                 found = os.fstat(file.fileno())
         except (OSError, ValueError) as error:
             raise MediaError(f"can't map {path}: {error}") from error

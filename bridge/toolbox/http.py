@@ -39,7 +39,7 @@ AGAIN_AFTER_S = 0.2
 """Before the second try; twice that before the third, and so on."""
 
 _LATER = (429, 502, 503, 504)
-_NAMESPACE = uuid.UUID("6d2c7a52-9a6f-4f0e-8f3b-0d5c1d6a1f5e")
+NAMESPACE = uuid.UUID("6d2c7a52-9a6f-4f0e-8f3b-0d5c1d6a1f5e")
 """Of the keys: any constant will do (RFC 9562 section 6.6)."""
 
 
@@ -65,7 +65,7 @@ class Http:
         """Its answer: what JSON it is, or text. Raises `ToolError`."""
         schema.check(self.parameters, arguments)
         url, rest = self._place(arguments)
-        headers = {**self._headers(), "Idempotency-Key": str(uuid.uuid5(_NAMESPACE, call.key))}
+        headers = {**self._headers(), "Idempotency-Key": str(uuid.uuid5(NAMESPACE, call.key))}
         body = rest if self._table.has_body else None
         clock = asyncio.get_running_loop().time
         until = clock() + self._table.timeout_s
@@ -166,6 +166,6 @@ async def _read(answer: aiohttp.ClientResponse) -> tuple[str, bool]:
             break
     whole = len(data) <= MOST_BYTES
     try:
-        return bytes(data[:MOST_BYTES]).decode(answer.get_encoding(), errors="replace"), whole
+        return bytes(data[:MOST_BYTES]).decode(answer.charset or "utf-8", errors="replace"), whole
     except LookupError:  # a charset that nobody knows
         return bytes(data[:MOST_BYTES]).decode("utf-8", errors="replace"), whole

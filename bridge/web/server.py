@@ -23,15 +23,21 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls
+from bridge.web import calls, live, metrics, page, phone
 from bridge.web.errors import Refused
 from bridge.web.parts import Parts
-from bridge.web.routes import MOST_BODY, Route, ask, reply
-from bridge.web.token import read_token
+from bridge.web.routes import MOST_BODY, Route, ask, from_here, reply
+from bridge.web.token import read_token, token_in
 
 log = logging.getLogger(__name__)
 
-RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (calls.routes,)
+RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
+    calls.routes,
+    metrics.routes,
+    live.routes,
+    page.routes,
+    phone.routes,
+)
 """Every resource of the API: add yours here."""
 
 _BIND_S, _BIND_LOOK_S = 10.0, 0.2
@@ -46,7 +52,7 @@ def routes(parts: Parts) -> list[Route]:
 
 
 def application(parts: Parts, token: str) -> web.Application:
-    """The API as aiohttp knows it; everybody but of public routes has to name `token`."""
+    """The API as aiohttp knows it; whoever has to name a token, has to name `token`."""
     table = routes(parts)
     app = web.Application(middlewares=[_told], client_max_size=MOST_BODY)
     for route in table:
@@ -87,7 +93,7 @@ async def serve(config: Config, path: Path | None) -> None:
 
 
 async def _serve(route: Route, token: str, request: web.Request) -> web.StreamResponse:
-    if not route.public:
+    if not (route.public or (route.local and from_here(request))):
         _check(token, request)
     return await ask(route, request)
 
@@ -95,6 +101,8 @@ async def _serve(route: Route, token: str, request: web.Request) -> web.StreamRe
 def _check(token: str, request: web.Request) -> None:
     """Raises `Refused` to who doesn't name the token."""
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if not given:  # a page can't give a WebSocket any header but this one
+        kind, given = "bearer", token_in(request.headers.get("Sec-WebSocket-Protocol", ""))
     if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
         raise Refused(
             *(401, "no-token"),

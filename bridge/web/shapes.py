@@ -73,6 +73,11 @@ class Said:
     heard_ms: int | None
     cut: bool
 
+    @classmethod
+    def of(cls, line: Line) -> Said:
+        """As the transcript has it."""
+        return cls(line.at, line.role, line.text, line.heard_ms, line.cut)
+
 
 @dataclass(frozen=True, slots=True)
 class CallDetail(Call):
@@ -95,7 +100,7 @@ class CallDetail(Call):
             **{f.name: getattr(call, f.name) for f in fields(call)},
             codec=record.codec,
             variables=tuple(json.loads(record.variables or "[]")),
-            transcript=tuple(Said(s.at, s.role, s.text, s.heard_ms, s.cut) for s in lines),
+            transcript=tuple(Said.of(line) for line in lines),
             latency=tuple(json.loads(record.latency or "[]")),
             audio=json.loads(record.audio or "{}"),
         )

@@ -7,6 +7,8 @@ RUNTIME_DIR/api-token then one that is made at the first start, readable by our 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import os
 import secrets
@@ -15,6 +17,8 @@ from pathlib import Path
 
 from bridge.errors import ConfigError
 
+PROTOCOL = "ari-bridge.token."
+"""What a page's WebSocket names as a subprotocol, followed by the token in base64url."""
 VARIABLE = "ARI_BRIDGE_TOKEN"
 _FILE = "api-token"
 _LEAST = 16
@@ -44,6 +48,16 @@ def read_token(token_file: str, runtime_dir: str, *, make: bool = False) -> str:
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"others may read the API's token in {path}: chmod 600 it")
     return _checked(token, str(path))
+
+
+def token_in(protocols: str) -> str:
+    """The token among a WebSocket's subprotocols; empty if there is none."""
+    for name in protocols.split(","):
+        if name.strip().startswith(PROTOCOL):
+            text = name.strip().removeprefix(PROTOCOL)
+            with contextlib.suppress(binascii.Error, UnicodeDecodeError):
+                return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    return ""
 
 
 def _checked(token: str, where: str) -> str:

@@ -122,10 +122,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def stay_up() -> int:
     """Keep everything up for a softphone, and show every call, until Ctrl-C."""
-    with Stack(say=_progress) as stack:
+    with Stack(say=_progress, browser="person") as stack:
         pbx = stack.pbx
         say()
-        say("Register a softphone on this machine:")
+        say("Talk to the agent from a browser on this machine, without a softphone, and watch it:")
+        say(f"  {stack.dashboard}")
+        say("  there: Phone, then Call; the browser asks for the microphone")
+        say()
+        say("Or register a softphone on this machine:")
         say(f"  server    {pbx.bind}:{pbx.sip_port} (UDP)")
         say("  user      phone")
         say(f"  password  {pbx.phone_password}")

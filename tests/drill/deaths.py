@@ -30,20 +30,20 @@ def kill_worker(options: Options) -> Tally:
     # everybody who asks is waited for. (In the next round those ask who only listened.)
     how = {"ages": True} if options.takeover else {"early": False, "tools": False}
     with Stage("kill_worker", options) as stage:
-        return in_blocks(stage, lambda: _kill(stage.random.choice(stage.busy())), **how)
+        return in_blocks(stage, lambda: kill(stage.random.choice(stage.busy())), **how)
 
 
 def kill_only_worker(options: Options) -> Tally:
     """`kill -9` of the only worker that takes calls: a warm spare goes on."""
     words = ("--workers", "1", "--spares", "1")
     with Stage("kill_only_worker", options, words) as stage:
-        return in_blocks(stage, lambda: _kill(stage.bridge.children("worker")[0]))
+        return in_blocks(stage, lambda: kill(stage.bridge.children("worker")[0]))
 
 
 def kill_media(options: Options) -> Tally:
     """`kill -9` of the media process that serves."""
     with Stage("kill_media", options) as stage:
-        return in_blocks(stage, lambda: _kill(stage.bridge.serving()))
+        return in_blocks(stage, lambda: kill(stage.bridge.serving()))
 
 
 def kill_launcher(options: Options) -> Tally:
@@ -71,5 +71,6 @@ def zombie(options: Options) -> Tally:
         return in_blocks(stage, strike, round_s=FROZEN_S + 2.5)
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """`kill -9`."""
     os.kill(pid, signal.SIGKILL)

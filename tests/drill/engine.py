@@ -7,7 +7,7 @@ much of it, and the rest of a sentence sounds like the sentence.
 
     keys 0 to 4   a short answer, a tone each
     keys 5 to 7   a long one
-    key 8         the tool `count`, then a short answer
+    key 8         the tool `count` (or `[drill] tool`), then a short answer
     speech        a short answer in a tone of its own: the way up works as well
 
 `[drill] mortal = true` in the agent's file has it speak with a voice that can be killed.
@@ -117,13 +117,16 @@ class Loudness:
 class Keys:
     """Answers each key with a tone of its own, and whatever is said with another."""
 
+    def __init__(self, tool: str) -> None:
+        self._tool = tool
+
     async def think(self, said: Said, memory: Any, history: Sequence[Entry]) -> AsyncIterator[Step]:
         if said.kind == "words":
             yield Say(sentence(SPOKEN_HZ, long=False))
         if said.kind == "digits":
             key = int(said.text[-1])
             if key == TOOL_KEY:
-                yield Do("count")
+                yield Do(self._tool)
             yield Say(sentence(hz_of_key(key), long=key in LONG_KEYS))
             yield Remember(said.text)
 
@@ -153,11 +156,12 @@ def provider(agent: Agent, shared: Shared) -> PerCall:
     folder = Path(os.environ[TASKS_FOLDER])
     _tell_tasks(folder)
     settings = CascadeSettings(inter_digit_ms=60, sentence_gap_ms=100)
+    keys = Keys(agent.options.get("tool", "count"))
     if agent.options.get("mortal"):
         voice = Voice(folder)
         mortal = Mortal(voice)
-        return WithVoice(lambda: Cascade(Loudness(), Keys(), mortal, settings), voice)
-    return PerCall(lambda: Cascade(Loudness(), Keys(), Tones(), settings))
+        return WithVoice(lambda: Cascade(Loudness(), keys, mortal, settings), voice)
+    return PerCall(lambda: Cascade(Loudness(), keys, Tones(), settings))
 
 
 def _tell_tasks(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.drill import away, chaos, deaths, hosts, loss, rolling
+from tests.drill import away, chaos, deaths, hosts, loss, once, rolling
 from tests.drill.stage import Options
 from tests.drill.tally import Tally
 
@@ -31,6 +31,7 @@ PLANS = {
     "kill_media": Plan(deaths.kill_media, {"packet_gap_ms": 200}, rounds=20),
     "kill_launcher": Plan(deaths.kill_launcher, {"packet_gap_ms": 60}),
     "kill_host": Plan(hosts.kill_host, {"packet_gap_ms": 2500}),
+    "tool_once": Plan(once.tool_once, rounds=10),
     "zombie": Plan(deaths.zombie, {"packet_gap_ms": 60}),
     "rolling": Plan(rolling.rolling, {"packet_gap_ms": 150, "refused": 0}, rounds=3),
     "redis_kill": Plan(away.redis_kill, {"owner_changes": 0}, rounds=2),

@@ -40,8 +40,6 @@ _NOTED_MS = 50.0
 """Who goes without a packet for longer is told of."""
 _SLOW_MS = 800.0
 """Nor should an answer take longer."""
-_TOOL_S = 1.2
-"""So long nobody presses another key who has started a tool."""
 
 
 @dataclass
@@ -108,6 +106,12 @@ class Block:
     word_ms: int = 220
     """Of a sentence, so much may be missing or come twice."""
     tools: bool = True
+    tool_users: int = 2
+    """Of those who press a key, so many start a tool before."""
+    tool_spread: tuple[float, float] = (0.0, 0.5)
+    """How long before the strike at least they do, and at most, s."""
+    tool_s: float = 1.2
+    """So long nobody presses another key who has started a tool."""
     ages: bool = False
     """Just before each strike, look how old what the records say is."""
     spoken: bool = True
@@ -159,17 +163,20 @@ class Block:
             this.began = time.time()
             self._ask_for_long(callers, this)
         soon = time.monotonic() + self.random.uniform(0.05, 0.6)
+        soon += self.tool_spread[1] - 0.5  # those who start a tool do so before
         asked = {
             n: soon + self.random.uniform(-0.05, 0.35)
             for n in range(self.calls)
             if not this.listens(n)
         }
         if self.tools:
-            this.tool_users = tuple(self.random.sample(sorted(asked), min(2, len(asked))))
+            this.tool_users = tuple(
+                self.random.sample(sorted(asked), min(self.tool_users, len(asked)))
+            )
             for n in this.tool_users:
-                at = soon - self.random.uniform(0.0, 0.5)
+                at = soon - self.random.uniform(*self.tool_spread)
                 callers.press(n, engine.TOOL_KEY, at)
-                asked[n] = at + _TOOL_S
+                asked[n] = at + self.tool_s
         callers.pump(max(0.0, soon - time.monotonic()))
         numbers = range(self.number, self.number + self.calls)
 

@@ -108,7 +108,7 @@ class Stage:
                 self.bridges.append(bridge)
                 started.callback(self._keep_logs, number)
             self.workers = len(self.stack.bridge.children("worker"))
-            self.records = Records(self.stack.redis, folder / "tools")
+            self.records = self.recorded(folder)
             self.ready()
             self.leftovers = Leftovers(self.stack, self.bridges, folder)
             self._started = started.pop_all()
@@ -128,6 +128,10 @@ class Stage:
 
     def prepare(self, started: contextlib.ExitStack) -> None:
         """Before anything of the stack is started."""
+
+    def recorded(self, folder: Path) -> Records:
+        """What is remembered of the calls, and of the tools' effects."""
+        return Records(self.stack.redis, folder / "tools")
 
     def more(self) -> list[Bridge]:
         """Further bridges, started after the first."""

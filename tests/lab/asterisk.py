@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from tests.lab.root import (
     REPOSITORY,
@@ -25,6 +26,7 @@ from tests.lab.root import (
     free_port,
     free_range,
     is_private,
+    own_addresses,
     program,
     system,
 )
@@ -37,6 +39,8 @@ _EMPTY = (
     *("udptl", "websocket_client"),
 )
 _START_S = 40.0
+
+Browser = Literal["test", "person"]
 
 
 def operator_fragments() -> list[Path]:
@@ -73,6 +77,8 @@ class Asterisk(Server):
         templates: folder of the configuration files.
         fragments: files that are put beside them.
         rtp_ports: size of the RTP port range; a SIP call takes two, external media two more.
+        browser: whether one may call (ICE, which costs every call something), and where it is:
+            a `test` stays on loopback, a `person` may need any of our addresses.
         ari: whether the templates serve ARI from the start, so that it has to be waited for.
     """
 
@@ -83,16 +89,19 @@ class Asterisk(Server):
         fragments: Iterable[Path] | None = None,
         rtp_ports: int = 400,
         ari: bool = True,
+        browser: Browser | None = None,
     ) -> None:
         super().__init__("pbx")
         self._templates = templates
         self._fragments = list(operator_fragments() if fragments is None else fragments)
         self._rtp_ports = rtp_ports
         self._ari = ari
+        self._browser = browser
         self.bind = "127.0.0.1"
         self.ari_port = free_port()
         self.sip_port = free_port(socket.SOCK_DGRAM)
         self.tls_port = free_port()
+        self.wss_port = free_port()
         self.rtp_start = free_range(rtp_ports)
         self.ari_username = "ari-bridge"
         self.ari_password = secrets.token_hex(12)
@@ -117,6 +126,11 @@ class Asterisk(Server):
     def certificate(self) -> Path:
         """Of the TLS transport, self-signed for `localhost` and 127.0.0.1."""
         return self.directory / "keys" / "pbx.crt"
+
+    @property
+    def wss_url(self) -> str:
+        """Where a browser's SIP goes; by TLS with that certificate."""
+        return f"wss://{self.bind}:{self.wss_port}/ws"
 
     @property
     def version(self) -> str:
@@ -236,6 +250,8 @@ class Asterisk(Server):
                 raise LabError(f"{template}: no value is known for {found.group()}") from None
 
         for template in sorted(self._templates.glob("*.conf")):
+            if template.name == "rtp-loopback.conf" and self._browser == "person":
+                continue
             text = re.sub(r"@([A-Z_]+)@", value, template.read_text())
             (self.etc / template.name).write_text(text)
         for name in _EMPTY:
@@ -253,6 +269,9 @@ class Asterisk(Server):
             "ARI_PASSWORD": self.ari_password,
             "SIP_PORT": str(self.sip_port),
             "TLS_PORT": str(self.tls_port),
+            "WSS_PORT": str(self.wss_port),
+            "ICE": "yes" if self._browser else "no",
+            "ICE_CANDIDATES": "\n".join(f"{ip} => 127.0.0.1" for ip in own_addresses()),
             "PHONE_PASSWORD": self.phone_password,
             "RTP_START": str(self.rtp_start),
             "RTP_END": str(self.rtp_start + self._rtp_ports - 1),

@@ -167,5 +167,11 @@ def to_toml(tables: Settings) -> str:
         several = not isinstance(content, Mapping)
         for keys in content if several else [content]:
             lines.append(f"[[{name}]]" if several else f"[{name}]")
-            lines += [*(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""]
+            lines += [
+                *(
+                    f"{key} = {json.dumps(value() if callable(value) else value)}"
+                    for key, value in keys.items()
+                ),
+                "",
+            ]
     return "\n".join(lines)

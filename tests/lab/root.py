@@ -10,12 +10,14 @@ with the very version that its user runs. Either way they get configurations of 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import random
 import re
 import shutil
 import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -28,6 +30,7 @@ _FROM_PATH = {
     "redis-server": ("--version", 5),  # streams came with Redis 5
     "openssl": ("version", 1),
 }
+_SIOCGIFADDR = 0x8915  # linux/sockios.h
 _ADMIN_PATH = os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
@@ -94,6 +97,18 @@ def _ports() -> range:
     each = len(_PORTS) // processes
     first = _PORTS.start + int(name.removeprefix("gw")) * each
     return range(first, first + each)
+
+
+def own_addresses() -> list[str]:
+    """The IPv4 addresses of this machine's interfaces, but for loopback."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it has none
+                asked = struct.pack("256s", name.encode())
+                told = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, asked)
+                found.append(socket.inet_ntoa(told[20:24]))
+    return [address for address in found if not address.startswith("127.")]
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:

@@ -21,6 +21,10 @@
 #   .lab-pipecat   a link to a virtual environment in the cache, with Pipecat: a bot that we did not
 #                  write, from tests/lab/pipecat/requirements.lock
 #
+# With `browser` (`make test` needs it):
+#
+#   .lab-browser   a link to a private root with Chromium, which places calls from the page's phone
+#
 # The private root holds Debian packages that are unpacked, never installed: no maintainer script
 # runs, nothing outside the cache changes, and no root rights are needed. Each program is started by
 # the root's own dynamic linker with the root's own libraries (wrappers in .lab/bin), so it neither
@@ -45,6 +49,8 @@ bench_packages=(rtpengine-daemon espeak-ng asterisk-core-sounds-{en,es,fr,it,ru}
 bench_programs=(usr/bin/rtpengine usr/bin/espeak-ng)
 stack_packages=(llama.cpp-tools)
 stack_programs=(usr/bin/llama-server)
+browser_packages=(chromium-headless-shell fonts-inter)
+browser_programs=(usr/lib/chromium/chromium-headless-shell)
 
 say() { printf '%s\n' "setup: $*"; }
 die() {
@@ -227,6 +233,31 @@ WRAPPER
     chmod +x "$1/bin/${program##*/}"
   done
   ln -s "sys/$lib" "$1/lib"
+  if [ -d "$1/sys/usr/lib/chromium" ]; then write_chromium "$1" "$2" "$linker" "$lib"; fi
+}
+
+# Chromium looks for its files beside what /proc/self/exe names, which is the linker: so that stands
+# there, too. And it starts itself anew for every page: by the same wrapper, never forked off.
+write_chromium() {
+  local home=$2/sys/usr/lib/chromium libraries="$2/sys/$4:$2/sys/$4/nss:$2/sys/$4/pulseaudio"
+  cp -L "$1/sys/$3" "$1/sys/usr/lib/chromium/chromium"
+  cat >"$1/fonts.conf" <<CONF
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>$2/sys/usr/share/fonts</dir>
+  <cachedir prefix="xdg">fontconfig</cachedir>
+  <alias><family>system-ui</family><prefer><family>Inter</family></prefer></alias>
+  <alias><family>sans-serif</family><prefer><family>Inter</family></prefer></alias>
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+</fontconfig>
+CONF
+  cat >"$1/bin/chromium-headless-shell" <<WRAPPER
+#!/bin/sh
+export FONTCONFIG_FILE='$2/fonts.conf'
+exec '$home/chromium' --library-path '$libraries' '$home/chromium-headless-shell' \\
+  --no-zygote --browser-subprocess-path='$2/bin/chromium-headless-shell' "\$@"
+WRAPPER
 }
 
 make_root() { # LINK, what it holds; packages and programs as set
@@ -322,6 +353,10 @@ if [[ " $* " == *" stack "* ]]; then
   packages=("${stack_packages[@]}") programs=("${stack_programs[@]}")
   make_root .lab-stack "llama.cpp"
   make_stack
+fi
+if [[ " $* " == *" browser "* ]]; then
+  packages=("${browser_packages[@]}") programs=("${browser_programs[@]}")
+  make_root .lab-browser "Chromium"
 fi
 printf '%s\n' "$SECONDS" >.venv/.setup_s
 say "ready ($SECONDS s)"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +23,13 @@ from typing import Any, Self
 import redis
 
 from bridge.sessions.model import INDEX, call_key
-from tests.lab.asterisk import Asterisk
+from tests.lab.asterisk import Asterisk, Browser
 from tests.lab.baresip import Baresip
 from tests.lab.bridge import ONE_WORKER, Bridge, Settings
 from tests.lab.capture import Capture, RtpPacket
 from tests.lab.redis import Redis
 from tests.lab.relay import Relay
-from tests.lab.root import LabError, program
+from tests.lab.root import LabError, free_port, program
 
 AGENT_EXTENSION = "700"
 ECHO_EXTENSION = "701"
@@ -41,6 +42,7 @@ class Stack:
     with_bridge: False for Asterisk and Redis alone.
     address: where Asterisk and Redis listen.
     prefix: words before the bridge's command line.
+    browser: for whom the dashboard is served, with a telephone in its page (see `Asterisk`).
     loss, jitter_ms: of the network between phone and Asterisk, each way (tests/lab/relay.py).
     say: told in a line what is being started.
     """
@@ -54,13 +56,19 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         address: str = "127.0.0.1",
         prefix: Sequence[str] = (),
+        browser: Browser | None = None,
         loss: float = 0.0,
         jitter_ms: float = 0.0,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.redis = Redis(bind=address)
-        self.pbx = Asterisk()
+        self.pbx = Asterisk(browser=browser)
         self.pbx.bind = address
+        self.web_port = free_port() if browser else 0
+        self.web_token = secrets.token_urlsafe(18)
+        if browser:
+            settings = {**self._web(), **(settings or {})}
+            environment = {"ARI_BRIDGE_TOKEN": self.web_token, **(environment or {})}
         self.bridge = Bridge(
             *(self.pbx, self.redis),
             settings=settings,
@@ -95,6 +103,23 @@ class Stack:
         trace: TracebackType | None,
     ) -> None:
         self._started.close()
+
+    def _web(self) -> Settings:
+        return {
+            "web": {"enabled": True, "port": self.web_port},
+            "web.phone": {
+                "url": self.pbx.wss_url,
+                "user": "browser",
+                "password": self.pbx.phone_password,
+                # not there before Asterisk is; then the bridge reads it
+                "ca_file": lambda: str(self.pbx.certificate),
+            },
+        }
+
+    @property
+    def dashboard(self) -> str:
+        """A link to the dashboard that names the token."""
+        return f"http://127.0.0.1:{self.web_port}/#token={self.web_token}"
 
     def phone(self, *, secure: bool = False, **options: Any) -> Baresip:
         """A phone on this Asterisk: plain SIP and RTP, or `secure`, TLS and SRTP."""

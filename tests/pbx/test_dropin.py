@@ -27,11 +27,17 @@ LISTEN_S = 1.2
 EXISTING = REPOSITORY / "tests" / "data" / "existing-pbx"
 
 
+def home(fragment: Path) -> str:
+    """The file that takes it in."""
+    name = fragment.name.removeprefix("ari-bridge-")
+    return {"webrtc.conf": "pjsip.conf"}.get(name, name)
+
+
 def take_in(pbx: Asterisk) -> None:
     """Put the fragments into the configuration: files beside, one line in each existing file."""
     for fragment in operator_fragments():
         shutil.copy(fragment, pbx.etc)
-        existing = pbx.etc / fragment.name.removeprefix("ari-bridge-")
+        existing = pbx.etc / home(fragment)
         line = f"#include {fragment.name}\n"
         text = existing.read_text()
         if existing.name == "extensions.conf":  # the last line of the phones' context
@@ -48,7 +54,7 @@ def take_in(pbx: Asterisk) -> None:
 def take_out(pbx: Asterisk) -> None:
     """Delete the line from each file, and the fragments."""
     for fragment in operator_fragments():
-        existing = pbx.etc / fragment.name.removeprefix("ari-bridge-")
+        existing = pbx.etc / home(fragment)
         line = f"#include {fragment.name}\n"
         existing.write_text(existing.read_text().replace(line, ""))
         (pbx.etc / fragment.name).unlink()

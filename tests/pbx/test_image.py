@@ -23,13 +23,14 @@ def environment(directory: Path) -> dict[str, str]:
     image = directory / "image"  # what the Dockerfile copies
     image.mkdir()
     for file in (*CONFIG.glob("ari-bridge-*.conf"), *(CONFIG / "demo").glob("*.conf")):
-        if file.name != "pjsip-loopback.conf":
+        if not file.name.endswith("-loopback.conf"):
             (image / file.name).write_text(file.read_text())
     (directory / "etc").mkdir()
     ports = {
         "ARI_PORT": free_port(),
         "SIP_PORT": free_port(socket.SOCK_DGRAM),
         "TLS_PORT": free_port(),
+        "WSS_PORT": free_port(),
         "RTP_START": (rtp := free_range(100)),
         "RTP_END": rtp + 99,
     }
@@ -42,6 +43,7 @@ def environment(directory: Path) -> dict[str, str]:
         "ADVERTISED_ADDRESS": "127.0.0.1",
         "ARI_PASSWORD": r"odd/|&\1 signs",
         "PHONE_PASSWORD": "secret",
+        "ICE": "no",
     }
 
 

@@ -136,6 +136,7 @@ def test_every_placeholder_of_the_configuration_has_a_value(services: Table) -> 
     named = {
         name
         for template in (ROOT / "asterisk-config/demo").glob("*.conf")
+        if not template.name.endswith("-loopback.conf")
         for name in re.findall(r"@([A-Z_]+)@", template.read_text())
     }
     assert named <= known

@@ -219,3 +219,9 @@ async def test_a_redirect_is_followed_on_the_same_host_only(service):
     service.answers = [says(302, Location="/")]
     with pytest.raises(ToolError, match="without an end"):
         await service.tool()(CALL)
+
+
+async def test_a_text_needs_no_charset(service):
+    plain = {"body": "sieben Stück".encode(), "content_type": "text/plain"}
+    service.answers = [lambda: web.Response(**plain)]
+    assert await service.tool()(CALL) == "sieben Stück"

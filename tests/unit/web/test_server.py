@@ -25,7 +25,7 @@ async def test_every_route_wants_the_token(api):
         for route in resource:
             path = resource.canonical.replace("{id}", "x")
             answer = await api.request(route.method, path, headers={"Authorization": ""})
-            if route.method != "HEAD":
+            if route.method != "HEAD" and path != "/" and not path.startswith("/static/"):
                 assert answer.status == 401, path
 
 

@@ -1,0 +1,85 @@
+"""A call from the telephone in the dashboard's page: a real browser, a real Asterisk, the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from bridge.sessions.model import INDEX, Line, transcript_key
+from tests.demo.hear import Listener
+from tests.demo.voice import clip
+from tests.lab.browser import browser, heard, listen
+from tests.lab.capture import RATE
+from tests.lab.stack import Stack
+
+QUESTION = "What are your opening hours?"
+BEFORE_S, AFTER_S = 8.0, 60.0
+"""Silence before the question, for the greeting, and after it: the browser's file ends never."""
+TIMEOUT_S = 40.0
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack(browser="test") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("microphone") / "question.wav"
+    before, after = (np.zeros(round(s * RATE), np.int16) for s in (BEFORE_S, AFTER_S))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.concatenate([before, clip(QUESTION).pcm, after]).tobytes())
+    return path
+
+
+async def until(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not true():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        await asyncio.sleep(0.1)
+
+
+async def test_both_sides_hear_each_other(stack: Stack, microphone: Path) -> None:
+    client = redis.Redis.from_url(stack.redis.url, decode_responses=True)
+
+    def lines(role: str) -> str:
+        ids = client.zrange(INDEX, 0, 0)
+        entries = client.xrange(transcript_key(ids[0])) if ids else []
+        said = [Line.from_fields(fields) for _, fields in entries]
+        return " ".join(line.text for line in said if line.role == role).lower()
+
+    async with browser(microphone) as context:
+        page = await context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        await page.goto(stack.dashboard)
+        await page.get_by_role("button", name="Phone", exact=True).click()
+        await page.get_by_role("button", name="Call", exact=True).click()
+        await page.locator("#phone-state", has_text="Talking").wait_for()
+        await listen(page)
+        await until(lambda: "saturday" in lines("agent"), "the agent has answered the question")
+        sdp = stack.pbx.cli("pjsip show channelstats")
+        await page.get_by_role("button", name="Hang up").click()
+        await page.locator("#phone-state", has_text="The call is over").wait_for()
+        sound = await heard(page)
+    assert "opus" in sdp.lower()
+    assert "opening" in lines("caller")  # the last word may be misheard
+    assert complaints == []
+    listener = Listener()
+    texts = [text.lower() for text in listener.texts(sound)]
+    listener.close()
+    assert any("street books" in text for text in texts), texts
+    assert any("saturday" in text for text in texts), texts
+    assert stack.pbx.wait_idle() == []
