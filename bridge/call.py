@@ -53,6 +53,9 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
+_ANOTHERS = ("moved", "taken")
+"""A call that is another's now (`HungUp.cause`) hasn't ended."""
+
 NOTED_S = 1.0
 """A call of ours waits so long for Redis to know of it."""
 GREETING_S = 1.0
@@ -111,12 +114,17 @@ class Call:
         self._quality: LineQuality | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
-        self._begun = time.monotonic()
+        self._began = time.monotonic()
+        metrics.call_begun(self._direction, taken_over=memory is not None)
         self._ringing = False
         self._leaving: Outcome | None = None
         if memory is None:
             store.begin(self.id)
             store.put(self.id, **about(leg.incoming, worker))
+
+    @property
+    def _direction(self) -> str:
+        return "in" if self._leg.incoming.outgoing is None else "out"
 
     def end(self, outcome: Outcome) -> None:
         """End the call, unless it has an outcome already."""
@@ -256,7 +264,7 @@ class Call:
         await self._leg.answer()
         await self._leg.join()
         self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
-        metrics.call_talks(time.monotonic() - self._begun)
+        metrics.call_talks(time.monotonic() - self._began)
         self._place()
         on_record = asyncio.Event()
         self._store.when_written(self.id, on_record.set)
@@ -379,6 +387,13 @@ class Call:
         if self._quality is not None:
             self._quality.note()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
+        if not (outcome.gone and outcome.reason in _ANOTHERS):
+            before_s = time.time() - self._memory.record.started if self._memory else 0.0
+            metrics.call_ended(
+                self._direction,
+                outcome.result,
+                max(before_s, time.monotonic() - self._began),
+            )
         self._store.put(
             self.id,
             state="ended",

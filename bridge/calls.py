@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 
-from bridge import logs, metrics
+from bridge import logs
 from bridge.agent import Agent
 from bridge.call import Call
 from bridge.ears import Ears
@@ -20,9 +19,6 @@ from bridge.sessions.base import Leases, Store
 from bridge.tools import Outcome
 
 log = logging.getLogger(__name__)
-
-_OTHERS = ("moved", "taken")
-"""A call that is another's now (`HungUp.cause`) hasn't ended."""
 
 
 class Calls:
@@ -61,18 +57,13 @@ class Calls:
             memory=memory,
             ears=self._ears,
         )
-        direction = "in" if leg.incoming.outgoing is None else "out"
-        metrics.call_begun(direction, taken_over=memory is not None)
-        begun = memory.record.started if memory is not None else time.time()
-        task = asyncio.create_task(self._hold(call, direction, begun), name=f"call {call.id}")
+        task = asyncio.create_task(self._hold(call), name=f"call {call.id}")
         self._calls[call.id] = (call, task)
 
-    async def _hold(self, call: Call, direction: str, begun: float) -> None:
+    async def _hold(self, call: Call) -> None:
         logs.call_id.set(call.id)
         try:
-            outcome = await call.run()
-            if not (outcome.gone and outcome.reason in _OTHERS):
-                metrics.call_ended(direction, outcome.result, time.time() - begun)
+            await call.run()
         except BridgeError as error:  # what it gives back at its end, to whom is not there
             log.warning("%s", error)
         finally:
