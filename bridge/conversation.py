@@ -120,6 +120,7 @@ class Conversation:
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._answered_ms = -1
+        self._said = (0, 0)  # begin and end of the caller's last turn
         self._muted = False
         self._unheard = False  # the caller's last turn was lost before it came to words
         self._state: Mapping[str, Any] = {}
@@ -452,9 +453,11 @@ class Conversation:
                 self._reply(False)
             case SpeechStarted(at_ms):
                 self._speech_ms = at_ms
+                if self._ear is not None and self._bot_hears:
+                    self._ear.enough()
             case TurnCommitted():
                 self._leaving, self._turn_ms = False, action.start_ms
-                self._answered_ms = self._now_ms
+                self._answered_ms, self._said = self._now_ms, (action.start_ms, action.end_ms)
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)
             case NoInput() if self._muted:
@@ -462,6 +465,12 @@ class Conversation:
             case NoInput(last=True) if not getattr(self._engine, "autonomous", False):
                 self._no_input()
         self._engine.notify(action)
+
+    @property
+    def _bot_hears(self) -> bool:
+        """Whether nothing hangs on what the rest of the caller's speech sounds like to us."""
+        autonomous = getattr(self._engine, "autonomous", False)
+        return autonomous and self._agent.turns.barge_in == "off"
 
     def _no_input(self) -> None:
         """The caller has said nothing for the last time."""
@@ -572,7 +581,7 @@ class Conversation:
                 self._expected = kind
             case engines.CallerText(text, final=True):
                 self._turn_ms = -1
-                self._transcript.caller(text)
+                self._transcript.caller(text, *(self._now_ms - at for at in self._said))
                 self.note()
             case engines.CallerText(text, until_ms=until_ms, understood=understood, hum=hum):
                 # What he has said so far decides how long a silence ends his turn.

@@ -11,7 +11,9 @@ A verdict is 32 ms of audio and one delivery old at most (of more than `FEW` cal
 first `DOUBT_MS` of an onset the network hasn't heard enough, and what is loud counts as speech.
 Later a voice is there from `on` on, until the probability falls below `on - HYSTERESIS`. The
 caller's own voice, of which the network is `SURE`, is only looked at again `SKIP` chunks later:
-what may follow it is mostly more of it, or silence, which the first stage hears.
+what may follow it is mostly more of it, or silence, which the first stage hears. A call that knows
+`enough` of a stretch (its bot hears for itself, and can't be interrupted by voice) has no more of
+it judged at all.
 
 Voices in the background are voices to the network. What tells them from the caller is that they are
 farther away: their loudest syllables stay `FAR_DB` below his. How loud he is, is learnt from his
@@ -63,6 +65,7 @@ _FAR, _NEAR, _UNKNOWN = 0, 1, -1
 _SPEC = {
     "listening": Column("?"),
     "heard": Column("?"),
+    "enough": Column("?"),
     "on": Column("f4"),
     "audio": Column("i2", 0, (_FRAMES, _FRAME)),
     "end": Column("i8"),
@@ -81,7 +84,8 @@ _SPEC = {
     "near": Column("i1", _UNKNOWN),
     "verdict": Column("i1", 2 * _UNKNOWN + 1),
 }
-"""Of each lane: whether there is news; audio up to `end` at `RATE` (a ring), of which all up to
+"""Of each lane: whether anybody listens; whether there is news; whether enough was heard of the
+stretch; audio up to `end` at `RATE` (a ring), of which all up to
 `judged` was judged; what is left of the stretch; what the network has heard of it; how much is
 judged next; the levels of its last chunks with a voice; the certainty, and up to where it was added
 to; how loud its caller is; what its `Ear` says, and said when that was told last."""
@@ -109,6 +113,10 @@ class Ear:
     def his_own(self) -> None:
         """What was heard last was a turn of the caller's."""
         self._ears.learn(self.lane)
+
+    def enough(self) -> None:
+        """Nobody needs to know more of this stretch of sound than that there is a voice in it."""
+        self._ears.believe(self.lane)
 
     def close(self) -> None:
         """The call is over; idempotent."""
@@ -212,6 +220,11 @@ class Ears:
             self._known[lane] = True
             self._tell_near(np.array([lane]))
 
+    def believe(self, lane: int) -> None:
+        """Of the present stretch on a lane enough was heard."""
+        self._enough[lane] = self.voice[lane] = True
+        self._heard[lane] = False
+
     def _frame(
         self, lanes: NDArray[np.intp], frame: NDArray[np.int16], fired: NDArray[np.bool_]
     ) -> None:
@@ -232,7 +245,7 @@ class Ears:
         self._judged[heard] = np.maximum(self._judged[heard], end - _BEFORE)
         if (begins := over[fired]).any():
             self._begin(heard[begins], end[begins])
-        self._heard[heard] = True
+        self._heard[heard] = ~self._enough[heard]
 
     def _begin(self, lanes: NDArray[np.intp], end: NDArray[np.int64]) -> None:
         """Another stretch, in the frame that begins at `end` (samples)."""
@@ -240,7 +253,7 @@ class Ears:
         self._bank.reset(lanes)
         # What came before is heard too, but says nothing of the onset: the doubt begins behind it.
         self._heard_ms[lanes] = (self._judged[lanes] - end) * 1000 // RATE
-        self._voiced[lanes] = False
+        self._voiced[lanes] = self._enough[lanes] = False
         self._levels[lanes] = self._certain_ms[lanes] = 0
         self._wanted[lanes] = CHUNK
         self.near[lanes] = _UNKNOWN
@@ -317,6 +330,7 @@ class Ears:
         c = self._columns
         self.voice, self.near, self._verdict = c["voice"], c["near"], c["verdict"]
         self._listening, self._on, self._heard = c["listening"], c["on"], c["heard"]
+        self._enough = c["enough"]
         self._audio, self._end, self._judged = c["audio"], c["end"], c["judged"]
         self._left_ms, self._heard_ms = c["left_ms"], c["heard_ms"]
         self._voiced, self._wanted = c["voiced"], c["wanted"]

@@ -101,6 +101,17 @@ class Endpointer:
         """Whether more frames of speech only make the segment longer."""
         return self.phase is Phase.SPEECH and self._run_ms >= RESUME_MS
 
+    @property
+    def edge_ms(self) -> int:
+        """In a silence of a segment: with the frame that ends there, or later, more silence means
+        something again."""
+        silences = [self.end_silence_ms if self.settled_ms is None else self.settled_ms]
+        if not self.eager:
+            silences.append(self.eager_silence_ms or silences[0])
+        if not self._paused:
+            silences.append(self.pause_silence_ms or silences[0])
+        return self.end_ms + min(silences)
+
     def speech_goes_on(self, end_ms: int, ms: int) -> None:
         """So much more speech has come, up to there; only while `steady`."""
         self.end_ms = end_ms

@@ -237,15 +237,18 @@ class Turns:
             background = near is False and self._agent_speaks
             if background or self._interruptible or not (self.endpoint.steady and against.began):
                 return 0
-        elif self.endpoint.phase is not Phase.SILENT:
+        elif self.endpoint.phase is Phase.MAYBE:
             return 0
+        edge_ms = FOREVER_MS
+        if self.endpoint.phase is Phase.SPEECH and not self._speech:
+            edge_ms = self.endpoint.edge_ms - 1
         if self._agent_speaks:
             if self.guard_until_ms is None:
                 return 0
             turning_ms = (self.guard_until_ms, against.rest_until_ms - 1)
-            return min((ms for ms in turning_ms if ms >= self._now_ms), default=FOREVER_MS)
-        if self._speech or self.state is not State.LISTENING:
-            return FOREVER_MS
+            return min(edge_ms, *(ms for ms in turning_ms if ms >= self._now_ms), FOREVER_MS)
+        if self._speech or self.state is not State.LISTENING or edge_ms < FOREVER_MS:
+            return edge_ms
         if self._kept or self._quiet_ms is None:
             return 0
         return self._quiet_ms + self.settings.no_input_ms - 1

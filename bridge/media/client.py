@@ -57,6 +57,7 @@ class MediaClient:
         self._downward: dict[tuple[int, int], ResamplerBank] = {}
         self._dirty: list[Player] = []
         self._frames = Frames(slots)
+        self._frames.later = asyncio.get_running_loop().call_soon
 
     @classmethod
     async def connect(
@@ -167,6 +168,11 @@ class MediaClient:
             "after": after,
         }
         return self._take(call_id, await self._ask_again(request), rate)
+
+    @property
+    def runtime_dir(self) -> Path:
+        """What is shared by the processes that look after this host's slots."""
+        return self._folder
 
     def tap(self, tap: Tap) -> None:
         """Have somebody hear all calls together, besides their own listeners."""

@@ -66,6 +66,9 @@ class Frames:
         self._rests_in_speech = np.zeros(slots.calls, bool)
         self.tap: Tap | None = None
         """Who listens to all calls together."""
+        self.later: Callable[[Callable[[], None]], object] | None = None
+        """Calls something once what the listeners have begun is done; None: at once. What they send
+        must not wait for who listens to all."""
         self._tapped: list[tuple[NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]]] = []
 
     def open(self, index: int, rate: int) -> Lane:
@@ -135,12 +138,18 @@ class Frames:
             for count in np.flatnonzero(np.bincount(fresh)[1:]) + 1:
                 some = fresh == count
                 self._hand_up(line, rate, rows[some], cursor[some], int(count))
-        if self._tapped:
-            tapped, self._tapped = self._tapped, []
-            for heard in tapped:
-                changed = self.tap(*heard) if self.tap is not None else None
-                if changed is not None:
-                    self._rests_ms[changed] = 0
+        if self._tapped and self.later is not None:
+            self.later(self.hear_all)
+        else:
+            self.hear_all()
+
+    def hear_all(self) -> None:
+        """Whoever listens to all calls together gets what they were given."""
+        tapped, self._tapped = self._tapped, []
+        for heard in tapped:
+            changed = self.tap(*heard) if self.tap is not None else None
+            if changed is not None:
+                self._rests_ms[changed] = 0
 
     def _regroup(self) -> None:
         groups: dict[tuple[int, int], list[int]] = {}

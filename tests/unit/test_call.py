@@ -97,6 +97,7 @@ class Slot:
     rate = RATE
     numbers = (1, 2, 3)
     left = ()
+    recorded = None
 
     def __init__(self):
         self.on_frames = None
@@ -838,7 +839,7 @@ class Ears:
     voice = near = True
 
     def __init__(self):
-        self.turns = 0
+        self.turns = self.enoughs = 0
 
     def open(self, rate, sensitivity):
         return self
@@ -849,8 +850,29 @@ class Ears:
     def his_own(self):
         self.turns += 1
 
+    def enough(self):
+        self.enoughs += 1
+
     def close(self):
         pass
+
+
+@pytest.mark.parametrize(
+    ("barge_in", "autonomous", "enough"),
+    [("off", True, 1), ("auto", True, 0), ("off", False, 0)],
+)
+async def test_a_bot_that_hears_for_itself_needs_no_more_than_the_voices_begin(
+    barge_in, autonomous, enough
+):
+    ears = Ears()
+    talk = Talk(ears=ears)
+    talk.engine.turns, talk.engine.autonomous = "engine", autonomous
+    talk.agent = replace(talk.agent, turns=replace(talk.agent.turns, barge_in=barge_in))
+    async with talk:
+        talk.slot.deliver(True, 2)
+        assert ears.enoughs == 0
+        talk.slot.deliver(True, 40)
+        assert ears.enoughs == enough
 
 
 @pytest.mark.parametrize("owner", ["bridge", "engine"])

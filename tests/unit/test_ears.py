@@ -68,6 +68,20 @@ def test_of_a_gap_it_hears_the_end_and_knows_the_voice_again(ears, network):
     assert not found[-1], "after a longer one it has to begin again"
 
 
+def test_of_what_is_enough_no_more_is_judged_until_it_is_over(ears, network):
+    ear = ears.open(3, 0.5)
+    hear(ears, ear, [LOUD] * 10)
+    ear.enough()
+    network.chunks.clear()
+    network.likely = 0.1
+    found = hear(ears, ear, [LOUD] * 20 + [QUIET] * (AFTER_MS // 20 - 1) + [LOUD] * 20)
+    assert all(found)
+    assert network.chunks == []
+    found = hear(ears, ear, [QUIET] * (AFTER_MS // 20) + [LOUD] * 10)
+    assert not found[-1], "another stretch is judged again"
+    assert network.chunks
+
+
 def test_every_sample_is_heard_once_with_what_came_before_it(ears, network):
     ears.open(3, 0.5)
     count = 40

@@ -49,6 +49,14 @@ def test_who_hears_all_gets_them_as_they_came_and_after_the_calls(slots):
     assert order == [(0, 640), (1, 640), "tap", "tap"]
     frames.read()
     assert order.count("tap") == 2, "nothing has come"
+    later = []
+    frames.later = later.append
+    put(slots, 0, [SPEECH])
+    frames.read()
+    assert order[4:] == [(0, 320)], "first what they send"
+    (hear,) = later
+    hear()
+    assert order[5:] == ["tap"]
 
 
 @pytest.fixture
