@@ -23,11 +23,7 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-<<<<<<< HEAD
-from bridge.web import calls, live, metrics, page, phone
-=======
-from bridge.web import calls, history, live, page, phone
->>>>>>> main
+from bridge.web import calls, history, live, metrics, page, phone
 from bridge.web.errors import Refused
 from bridge.web.parts import Parts
 from bridge.web.routes import MOST_BODY, Route, ask, from_here, reply
@@ -37,11 +33,8 @@ log = logging.getLogger(__name__)
 
 RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
     calls.routes,
-<<<<<<< HEAD
-    metrics.routes,
-=======
     history.routes,
->>>>>>> main
+    metrics.routes,
     live.routes,
     page.routes,
     phone.routes,
