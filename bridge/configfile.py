@@ -52,7 +52,7 @@ _NEAR = 0.8
 """A name this near to one of ours is a mistyped one."""
 
 Place = tuple[str, int, str]
-"""Table, which of several (0 where there is one), key."""
+"""Table, which of several (0 where there is one), key; `phone.url` in `[web.phone]`."""
 
 
 @dataclass
@@ -137,12 +137,24 @@ def variables(kinds: Mapping[str, type], names: list[str]) -> dict[str, Place]:
         if table == "asterisk" and len(names) > 1:
             middles = [f"{table}_{name}_" for name in names]
         for index, middle in enumerate(middles):
-            for one in dataclasses.fields(kind):
-                found[f"{PREFIX}{middle}{one.name}".upper()] = (table, index, one.name)
+            for key in _keys(kind):
+                name = key.replace(".", "_")
+                found[f"{PREFIX}{middle}{name}".upper()] = (table, index, key)
     return found
 
 
 # ------------------------------------------------------------------------------------------------
+
+
+def _keys(kind: type) -> Iterator[str]:
+    """Of a table and of the tables in it."""
+    hints = typing.get_type_hints(kind)
+    for one in dataclasses.fields(kind):
+        inner = hints[one.name]
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            yield from (f"{one.name}.{key}" for key in _keys(inner))
+        else:
+            yield one.name
 
 
 def _text(path: Path) -> str:
@@ -164,12 +176,9 @@ def _path(content: Mapping[str, Any]) -> Iterator[str]:
 def _places(
     table: tuple[str, ...], content: Mapping[str, Any], counts: Mapping[str, int]
 ) -> Iterator[Place]:
-    if len(table) > 1:  # [media.more]: all of it belongs to the key `more`
-        yield (table[0], counts.get(table[0], 0), table[1])
-        return
     for key, value in content.items():
-        if table:
-            yield (table[0], counts.get(table[0], 0), key)
+        if table:  # of [web.phone], `url` is `phone.url`
+            yield (table[0], counts.get(table[0], 0), ".".join((*table[1:], key)))
         else:  # `media.port = 1` or `media = {port = 1}`
             for index, one in enumerate(value if isinstance(value, list) else [value]):
                 if isinstance(one, dict):
@@ -222,13 +231,18 @@ def _check_unknown(variable: str, ours: Mapping[str, Place], kinds: Mapping[str,
 
 def _set(found: Read, kinds: Mapping[str, type], place: Place, text: str, variable: str) -> None:
     name, index, key = place
-    hint = typing.get_type_hints(kinds[name])[key]
-    value = _value(hint, text, variable)
+    kind: Any = kinds[name]
+    *within, last = key.split(".")
+    for part in within:
+        kind = typing.get_type_hints(kind)[part]
+    value = _value(typing.get_type_hints(kind)[last], text, variable)
     table = found.tables.setdefault(name, {})
     one = table[index] if isinstance(table, list) and index < len(table) else table
     if not isinstance(one, dict):
         raise ConfigError(f"{variable} is set, and '{name}' is no table")
-    one[key] = value
+    for part in within:
+        one = one.setdefault(part, {})
+    one[last] = value
     found.origins[place] = f"environment {variable}"
 
 
