@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "config":
             return _config(options)
         config = load(options.config)
-        set_up(config.log.level)
+        set_up(config.log.level, config.log.format)
         return _COMMANDS[options.command](config, options)
     except MediaUnreachable as error:
         print(f"ari-bridge: {error}", file=sys.stderr)

@@ -44,6 +44,9 @@ class LogSettings:
     """What is logged, to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of our own lines; libraries' begin at `warning`."""
+    format: Literal["text", "json"] = "text"
+    """For people, or an object a line for programs."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ def read(path: Path | None) -> tuple[Config, dict[configfile.Place, str]]:
         phone = dataclasses.replace(web.phone, ca_file=str(home / web.phone.ca_file))
         web = dataclasses.replace(web, phone=phone)
     config = dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
+    configfile.keep_secrets(config)
     return config, found.origins
 
 

@@ -28,10 +28,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from bridge import keeper
 from bridge.errors import ConfigError
-from bridge.secrets import reveal
+from bridge.secrets import keep, keep_environment, reveal
 
 PREFIX = "ARI_BRIDGE_"
 FILE = "_FILE"
@@ -91,6 +92,22 @@ def read(path: Path | None, kinds: Mapping[str, type], several: str) -> Read:
                         one[key] = _revealed(value, f"{path} [{name}]: '{key}'")
     _apply(found, kinds, several)
     return found
+
+
+def keep_secrets(settings: Any) -> None:
+    """No log line may hold what these settings keep secret."""
+    for one_field in dataclasses.fields(settings):
+        value = getattr(settings, one_field.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(one):
+                keep_secrets(one)
+            elif isinstance(one, str) and not one_field.repr:
+                _, url, rest = one.partition("://")
+                login = rest.rpartition("@")[0]
+                password = login.partition(":")[2]
+                for text in (password, unquote(password)) if url else (one,):
+                    keep(text)
+    keep_environment()
 
 
 def given(kinds: Mapping[str, type], several: str) -> bool:

@@ -370,7 +370,7 @@ class Worker:
         except ConfigError as error:
             log.error("not reloaded: %s", error)
             return
-        logs.set_up(self.config.log.level)
+        logs.set_up(self.config.log.level, self.config.log.format)
         log.info("settings reloaded")
         for key in ignored:
             log.warning("%s has changed, which takes a restart", key)

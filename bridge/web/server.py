@@ -176,7 +176,7 @@ def _reload(parts: Parts, path: Path | None) -> None:
     except ConfigError as error:
         log.error("not reloaded: %s", error)
         return
-    logs.set_up(parts.config.log.level)
+    logs.set_up(parts.config.log.level, parts.config.log.format)
     log.info("settings reloaded")
     for key in ignored:
         log.warning("%s has changed, which takes a restart", key)

@@ -60,7 +60,9 @@ def _wrong(text: str, names: dict[str, set[str]]) -> list[str]:
     ]
     asked = re.findall(r"\b(ari_bridge[\w:]*)", plain)
     wrong += [name for name in asked if name not in names]
-    known = set.union({"alertname", "alertstate"}, *(names.get(name, set()) for name in asked))
+    known = set.union(
+        {"alertname", "alertstate", "job"}, *(names.get(name, set()) for name in asked)
+    )
     for group in re.findall(r"(?:by|on) \(([^)]*)\)|\{([^}]*)\}", plain):
         for label in re.findall(r"(\w+)\s*(?=,|$|=|!)", " ".join(group)):
             if label not in known:
