@@ -81,6 +81,7 @@ class WebSettings:
     address: str = "127.0.0.1"
     """Where it listens; it speaks no TLS, so beyond this host it needs a proxy that does."""
     port: int = 8090
+    """Its TCP port."""
     token_file: str = ""
     """Holds the token that every request has to name; relative to the configuration file. Empty:
     ARI_BRIDGE_TOKEN in the environment, or one that is made in `[media] runtime_dir`."""

@@ -217,7 +217,7 @@ def _markdown() -> Iterator[str]:
 
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
-        return "(must be there)" if field.default_factory is dataclasses.MISSING else "see there"
+        return "(needed)" if field.default_factory is dataclasses.MISSING else "(chosen)"
     if field.default is None:
         return ""
     return f"`{configshow.toml(_plain(field.default))}`"
