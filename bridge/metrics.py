@@ -16,16 +16,22 @@ and none has a value for each call or caller. Without `share` the counts stay in
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bridge.errors import ConfigError
 
 FOLDER = "metrics"
 """In the runtime directory."""
+MOST_DEAD = 40
+"""Files of dead workers, 64 KiB each, before they are put into one."""
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_FILE = re.compile(r"(?P<kind>counter|histogram|gauge_\w+?)_(?P<pid>\d+)\.db")
 
 
 def folder(runtime_dir: Path) -> Path:
@@ -48,6 +54,67 @@ def share(runtime_dir: Path) -> None:
             f"can't write to {runtime_dir}: {error.strerror}; set [media] runtime_dir"
         ) from error
     os.environ[_VARIABLE] = str(place)
+    with alone(place):
+        bury(place)
+
+
+@contextlib.contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Nobody else reads or tidies up there meanwhile."""
+    lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def bury(place: Path) -> None:
+    """Take what dead workers said of "now" away, and put their counts together if there are many.
+
+    Whoever starts does that, so that a worker that dies again and again fills no memory.
+    """
+    dead: dict[str, list[Path]] = {}
+    for path in place.glob("*.db"):
+        match = _FILE.fullmatch(path.name)
+        if match is None or _lives(match["pid"]):
+            continue
+        if match["kind"].startswith("gauge"):
+            path.unlink()
+        else:
+            dead.setdefault(match["kind"], []).append(path)
+    for kind, paths in dead.items():
+        if len(paths) > MOST_DEAD:
+            _put_together(paths, place / f"{kind}_dead.db")
+
+
+def _put_together(paths: list[Path], to: Path) -> None:
+    from prometheus_client.mmap_dict import MmapedDict
+
+    fresh = to.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    sums: dict[str, float] = {}
+    for path in (*paths, to):
+        if path.exists():
+            for key, value, *_ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
+                sums[key] = sums.get(key, 0.0) + value
+    file = MmapedDict(str(fresh))  # type: ignore[no-untyped-call]
+    for key, value in sums.items():
+        file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
+    file.close()  # type: ignore[no-untyped-call]
+    for path in paths:
+        path.unlink()
+    fresh.rename(to)
+
+
+def _lives(pid: str) -> bool:
+    """Whether it is a process of ours: the number of a dead one may be anybody's by now."""
+    try:
+        return b"bridge" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 class _Meters:

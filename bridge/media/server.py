@@ -348,7 +348,7 @@ class Server:
         worker.sock.close()
         if worker.wake >= 0:
             os.close(worker.wake)
-        if self._stopping:
+        if self._stopping or not worker.name:  # who only asks (`list`) is no worker
             return
         news = control.encode({"op": "left", "worker": worker.name})
         for other in self._workers.values():

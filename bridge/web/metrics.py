@@ -6,15 +6,12 @@ request that a proxy passes on comes from elsewhere, wherever the proxy is.
 
 What is told is added up from what this host's workers count (`bridge.metrics`), from what its media
 process says of itself, and from a question to Redis. A worker that was killed goes on counting in
-sums and is out of all that is "now". What many dead ones have left is put into one file.
+sums and is out of all that is "now".
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +25,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from bridge import __version__, metrics
 from bridge.errors import BridgeError
@@ -39,10 +35,6 @@ from bridge.web.errors import Refused
 from bridge.web.parts import Parts
 from bridge.web.routes import Asked, Route
 
-_FILE = re.compile(r"(?P<kind>counter|histogram|gauge_\w+?)_(?P<pid>\d+)\.db")
-_DEAD = "dead"
-MOST_DEAD = 40
-"""Files of the dead, 64 KiB each, before they are put into one."""
 _ASK_S = 1.0
 
 
@@ -110,50 +102,10 @@ def of_workers(folder: Path) -> list[Metric]:
     """What workers have counted, living and dead."""
     if not folder.is_dir():
         return []
-    bury(folder)
-    return list(MultiProcessCollector(None, str(folder)).collect())  # type: ignore[no-untyped-call]
-
-
-def bury(folder: Path) -> None:
-    """Take what dead workers said of "now" away, and put their counts together."""
-    dead: dict[str, list[Path]] = {}
-    for path in folder.glob("*.db"):
-        match = _FILE.fullmatch(path.name)
-        if match is None or _lives(int(match["pid"])):
-            continue
-        if match["kind"].startswith("gauge"):
-            mark_process_dead(match["pid"], str(folder))  # type: ignore[no-untyped-call]
-        else:
-            dead.setdefault(match["kind"], []).append(path)
-    for kind, paths in dead.items():
-        if len(paths) > MOST_DEAD:
-            _put_together(paths, folder / f"{kind}_{_DEAD}.db")
-
-
-def _put_together(paths: list[Path], to: Path) -> None:
-    fresh = to.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    sums: dict[str, float] = {}
-    for path in (*paths, to):
-        if path.exists():
-            for key, value, *_ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
-                sums[key] = sums.get(key, 0.0) + value
-    file = MmapedDict(str(fresh))  # type: ignore[no-untyped-call]
-    for key, value in sums.items():
-        file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
-    file.close()  # type: ignore[no-untyped-call]
-    for path in paths:
-        path.unlink()
-    fresh.rename(to)
-
-
-def _lives(pid: int) -> bool:
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-    return True
+    with metrics.alone(folder):
+        metrics.bury(folder)
+        found = MultiProcessCollector(None, str(folder)).collect()  # type: ignore[no-untyped-call]
+    return list(found)
 
 
 def _value(found: Iterable[Metric], name: str) -> float:

@@ -144,8 +144,8 @@ def test_many_dead_ones_are_put_together(tmp_path, monkeypatch):
     before = sums(tmp_path)
     (counter,) = folder.glob("counter_*.db")
     (histogram,) = folder.glob("histogram_*.db")
-    monkeypatch.setattr(collected, "MOST_DEAD", 3)
-    monkeypatch.setattr(collected, "_lives", lambda pid: False)
+    monkeypatch.setattr(metrics, "MOST_DEAD", 3)
+    monkeypatch.setattr(metrics, "_lives", lambda pid: False)
     for pid in range(900_001, 900_004):
         for path in (counter, histogram):
             path.with_name(f"{path.name.split('_')[0]}_{pid}.db").write_bytes(path.read_bytes())
@@ -153,7 +153,9 @@ def test_many_dead_ones_are_put_together(tmp_path, monkeypatch):
         after = sums(tmp_path)
         assert after["ari_bridge_calls_begun_total"] == 4 * before["ari_bridge_calls_begun_total"]
         assert after["ari_bridge_call_setup_seconds_count"] == 4
-        assert sorted(p.name for p in folder.iterdir()) == ["counter_dead.db", "histogram_dead.db"]
+        assert sorted(p.name for p in folder.iterdir()) == [
+            *("counter_dead.db", "histogram_dead.db", "lock")
+        ]
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

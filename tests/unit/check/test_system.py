@@ -59,5 +59,12 @@ def test_slots_that_others_may_write(media, tmp_path):
     assert (one.state, "is not ours alone" in one.said) == ("fail", True)
 
 
+def test_slots_of_another_user(media, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(system.os, "geteuid", lambda: 12345)
+    one = found(media)["slots"]
+    assert (one.state, one.cure) == ("warn", "check as the user that the bridge runs as")
+
+
 def test_the_file_system_of_a_place():
     assert system._type_of(system.Path("/proc/self")) == "proc"
