@@ -280,7 +280,7 @@ def figures(stack: Stack) -> dict[str, float]:
 
 async def settled(stack: Stack, name: str, value: float) -> dict[str, float]:
     async with asyncio.timeout(30):
-        while (found := figures(stack)).get(name) != value:
+        while (found := figures(stack)).get(name, 0.0) != value:
             await asyncio.sleep(0.2)
     return found
 
