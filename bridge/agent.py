@@ -148,6 +148,9 @@ class Agent:
     whether to go on; 0: never. An engine that speaks by itself is only told to keep to it."""
     go_on: str = "Shall I go on?"
     """How it asks."""
+    voice_to_voice_ms: int = 1200
+    """What a caller should wait at most from his last word to the answer's first sound: slower
+    turns are counted, and an alert tells of too many."""
     fallback: str = ""
     """The agent (by its file's name) that goes on with the conversation if this one's engine can't
     be had; without one, the caller goes on in the dialplan."""
