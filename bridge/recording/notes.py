@@ -11,6 +11,7 @@ is in it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from bridge.errors import RecordingError
 
 ORDERS = "recording"
 """The orders' folder in the runtime directory."""
+_LOCK = "recorder.lock"
 
 
 @dataclass(slots=True)
@@ -106,6 +108,29 @@ def ordered(runtime: Path, call_id: str) -> Notes | None:
     """What was ordered for a call, if anything was. Raises `RecordingError`."""
     place = _order(runtime, call_id)
     return Notes.read(place) if place.is_file() else None
+
+
+def take(runtime: Path) -> int:
+    """Be the one recorder of a runtime directory, as soon as there is no other; returns the lock,
+    which the kernel lets go of when its holder dies. Raises `OSError`."""
+    lock = os.open(runtime / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def recorder_runs(runtime: Path) -> bool:
+    """Whether there is one."""
+    try:
+        lock = os.open(runtime / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def done(runtime: Path, call_id: str) -> None:

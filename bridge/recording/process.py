@@ -14,7 +14,6 @@ deletes those whose time is over (`retention_days`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import queue
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 ROUND_S = 0.5
 _RETENTION_S = 3600.0
 _STOP_S = 5.0
-_SLOTS, _LOCK = "media.slots", "recorder.lock"
+_SLOTS = "media.slots"
 
 Job = Callable[[], None]
 
@@ -225,13 +224,12 @@ def serve(runtime: Path, folders: Callable[[], Iterable[Path]]) -> None:
     hang_up = [signal.SIGHUP] if keeper.has_terminal() else []
     try:
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(runtime / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = recordings.take(runtime)
     except OSError as error:
         raise MediaError(
             f"can't write to {runtime}: {error.strerror}; set [media] runtime_dir"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
             signal.signal(number, lambda *_: recorder.stop())
         recorder.run()

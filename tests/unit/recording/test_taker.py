@@ -259,3 +259,24 @@ def test_notes_of_a_newer_version_can_be_read(tmp_path):
         json.dumps({"call_id": "1", "path": str(tmp_path / "a"), "mood": "calm"})
     )
     assert Notes.read(tmp_path / "a.json").call_id == "1"
+
+
+@pytest.mark.parametrize(("line", "rate"), [(16, 16), (24, 16)])
+def test_wide_band_calls_are_recorded_as_wide_as_they_are_heard(tmp_path, line, rate):
+    studio = Studio(tmp_path)
+    studio.c["t_rate"][0], studio.c["down_rate"][0] = line, rate
+    studio.order()
+    samples_up = np.arange(100 * line * 20)
+    tone = (8000 * np.sin(2 * np.pi * 3 / line * samples_up)).astype(np.int16)  # 3 kHz
+    studio.slots.up[line][0, :100] = tone.reshape(100, -1)
+    studio.slots.down[rate][0, :100] = np.arange(100)[:, None]
+    for head in (25, 50, 75, 100):
+        studio.c["t_head"][0], studio.c["down_head"][0] = head * line * 20, head
+        studio.taker.round()
+    notes = studio.end()
+    assert notes.rate == rate * 1000
+    left, right = sides(notes)
+    assert (right == np.repeat(np.arange(100), rate * 20)).all()
+    spectrum = np.abs(np.fft.rfft(left[1600:].astype(float)))
+    assert spectrum.argmax() * rate * 1000 / len(left[1600:]) == pytest.approx(3000, abs=2)
+    assert np.abs(left[1600:]).max() == pytest.approx(8000, rel=0.05)
