@@ -181,6 +181,23 @@ def test_a_slot_that_is_used_again_at_once_ends_its_recording(tmp_path):
     assert studio.notes(1).state == "recording"
 
 
+def test_a_slot_that_changes_hands_while_it_is_read_gives_nothing_of_the_next_call(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1000)
+    studio.go(1400, rounds=False)
+
+    class Rings(dict):
+        def __getitem__(self, rate):
+            studio.c["generation"][0] += 1
+            return super().__getitem__(rate)
+
+    studio.slots.up = Rings(studio.slots.up)
+    studio.taker.round()
+    studio.taker.round()
+    assert len(sides(studio.notes())[0]) == 1000 * 8
+
+
 def test_a_disk_that_is_too_slow_leaves_a_gap(tmp_path):
     studio = Studio(tmp_path)
     studio.order()
