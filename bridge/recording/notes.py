@@ -11,6 +11,7 @@ is in it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -133,9 +134,20 @@ def recorder_runs(runtime: Path) -> bool:
     return False
 
 
-def done(runtime: Path, call_id: str) -> None:
-    """Nobody needs the order any more."""
-    _order(runtime, call_id).unlink(missing_ok=True)
+def done(runtime: Path, notes: Notes) -> None:
+    """Nobody needs this order any more; the call may have another by now."""
+    with contextlib.suppress(RecordingError):
+        found = ordered(runtime, notes.call_id)
+        if found is not None and found.path == notes.path:
+            _order(runtime, notes.call_id).unlink(missing_ok=True)
+
+
+def sweep(runtime: Path, before: float) -> None:
+    """Forget orders that were given before then, and that no recorder has ever seen to the end."""
+    for file in (runtime / ORDERS).glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_mtime < before:
+                file.unlink()
 
 
 def base(folder: Path, call_id: str, agent: str, started: float) -> Path:

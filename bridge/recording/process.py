@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 ROUND_S = 0.5
 _RETENTION_S = 3600.0
-_STOP_S = 5.0
+_STOP_S, _DAY_S = 5.0, 86_400.0
 _SLOTS = "media.slots"
 
 Job = Callable[[], None]
@@ -180,6 +180,7 @@ class Recorder:
 
     def _look(self, now: float) -> list[Path]:
         """Delete what has outlived its time; returns what is to be finished."""
+        recordings.sweep(self._runtime, now - _DAY_S)
         left = []
         for folder in {*self._folders()}:
             for notes in recordings.all_in(folder):

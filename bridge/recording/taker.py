@@ -271,7 +271,7 @@ class Taker:
         except OSError as error:
             log.error("%s can't be written: %s", take.notes.sound_file, error.strerror or error)
         if over:
-            recordings.done(self._runtime, take.notes.call_id)
+            recordings.done(self._runtime, take.notes)
             if take.notes.state != "ready":
                 self.ended.append(take.notes.file)
 

@@ -148,6 +148,27 @@ def test_what_a_dead_host_left_is_finished(tmp_path):
     assert Notes.read(living.file).state == "recording", "another host's recorder is at it"
 
 
+def test_an_order_goes_when_it_is_done_and_no_other_with_it(tmp_path):
+    first, second = Notes("c", "/a/first"), Notes("c", "/a/second")
+    notes.order(tmp_path, first)
+    notes.order(tmp_path, second)  # the call has come to another slot
+    notes.done(tmp_path, first)
+    assert notes.ordered(tmp_path, "c") == second
+    notes.done(tmp_path, second)
+    assert notes.ordered(tmp_path, "c") is None
+    notes.done(tmp_path, second)
+
+
+def test_orders_of_long_ago_are_swept(tmp_path):
+    for name in ("old", "new"):
+        notes.order(tmp_path, Notes(name, "/a/b"))
+    old = notes._order(tmp_path, "old")
+    os.utime(old, (1e9, 1e9))
+    look(Recorder(tmp_path, list))
+    assert notes.ordered(tmp_path, "old") is None
+    assert notes.ordered(tmp_path, "new") is not None
+
+
 def test_there_is_one_recorder_and_everybody_can_tell(tmp_path):
     assert not notes.recorder_runs(tmp_path)
     lock = notes.take(tmp_path)
