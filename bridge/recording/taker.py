@@ -154,7 +154,8 @@ class Taker:
             goes_on = (before.place, before.slot) == (self._slots.place, known)
             notes = before if goes_on else notes
         if not goes_on:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.parents[1].mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.parent.mkdir(mode=0o700, exist_ok=True)
             first = self._marks(index, 0)
             notes.slot, notes.place, notes.rate = known, self._slots.place, rate * 1000
             notes.origin = first[0][0] if first else 0

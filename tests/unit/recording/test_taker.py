@@ -87,6 +87,8 @@ def test_both_sides_are_there_to_the_sample(tmp_path):
     out = [np.frombuffer(data[12:], np.uint8) for _, data in studio.link.sent][1 + begin : 151]
     assert (g711.encode_ulaw(right) == np.concatenate(out)).all()
     assert not studio.c["record"].any(), "the slot may be used again"
+    for made in (notes.file.parents[1], notes.file.parent, notes.file, notes.sound_file):
+        assert made.stat().st_mode & 0o077 == 0, "the operator's alone"
     assert recordings.ordered(tmp_path, "c0") is None
 
 
