@@ -170,6 +170,7 @@ async def test_it_is_what_the_caller_said_and_heard_through_pause_and_death(
         track = lay_out(packets.packets, sent=sent, start=begin, end=end)
         told[side] = lags(sound[:, side].astype(float), track, one.started)
     caller, agent = list(told[0].values()), list(told[1].values())
+    print(told, one.pauses, memory.lines())
     assert len(caller) >= 3, told
     assert len(agent) >= 6, told
     assert max(agent) - min(agent) <= MOST_APART_MS, told
