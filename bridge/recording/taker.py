@@ -25,7 +25,7 @@ from bridge.media.slots import FRAME_MS, FREE, RECORD_MARKS, SPEECH, UP_FRAMES, 
 from bridge.recording import notes as recordings
 from bridge.recording.notes import Notes
 from bridge.recording.sealed import Key, SealedFile
-from bridge.recording.track import Mark, Track, stereo
+from bridge.recording.track import Mark, Track, joined, pauses, stereo
 from bridge.recording.wav import WavFile
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,9 @@ class Taker:
             before_us = [mark for mark in marks if mark[0] <= track.cursor]
             track.marks_seen = int(self._c["record_count"][index]) - len(marks) + len(before_us)
             track.on = before_us[-1][1] if before_us else True
-            track.paused = [_frames(span) for span in notes.pauses]
+            # Its notes are as old as the last change; the marks know the rest.
+            told = [_frames(span) for span in notes.pauses]
+            track.paused = joined([*told, *pauses(before_us, track.origin, track.cursor)])
             track.lost = [_frames(span) for span in notes.lost]
             log.info("call %s: its recording goes on", call_id)
         track.shift = track.shift_for(self._late_ms(index))

@@ -170,14 +170,15 @@ async def test_it_is_what_the_caller_said_and_heard_through_pause_and_death(
         track = lay_out(packets.packets, sent=sent, start=begin, end=end)
         told[side] = lags(sound[:, side].astype(float), track, one.started)
     caller, agent = list(told[0].values()), list(told[1].values())
-    print(told, one.pauses, memory.lines())
     assert len(caller) >= 3, told
     assert len(agent) >= 6, told
-    assert max(agent) - min(agent) <= MOST_APART_MS, told
-    assert max(caller) - min(caller) <= MOST_APART_MS, told
-    assert abs(np.median(caller) - np.median(agent)) <= MOST_APART_MS, told
+    assert max(agent) - min(caller) <= MOST_APART_MS, told
+    assert max(caller) - min(agent) <= MOST_APART_MS, told
     # The paused seconds are silent on both sides, and there is no word of them.
     ((first, last),) = one.pauses
+    paused_s = {line.text: line.at for line in memory.lines()}
+    paused_ms = (paused_s["recording goes on"] - paused_s["recording paused"]) * 1000
+    assert abs(last - first - paused_ms) < 500
     assert not sound[first * RATE // 1000 : last * RATE // 1000].any()
     assert "Sunday" not in str(memory.lines())
     assert max(told[0]) > last / 1000, "the caller is there again after the worker's death"

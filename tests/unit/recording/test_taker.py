@@ -141,7 +141,7 @@ def test_a_successor_knows_of_the_pause(tmp_path):
     studio = Studio(tmp_path)
     studio.order()
     studio.go(700).mark(False)
-    studio.go(1000)
+    studio.go(1500)
     studio.taker = Taker(tmp_path, SlotMap.attach(tmp_path / "slots"), studio.put)
     studio.go(2000).mark(True)
     studio.go(2500)
