@@ -29,6 +29,8 @@ OTHERS = (
     ("Do you sell gift cards?", "How long do I have to return a book?"),
     ("What events do you have coming up?", "Do you have anything for children?"),
 )
+SEEK = 3
+"""Times 10 s, where the playhead stands."""
 GREETED_S, ANSWERED_S = 7.0, 14.0
 LOOKS_S = (28.0, 40.0, 52.0, 64.0, 76.0)
 
@@ -73,8 +75,13 @@ async def look_back(stack: Stack, call_id: str, out: Path) -> None:
         async with browser(**options) as context:
             page = await context.new_page()
             await page.goto(f"{stack.dashboard}&to=/call/{call_id}")
-            await page.get_by_role("list", name="Transcript").get_by_role("button").nth(6).click()
-            await asyncio.sleep(1.5)
+            await page.get_by_role("button", name="Play", exact=True).wait_for()
+            await page.get_by_role("slider", name="Time in the call").focus()
+            for _ in range(SEEK):
+                await page.keyboard.press("Shift+ArrowRight")
+            await asyncio.sleep(0.5)
+            await page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
+            await asyncio.sleep(0.3)
             await save(page, out / f"{name}.png")
             await page.evaluate("location.hash = '#/history'")
             await asyncio.sleep(0.5)
