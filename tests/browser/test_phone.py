@@ -28,22 +28,8 @@ BEFORE_S, AFTER_S, TIMES = 8.0, 15.0, 5
 busy machine nobody may be there yet when it is asked first."""
 TIMEOUT_S = BEFORE_S + TIMES * AFTER_S
 WRITTEN_MS = 30_000
-HEARD = set(
-    [
-        "harbor",
-        "street",
-        "books",
-        "help",
-        "open",
-        "nine",
-        "morning",
-        "close",
-        "six",
-        "evening",
-        "monday",
-        "saturday",
-    ]
-)
+GREETING = {"street", "books", "help"}
+ANSWER = {"open", "nine", "morning", "close", "six", "evening", "monday", "saturday"}
 ENOUGH = 7
 """So many words of the greeting and the answer a small model finds even in sound with gaps."""
 
