@@ -17,8 +17,8 @@ help: ## show this list
 setup: ## .venv, and Asterisk, Redis and callers in a private root under ~/.cache
 	@tests/lab/setup.sh
 
-demo: setup ## a real call with the offline agent (SCRIPT=file: another script; PAGE=1: leave its page up; PHONE=1: a call of yours)
-	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PAGE),--page) $(if $(PHONE),--phone)
+demo: setup ## a real call with the offline agent (SCRIPT=file; OUTBOUND=1: the agent calls; PAGE=1: leave its page up; PHONE=1: a call of yours)
+	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(OUTBOUND),--outbound) $(if $(PAGE),--page) $(if $(PHONE),--phone)
 
 test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
 	@$(PY) -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder \

@@ -144,6 +144,15 @@ class Call:
         else:  # it may not have been made yet
             self.end(Outcome("cancelled", reason))
 
+    async def spy(self, to: tuple[str, int]) -> tuple[int, tuple[str, int]]:
+        """See `Leg.spy`. Raises `ConfigError` while nobody talks."""
+        assert self.talk
+        return await self._leg.spy(to)
+
+    async def unspy(self, number: int) -> None:
+        """See `Leg.unspy`."""
+        await self._leg.unspy(number)
+
     async def transfer(self, extension: str) -> None:
         """Hand the caller over to an extension that the agent may transfer to.
 
@@ -256,7 +265,8 @@ class Call:
         slot.pause()
         conversation.begin(bool(agent.greeting))
         context = conversation.context(agent, incoming, self._tasks)
-        context = await rejoined(self._store, context)
+        if incoming.outgoing is None:  # whom we call has not called back
+            context = await rejoined(self._store, context)
         await engine.start(context)
         if agent.greeting and not context.history:
             with contextlib.suppress(TimeoutError):
@@ -282,7 +292,9 @@ class Call:
         self._ringing = True
         await self._leg.dial()
         self._ringing = False
-        self._store.put(self.id, state="setup", codec=self._leg.incoming.codec)
+        incoming = self._leg.incoming
+        variables = json.dumps(incoming.args[1:])
+        self._store.put(self.id, state="setup", codec=incoming.codec, variables=variables)
 
     async def _take_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack

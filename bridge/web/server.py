@@ -23,10 +23,11 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, history, live, page, phone
+from bridge.web import calls, history, listen, live, page, phone
 from bridge.web.errors import Refused
+from bridge.web.openapi import document
 from bridge.web.parts import Parts
-from bridge.web.routes import MOST_BODY, Route, ask, reply
+from bridge.web.routes import MOST_BODY, Asked, Route, ask, reply
 from bridge.web.token import read_token, token_in
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
     calls.routes,
     history.routes,
+    listen.routes,
     live.routes,
     page.routes,
     phone.routes,
@@ -48,7 +50,13 @@ _STOP_S = 1.0
 
 def routes(parts: Parts) -> list[Route]:
     """Every route of the API."""
-    return [route for resource in RESOURCES for route in resource(parts)]
+    table = [route for resource in RESOURCES for route in resource(parts)]
+
+    async def described(asked: Asked) -> web.Response:
+        return web.json_response(document(table))
+
+    table.append(Route("GET", "/v1/openapi.json", "This description", described))
+    return table
 
 
 def application(parts: Parts, token: str) -> web.Application:
