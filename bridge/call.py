@@ -27,6 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
+from bridge import metrics
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
@@ -53,6 +54,7 @@ from bridge.tools import Tools
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
+
 
 NOTED_S = 1.0
 """A call of ours waits so long for Redis to know of it."""
@@ -114,6 +116,8 @@ class Call:
         self._keys: asyncio.TimerHandle | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
+        self._began = time.monotonic()
+        metrics.call_begun(self._direction, taken_over=memory is not None)
         record = memory.record if memory is not None else None
         self._agent = record.agent if record else (*leg.incoming.args, "")[0]
         self._started = record.started if record else time.time()
@@ -123,6 +127,10 @@ class Call:
         if memory is None:
             store.begin(self.id)
             store.put(self.id, **about(leg.incoming, worker))
+
+    @property
+    def _direction(self) -> str:
+        return "in" if self._leg.incoming.outgoing is None else "out"
 
     def end(self, outcome: Outcome) -> None:
         """End the call, unless it has an outcome already."""
@@ -275,6 +283,7 @@ class Call:
         await self._leg.join()
         self._answered = time.time()
         self._store.put(self.id, state="talking", answered=self._answered, rate=slot.rate)
+        metrics.call_talks(time.monotonic() - self._began)
         self._place()
         self._recording.begin()
         on_record = asyncio.Event()
@@ -409,6 +418,8 @@ class Call:
         elsewhere = outcome.reason in ("moved", "taken") or not self._store.owns(self.id)
         if not elsewhere:
             self._log_record(outcome)
+            lasted_s = max(0.0, time.time() - self._started)
+            metrics.call_ended(self._direction, outcome.result, lasted_s)
         self._store.put(
             self.id,
             state="ended",

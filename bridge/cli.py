@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "config":
             return _config(options)
         config = load(options.config)
-        set_up(config.log.level)
+        set_up(config.log.level, config.log.format)
         if options.command in api.COMMANDS:
             return api.run(config, options)
         return _COMMANDS[options.command](config, options)
@@ -168,8 +168,10 @@ def _media(config: Config, options: argparse.Namespace) -> int:
 
 
 def _worker(config: Config, options: argparse.Namespace) -> int:
+    from bridge import metrics
     from bridge.worker import Worker
 
+    metrics.share(Path(config.media.runtime_dir))
     asyncio.run(Worker(config, options.active, options.config).run())
     return 0
 

@@ -67,6 +67,8 @@ class AsteriskPbx:
             owner: says whether calls are still ours; None: they always are.
         """
         self.version = ""
+        self.up = False
+        """Whether events flow."""
         self.app = app_of(settings.app, worker) if worker else settings.app
         self._settings = settings
         self._owner = owner
@@ -93,6 +95,7 @@ class AsteriskPbx:
 
         def up(is_up: bool) -> None:
             nonlocal janitor
+            self.up = is_up
             if is_up:
                 self._ari.listened.set()
                 janitor = self._spawn(self._sweep(listener))

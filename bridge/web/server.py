@@ -23,11 +23,11 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, history, listen, live, page, phone
+from bridge.web import calls, history, listen, live, metrics, page, phone
 from bridge.web.errors import Refused
 from bridge.web.openapi import document
 from bridge.web.parts import Parts
-from bridge.web.routes import MOST_BODY, Asked, Route, ask, reply
+from bridge.web.routes import MOST_BODY, Asked, Route, ask, from_here, reply
 from bridge.web.token import read_token, token_in
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
     calls.routes,
     history.routes,
     listen.routes,
+    metrics.routes,
     live.routes,
     page.routes,
     phone.routes,
@@ -60,7 +61,7 @@ def routes(parts: Parts) -> list[Route]:
 
 
 def application(parts: Parts, token: str) -> web.Application:
-    """The API as aiohttp knows it; everybody but of public routes has to name `token`."""
+    """The API as aiohttp knows it; whoever has to name a token, has to name `token`."""
     table = routes(parts)
     app = web.Application(middlewares=[_told], client_max_size=MOST_BODY)
     for route in table:
@@ -101,7 +102,7 @@ async def serve(config: Config, path: Path | None) -> None:
 
 
 async def _serve(route: Route, token: str, request: web.Request) -> web.StreamResponse:
-    if not route.public:
+    if not (route.public or (route.local and from_here(request))):
         _check(token, request)
     return await ask(route, request)
 
@@ -183,7 +184,7 @@ def _reload(parts: Parts, path: Path | None) -> None:
     except ConfigError as error:
         log.error("not reloaded: %s", error)
         return
-    logs.set_up(parts.config.log.level)
+    logs.set_up(parts.config.log.level, parts.config.log.format)
     log.info("settings reloaded")
     for key in ignored:
         log.warning("%s has changed, which takes a restart", key)
