@@ -2,7 +2,7 @@
 
 Full-text search always finds something. What it found is an answer if it has most of the words
 that tell what the question is about: then the sentence with most of them is said, and as many of
-the next ones as are soon over. Pure.
+the next ones of its paragraph as are soon over. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ NEAR = 0.8
 """Spelling that is so alike is the same word: "deliver", "delivery"; and what was misheard."""
 
 _DULL = frozenset(stem(word) for word in (*FILLERS, *FUNCTION, *QUESTION, "tell", "say", "me"))
-_MARKS = re.compile(r"[*_`#>|\[\]]+|^\s*(?:[-•]|\d+[.)])\s+|\(?https?://\S+", re.MULTILINE)
+_ITEM = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
+_MARKS = re.compile(r"[*_`#>|\[\]]+|\(?https?://\S+")
 
 
 def answer(question: str, pieces: Iterable[tuple[str, str]]) -> str:
@@ -35,14 +36,26 @@ def answer(question: str, pieces: Iterable[tuple[str, str]]) -> str:
     telling = _telling(question)
     best, found = 0.0, ""
     for heading, text in pieces:
-        said = [s for line in _MARKS.sub(" ", text).split("\n") for s in sentences(line)]
-        if not said or _share(telling, _telling(f"{heading} {text}")) < ENOUGH:
+        if _share(telling, _telling(f"{heading} {text}")) < ENOUGH:
             continue
-        shares = [_share(telling, _telling(s)) for s in said]
-        top = max(shares)
-        if not found or top > best:
-            best, found = top, _short(said[shares.index(top) :])
+        for paragraph in text.split("\n\n"):
+            said = [s for line in _lines(paragraph) for s in sentences(line)]
+            shares = [_share(telling, _telling(s)) for s in said]
+            if said and (max(shares) > best or not found):
+                best = max(shares)
+                found = _short(said[shares.index(best) :])
     return found
+
+
+def _lines(paragraph: str) -> list[str]:
+    """Those that are items of a list stand by themselves; where others end says nothing."""
+    lines: list[str] = []
+    for line in paragraph.split("\n"):
+        if lines and not _ITEM.match(line):
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return [_MARKS.sub(" ", _ITEM.sub("", line)) for line in lines]
 
 
 def _telling(text: str) -> Sequence[str]:

@@ -37,6 +37,10 @@ class Intent:
     """The answer; with `lookup`, how to ask for the number."""
     about: str = ""
     """What follows "Do you want to" when asking back; without it there is no asking back."""
+    yes: str = ""
+    """Which intent a yes to its reply means, where that asks something."""
+    no: str = ""
+    """And which one a no does; without it `declined` is said."""
     instead: dict[str, str] = field(default_factory=dict)
     """Another reply where the caller's words hold this one."""
     lookup: Lookup | None = None

@@ -33,7 +33,7 @@ from typing import Any
 
 from bridge.engines import excerpt
 from bridge.engines.base import Entry, Expect
-from bridge.engines.english import number, spell, stem, words, yes_or_no
+from bridge.engines.english import number, only_number, spell, stem, words, yes_or_no
 from bridge.engines.intents import Intent as Intent
 from bridge.engines.intents import Lookup as Lookup
 from bridge.engines.intents import Rules as Rules
@@ -68,7 +68,9 @@ class Memory:
     """What the brain knows of a call."""
 
     asked_back: str = ""
-    """The intent that a yes would mean."""
+    """The intent that a yes would mean,"""
+    on_no: str = ""
+    """and the one that a no would; "": none."""
     number_for: str = ""
     """The intent that waits for a number."""
     misses: int = 0
@@ -166,9 +168,10 @@ class RulesBrain:
         if said.kind == "digits":
             return self._miss(memory)
         if memory.asked_back and (answer := yes_or_no(said.text)) is not None:
-            if answer:
-                return self._answer(self._intents[memory.asked_back], said.text, memory)
-            return self._say(self._replies.declined, replace(memory, asked_back=""))
+            meant = memory.asked_back if answer else memory.on_no
+            if meant:
+                return self._answer(self._intents[meant], said.text, memory)
+            return self._say(self._replies.declined, replace(memory, asked_back="", on_no=""))
         return self._words(said.text, memory)
 
     def understands(self, text: str, memory: Any) -> float:
@@ -197,7 +200,7 @@ class RulesBrain:
         text = excerpt.answer(said.text, [(one["source"], one["text"]) for one in found])
         if not text:
             return []
-        return [Say(text), Remember(replace(memory, asked_back="", last=text))]
+        return [Say(text), Remember(replace(memory, asked_back="", on_no="", last=text))]
 
     def _words(self, text: str, memory: Memory) -> list[Step]:
         best = self._matcher.match(text)[0]
@@ -208,14 +211,17 @@ class RulesBrain:
         if best.score >= MAYBE and best.intent in self._intents:
             intent = self._intents[best.intent]
             if intent.about and memory.asked_back != intent.name:
-                return self._say(self._ask_back(intent), replace(memory, asked_back=intent.name))
+                return self._say(
+                    self._ask_back(intent), replace(memory, asked_back=intent.name, on_no="")
+                )
         return self._miss(memory)
 
     def _answer(self, intent: Intent, text: str, memory: Memory) -> list[Step]:
         heard = {stem(w) for w in words(text)}
         reply = next((r for word, r in intent.instead.items() if stem(word) in heard), intent.reply)
         number_for = intent.name if intent.lookup else ""
-        steps = self._say(reply, Memory(number_for=number_for, last=memory.last))
+        after = Memory(intent.yes, intent.no, number_for=number_for, last=memory.last)
+        steps = self._say(reply, after)
         if intent.tool:
             transfer = {"extension": intent.extension} if intent.tool == "transfer" else {}
             steps.append(Do(intent.tool, {**intent.arguments, **transfer}))
@@ -225,7 +231,7 @@ class RulesBrain:
         if memory.number_for:
             return self._intents[memory.number_for]
         able = [i for i in self._intents.values() if i.lookup]
-        if said.kind == "digits":
+        if said.kind == "digits" or only_number(said.text):
             return able[0] if len(able) == 1 else None
         best = self._matcher.match(said.text)[0]
         return next((i for i in able if i.name == best.intent and best.score >= MAYBE), None)
@@ -262,7 +268,7 @@ class RulesBrain:
     def _miss(self, memory: Memory) -> list[Step]:
         texts = self._replies.fallback
         text = texts[min(memory.misses, len(texts) - 1)]
-        return self._say(text, replace(memory, asked_back="", misses=memory.misses + 1))
+        return self._say(text, replace(memory, asked_back="", on_no="", misses=memory.misses + 1))
 
     def _silence(self, said: Said, memory: Memory) -> list[Step]:
         texts = self._replies.no_input
@@ -290,6 +296,9 @@ class RulesBrain:
     def _check(self, where: str) -> None:
         for intent in self._intents.values():
             name = f"{where}: intent '{intent.name}'"
+            for other in (intent.yes, intent.no):
+                if other and other not in self._intents:
+                    raise ConfigError(f"{name}: there is no intent '{other}'; {self._near(other)}")
             for text in (intent.reply, intent.about, intent.failed, *intent.instead.values()):
                 self._check_text(text, (), name)
             if intent.lookup:
@@ -302,6 +311,10 @@ class RulesBrain:
         self._check_text(replies.ask_back, ("about",), f"{where}: replies")
         if not replies.fallback:
             raise ConfigError(f"{where}: replies: 'fallback' needs at least one text")
+
+    def _near(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._intents, n=1)
+        return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(self._intents)}"
 
     def _check_text(
         self, text: str, more: Sequence[str], where: str, open_: object = False

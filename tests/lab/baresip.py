@@ -78,7 +78,7 @@ class Baresip:
     async def __aenter__(self) -> Self:
         self.rtp_ports = range(first := free_range(8), first + 8)
         self.closed = asyncio.Event()  # the call ended, whoever hung up
-        self._established = asyncio.Event()
+        self._established, self._ringing = asyncio.Event(), asyncio.Event()
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._clips = 0
         self._directory = Path(tempfile.mkdtemp(prefix="ari-bridge-phone-"))
@@ -113,6 +113,13 @@ class Baresip:
         if not self._established.is_set():
             reason = self.events[-1].get("param", "no answer") if self.events else "no answer"
             raise PhoneError(f"the call to {extension} was not answered: {reason}")
+
+    async def answer(self) -> None:
+        """Wait until somebody calls `sip:USER@127.0.0.1:SIP_PORT`, accept, return when it is up."""
+        async with asyncio.timeout(ANSWER_S):
+            await self._ringing.wait()
+            await self._command("accept")
+            await self._established.wait()
 
     async def speak(self, pcm: Pcm, rate: int) -> float:
         """Begin to say `pcm`, then silence; return its length in seconds, at once."""
@@ -210,9 +217,10 @@ class Baresip:
 
     def _config(self, codec: Codec) -> str:
         self._control_port = free_port()
+        self.sip_port = free_range(2, *_SIP)
         modules = ["stdio", codec.module, "aufile", "aubridge", "srtp"]
         lines = [
-            f"sip_listen 127.0.0.1:{free_range(2, *_SIP)}",
+            f"sip_listen 127.0.0.1:{self.sip_port}",
             "sip_verify_server yes",
             f"sip_cafile {self.ca}" if self.ca else "",
             "call_max_calls 1",
@@ -283,6 +291,8 @@ class Baresip:
     def _event(self, event: dict[str, Any]) -> None:
         self.events.append(event)
         match event.get("type"):
+            case "CALL_INCOMING":
+                self._ringing.set()
             case "CALL_ESTABLISHED":
                 self._established.set()
             case "CALL_CLOSED":

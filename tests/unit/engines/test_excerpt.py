@@ -10,7 +10,7 @@ DELIVERY = (
 )
 RETURNS = (
     "shop.md, Returns",
-    "You have a month. Then bring the receipt. We can't take back what was written in.",
+    "You have a month. Then bring\nthe receipt. We can't take back what was written in.\n\nBye.",
 )
 PIECES = (DELIVERY, RETURNS)
 
@@ -20,12 +20,16 @@ PIECES = (DELIVERY, RETURNS)
     [
         ("What does the delivery to Spain cost?", "To Spain it costs ten dollars,"),
         ("do you deliver every weekday", "Parcels leave every weekday at four. To Spain it"),
-        ("Do I need the receipt for a return?", "Then bring the receipt. We can't take back"),
+        (
+            "Do I need the receipt for a return?",
+            "Then bring the receipt. We can't take back what was written in.",
+        ),
         ("what about the reciept", "Then bring the receipt."),  # misheard
     ],
 )
 def test_the_sentence_that_answers_is_said(question, said):
     assert answer(question, PIECES).startswith(said)
+    assert "Bye" not in answer(question, PIECES)
 
 
 @pytest.mark.parametrize(

@@ -295,3 +295,17 @@ def test_a_lookup_has_either_a_table_or_a_tool():
     for wrong in ({}, {"tool": "a", "table": {"1": "b"}}):
         with pytest.raises(ValueError, match="either a 'table' or a 'tool'"):
             Lookup(**wrong)
+
+
+def test_what_a_yes_and_a_no_to_a_question_of_its_own_mean():
+    offer = Intent("offer", ("what is it",), "Tea. Do you take it?", yes="takes", no="bye")
+    takes = Intent("takes", ("I take it",), "Thanks.")
+    bye = Intent("bye", ("goodbye",), "Bye.", tool="hang_up")
+    brain = RulesBrain((offer, takes, bye), {}, REPLIES, "test")
+    assert [Talk(brain)("what is it"), Talk(brain)("yes")] == ["Tea. Do you take it?", "Pardon?"]
+    for answer, said in (("Yes, please.", "Thanks."), ("No.", "Bye.")):
+        talk = Talk(brain)
+        talk("what is it")
+        assert (talk(answer), talk("yes")) == (said, "Pardon?")
+    with pytest.raises(ConfigError, match="no intent 'take'; did you mean 'takes'"):
+        RulesBrain((Intent("x", ("x",), "x", yes="take"), takes), {}, REPLIES, "test")
