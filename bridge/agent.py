@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +22,15 @@ log = logging.getLogger(__name__)
 
 ALWAYS = ("transfer", "hang_up", "leave")
 """Tools that every agent has."""
-BUILT_IN = ("remember", "get_variable", "set_variable", "send_dtmf")
+BUILT_IN = (
+    *("remember", "get_variable", "set_variable", "send_dtmf"),
+    *("pause_recording", "resume_recording"),
+)
 """Tools that an agent has whose `tools` name them."""
 
+_OWN_GREETING = ("echo", "twilio", "websocket")
+_MS_PER_CHARACTER = 75
+"""Of unhurried speech."""
 PARTS = ("stt", "llm", "tts")
 """Tables of the engine `cascade`, beside its own."""
 
@@ -106,6 +112,34 @@ class VariableSettings:
 
 
 @dataclass(frozen=True)
+class RecordingSettings:
+    """Whether calls are recorded, and what becomes of the recordings."""
+
+    enabled: bool = False
+    folder: str = ""
+    """Where they lie; relative to the agent's file."""
+    format: Literal["wav", "opus", "mp3"] = "wav"
+    """What they are once the call is over; all but WAV takes ffmpeg."""
+    consent: str = ""
+    """What the caller is told of it, before the greeting; it can't be interrupted by speech."""
+    pause_keys: str = ""
+    """Keys, such as "*7", by which the caller pauses the recording, and goes on."""
+    retention_days: float = 0
+    """After so long a recording is deleted; 0: never."""
+    encrypt_key_file: str = ""
+    """A file with 32 bytes in base64 that recordings are encrypted with; relative to the agent's
+    file."""
+
+    def __post_init__(self) -> None:
+        if self.enabled and not self.folder:
+            raise ValueError("[recording] is enabled; say where recordings lie by 'folder'")
+        if not set(self.pause_keys) <= set("0123456789*#"):
+            raise ValueError(f"'pause_keys' is {self.pause_keys!r}; it takes keys, such as \"*7\"")
+        if self.retention_days < 0:
+            raise ValueError(f"'retention_days' is {self.retention_days:g}; the least is 0")
+
+
+@dataclass(frozen=True)
 class Agent:
     """One agent file."""
 
@@ -139,6 +173,7 @@ class Agent:
     turns: TurnSettings = field(default_factory=TurnSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     variables: VariableSettings = field(default_factory=VariableSettings)
+    recording: RecordingSettings = field(default_factory=RecordingSettings)
     options: dict[str, Any] = field(default_factory=dict)
     """The table of the engine's own name, for the engine to check."""
     file: str = field(default="", compare=False)
@@ -166,6 +201,17 @@ class Agent:
         return tuple(dict.fromkeys((*self.tools, *alone, *self.served)))
 
     @property
+    def recording_folder(self) -> Path:
+        """Where its recordings lie."""
+        return Path(self.file).parent / self.recording.folder
+
+    @property
+    def recording_key(self) -> Path | None:
+        """What they are encrypted with."""
+        name = self.recording.encrypt_key_file
+        return Path(self.file).parent / name if name else None
+
+    @property
     def fillers(self) -> dict[str, str]:
         """What bridges a wait: by the tool that runs, "" for every other."""
         own = {name: table.filler for name, table in self.tool.items()}
@@ -186,6 +232,20 @@ def load(folder: Path, name: str) -> Agent:
         raise ConfigError(f"no agent '{name}' in {folder}; there are: {have}")
     path = folder / f"{name}.toml"
     return parse(_read(path), name, str(path))
+
+
+def recording_folders(folder: Path) -> set[Path]:
+    """Where the recordings of a folder's agents lie; agents that can't be read are passed over."""
+    found = set()
+    for path in folder.glob("*.toml"):
+        try:
+            agent = load(folder, path.stem)
+        except ConfigError as error:
+            log.warning("%s", error)
+            continue
+        if agent.recording.folder:
+            found.add(agent.recording_folder.absolute())
+    return found
 
 
 def chain(load: Callable[[str], Agent], name: str) -> list[Agent]:
@@ -231,7 +291,27 @@ def parse(table: dict[str, Any], name: str, where: str) -> Agent:
     if not isinstance(own, dict):
         raise ConfigError(f"{where}: '{engine}' is {own!r}; it takes a table")
     own = {**own, **{key: table[key] for key in parts if key in table}}
-    return build(Agent, {**rest, "name": name, "options": own, "file": where}, where)
+    agent = build(Agent, {**rest, "name": name, "options": own, "file": where}, where)
+    return _announced(agent, where)
+
+
+def _announced(agent: Agent, where: str) -> Agent:
+    """One whose greetings begin with what the caller has to be told of the recording."""
+    consent = agent.recording.consent if agent.recording.enabled else ""
+    if not consent:
+        return agent
+    if agent.engine in _OWN_GREETING:
+        raise ConfigError(
+            f"{where} [recording]: the engine '{agent.engine}' greets callers itself; take "
+            "'consent' out, and let the bot or the dialplan say it"
+        )
+    guard_ms = max(agent.turns.guard_greeting_ms, len(consent) * _MS_PER_CHARACTER)
+    return replace(
+        agent,
+        greeting=f"{consent} {agent.greeting}".strip(),
+        rejoin_greeting=f"{consent} {agent.rejoin_greeting}".strip(),
+        turns=replace(agent.turns, guard_greeting_ms=guard_ms),
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

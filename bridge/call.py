@@ -7,6 +7,7 @@ Sets the parts of a call up, wires them by their ports, and owns every task of i
     conversation  what flows between the slot, the dialog layer and the engine
     tools         what the engine wants done in the world
     quality       how good the audio is, on both legs
+    recording     whether the recorder takes it down
 
 A call ends exactly once, by whatever sets its `Outcome` first. Unless the caller has gone or was
 handed over, the dialplan then goes on after Stasis() with ARI_BRIDGE_RESULT set: when we fail, a
@@ -42,6 +43,7 @@ from bridge.media.base import Media, Slot
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
+from bridge.recorded import KEYS_S, Recording
 from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.sessions.model import Record
@@ -108,8 +110,14 @@ class Call:
         self._tools: Tools | None = None
         self._conversation: Conversation | None = None
         self._quality: LineQuality | None = None
+        self._recording: Recording | None = None
+        self._keys: asyncio.TimerHandle | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
+        record = memory.record if memory is not None else None
+        self._agent = record.agent if record else (*leg.incoming.args, "")[0]
+        self._started = record.started if record else time.time()
+        self._answered = record.answered if record else 0.0
         self._ringing = False
         self._leaving: Outcome | None = None
         if memory is None:
@@ -231,6 +239,7 @@ class Call:
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
     ) -> tuple[Conversation, Context]:
         """A new call: external media, slot, answer."""
+        self._agent = agent.name
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
         if self._leg.incoming.outgoing is not None:
             await self._ring()
@@ -242,6 +251,7 @@ class Call:
         )
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
+        assert self._recording
         # The greeting is there before the caller is: it waits in the slot until he can hear it.
         slot.pause()
         conversation.begin(bool(agent.greeting))
@@ -253,8 +263,10 @@ class Call:
                 await asyncio.wait_for(conversation.spoken(), GREETING_S)
         await self._leg.answer()
         await self._leg.join()
-        self._store.put(self.id, state="talking", answered=time.time(), rate=slot.rate)
+        self._answered = time.time()
+        self._store.put(self.id, state="talking", answered=self._answered, rate=slot.rate)
         self._place()
+        self._recording.begin()
         on_record = asyncio.Event()
         self._store.when_written(self.id, on_record.set)
         await on_record.wait()  # whoever takes it over must not greet him again
@@ -280,6 +292,8 @@ class Call:
         slot, fresh = await self._inherit(agent, engine, self._memory.record)
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
+        assert self._recording
+        self._recording.take_up(self._memory.record.recording)
         self._place()
         resume, history = conversation.take_up(self._memory, fresh=fresh)
         context = conversation.context(agent, self._leg.incoming, self._tasks, history, resume)
@@ -323,6 +337,9 @@ class Call:
             *(self._leg, agent, transcript, self._store, self._tasks),
             end=self.end,
             tell=engine.notify,
+        )
+        self._recording = self._tools.recording = Recording(
+            *(agent, self._leg.incoming, slot, self._media, self._store, transcript)
         )
         self._quality = LineQuality(self.id, self._leg, slot, self._store)
         self._tasks.create_task(self._quality.watch(), name="quality")
@@ -376,6 +393,9 @@ class Call:
         if self._quality is not None:
             self._quality.note()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
+        elsewhere = outcome.reason in ("moved", "taken") or not self._store.owns(self.id)
+        if not elsewhere:
+            self._log_record(outcome)
         self._store.put(
             self.id,
             state="ended",
@@ -383,6 +403,23 @@ class Call:
             result=outcome.result,
             reason=outcome.reason,
         )
+
+    def _log_record(self, outcome: Outcome) -> None:
+        """One line for whoever collects call records from the log."""
+        incoming, now = self._leg.incoming, time.time()
+        table = {
+            "id": self.id,
+            "caller": incoming.caller_number,
+            "dialed": incoming.dialed,
+            "agent": self._agent,
+            "started": round(self._started, 3),
+            "answered": round(self._answered, 3) if self._answered else None,
+            "ended": round(now, 3),
+            "seconds": round(now - self._started, 3),
+            "result": outcome.result,
+            "reason": outcome.reason,
+        }
+        log.info("call record %s", json.dumps(table, ensure_ascii=False))
 
     # The PBX's events -----------------------------------------------------------------------------
 
@@ -402,7 +439,29 @@ class Call:
                 case Hold(on) if talk is not None and not self._over.done():
                     talk.hold(on)
                 case Dtmf(digit) if talk is not None and not self._over.done():
-                    talk.digit(digit)
+                    self._digit(talk, digit)
+
+    def _digit(self, talk: Conversation, digit: str) -> None:
+        """The caller pressed a key, which may be the recording's."""
+        assert self._recording
+        if self._keys is not None:
+            self._keys.cancel()
+        passed, waits = self._recording.keys(digit)
+        for key in passed:
+            talk.digit(key)
+        if waits:
+            self._keys = asyncio.get_running_loop().call_later(KEYS_S, self._key_after_all, talk)
+
+    def _key_after_all(self, talk: Conversation) -> None:
+        assert self._recording
+        for key in self._recording.held_back():
+            talk.guarded(talk.digit, key)
+
+    def record(self, on: bool) -> bool:
+        """Pause the recording, or go on with it; False: the call isn't recorded."""
+        if self._recording is None:
+            return False
+        return self._recording.resume() if on else self._recording.pause()
 
 
 def about(incoming: Incoming, worker: str) -> dict[str, str | float]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge import __version__, launcher
+from bridge.agent import recording_folders
 from bridge.config import Config, load, read
 from bridge.errors import BridgeError, ConfigError, MediaUnreachable
 from bridge.logs import set_up
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "start the media process and workers, and keep them running"),
         ("media", "the media process alone: RTP in and out"),
         ("worker", "a worker alone: calls, dialog, engines"),
+        ("recorder", "the recorder alone: writes recorded calls to files"),
         ("web", "the API alone, over HTTP"),
         ("token", "show the token that the API wants"),
     ):
@@ -179,11 +181,20 @@ def _token(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
+def _recorder(config: Config, options: argparse.Namespace) -> int:
+    from bridge.recording.process import serve
+
+    agents = Path(config.agents.folder)
+    serve(Path(config.media.runtime_dir), lambda: recording_folders(agents))
+    return 0
+
+
 _COMMANDS = {
     "check": _check,
     "run": _run,
     "media": _media,
     "worker": _worker,
+    "recorder": _recorder,
     "web": _web,
     "token": _token,
 }

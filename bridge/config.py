@@ -14,7 +14,7 @@ from bridge.errors import ConfigError
 from bridge.media.settings import MediaSettings
 from bridge.outbound import OutboundSettings
 from bridge.pbx.settings import AsteriskSettings
-from bridge.sessions.settings import RedisSettings, SessionsSettings
+from bridge.sessions.settings import HistorySettings, RedisSettings, SessionsSettings
 from bridge.settings import build
 
 _SEVERAL = "asterisk"
@@ -112,6 +112,7 @@ class Config:
     sessions: SessionsSettings = field(default_factory=SessionsSettings)
     agents: AgentsSettings = field(default_factory=AgentsSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     web: WebSettings = field(default_factory=WebSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     log: LogSettings = field(default_factory=LogSettings)

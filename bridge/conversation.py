@@ -118,6 +118,7 @@ class Conversation:
         self._given: list[tuple[int, str]] = []
         self._speech_ms = self._turn_ms = -1  # begin of speech, of a turn that has no words yet
         self._answered_ms = -1
+        self._said = (0, 0)  # begin and end of the caller's last turn
         self._muted = False
         self._unheard = False  # the caller's last turn was lost before it came to words
         self._state: Mapping[str, Any] = {}
@@ -454,7 +455,7 @@ class Conversation:
                     self._ear.enough()
             case TurnCommitted():
                 self._leaving, self._turn_ms = False, action.start_ms
-                self._answered_ms = self._now_ms
+                self._answered_ms, self._said = self._now_ms, (action.start_ms, action.end_ms)
                 self._filler.silent_since(action.end_ms)
                 self._reply(True)
             case NoInput() if self._muted:
@@ -578,7 +579,7 @@ class Conversation:
                 self._expected = kind
             case engines.CallerText(text, final=True):
                 self._turn_ms = -1
-                self._transcript.caller(text)
+                self._transcript.caller(text, *(self._now_ms - at for at in self._said))
                 self.note()
             case engines.CallerText(text, until_ms=until_ms, understood=understood, hum=hum):
                 # What he has said so far decides how long a silence ends his turn.

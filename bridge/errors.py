@@ -14,6 +14,7 @@
     │   ├── EngineMissing    its extra, model or key is not installed
     │   ├── EngineRefused    its far end answers, and says no (a wrong key)
     │   └── EngineLost       its connection or process can't be had, or ended in mid-call
+    ├── RecordingError       a recording isn't there, or can't be read as it is
     ├── ToolError            a tool can't do what was asked of it: a model is told why
     └── SessionError         the session store failed
         └── StoreUnreachable Redis does not answer
@@ -82,6 +83,10 @@ class EngineRefused(EngineError):
 
 class EngineLost(EngineError):
     """An engine's connection or process can't be had, or ended in mid-call."""
+
+
+class RecordingError(BridgeError):
+    """A recording isn't there, or can't be read as it is."""
 
 
 class ToolError(BridgeError):

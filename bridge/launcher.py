@@ -34,6 +34,7 @@ _STEADY_S = 10.0  # a process that lived this long starts again at once
 _STOP_S = {
     "worker": 8.0,
     "web": 2.5,
+    "recorder": 6.0,
     "media": 1.5,
 }  # what each may need, whatever is away, besides `drain_s`
 _MEDIA = 2  # one serves, one stands by
@@ -113,6 +114,7 @@ async def run(
     wait_s = _HEIRS_FIRST_S if workers + spares > 1 else _FIRST_WAIT_S
     children = [_Child("worker", active, wait_s) for _ in range(workers + spares)]
     children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
+    children.append(_Child("recorder"))
     children += [_Child("web")] if web else []
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -56,11 +56,18 @@ async def _say(call: Call, arguments: Arguments) -> Answer:
     return {}
 
 
+async def _record(call: Call, arguments: Arguments) -> Answer:
+    if not call.record(bool(arguments["on"])):
+        raise Refusal("not-recorded", "the call is not recorded: [recording] of its agent's file")
+    return {}
+
+
 VERBS: dict[str, Callable[[Call, Arguments], Awaitable[Answer]]] = {
     "hang_up": _hang_up,
     "transfer": _transfer,
     "mute": _mute,
     "say": _say,
+    "record": _record,
 }
 """What can be done with a call that is under way: add yours here."""
 

@@ -88,6 +88,8 @@ class Tools:
         """
         self.notes: dict[str, str] = {}
         """What the agent wants to remember of the call, by name."""
+        self.recording: toolbox.Recorded | None = None
+        """What they may do with the call's recording."""
         self.leaving: Outcome | None = None
         """What was asked of the PBX and takes the caller from us, while it hasn't answered."""
         self.on_change: Callable[[], None] = lambda: None
@@ -277,6 +279,7 @@ class Tools:
             *(incoming.call_id, tool.key, incoming.caller_number, self._agent.name),
             line=self._leg,
             notes=self.notes,
+            recording=self.recording,
         )
         async with asyncio.timeout(toolbox.timeout_s(function)):
             value = await function(context, **tool.arguments)

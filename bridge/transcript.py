@@ -9,6 +9,8 @@ from bridge.dialog.playout import Heard
 from bridge.sessions.base import Store
 from bridge.sessions.model import Line, Role
 
+HIDDEN = "(not recorded)"
+
 
 class Transcript:
     """One call's lines, in the order in which they became certain."""
@@ -17,6 +19,8 @@ class Transcript:
         """Write into `store`."""
         self._store, self._call_id = store, call_id
         self._caller: Line | None = None
+        self.private = False
+        """What is said isn't written down, only that something is: the recording is paused."""
         self.on_settled: Callable[[], None] = lambda: None
         """Told when `caller_text` has become a line."""
 
@@ -28,11 +32,20 @@ class Transcript:
     def say(self, role: Role, text: str) -> None:
         """A line that is certain."""
         self.settle()
+        if self.private:
+            role, text = "event" if role == "dtmf" else role, _discreet(role, text)
         self._store.say(self._call_id, Line(time.time(), role, text))
 
-    def caller(self, text: str) -> None:
-        """The words of the caller's turn; they replace those that were given before of the same."""
-        self._caller = Line(time.time(), "caller", text) if text else None
+    def caller(self, text: str, began_ms: int = 0, ended_ms: int = 0) -> None:
+        """The words of the caller's turn; they replace those that were given before of the same.
+
+        `began_ms`, `ended_ms`: how long ago he did so; 0: not known.
+        """
+        now = time.time()
+        begin = now - began_ms / 1000 if began_ms else 0.0
+        text = _discreet("caller", text) if text and self.private else text
+        line = Line(now, "caller", text, begin=begin, end=now - ended_ms / 1000 if began_ms else 0)
+        self._caller = line if text else None
 
     def settle(self) -> None:
         """The caller's turn can't be withdrawn any more."""
@@ -44,5 +57,21 @@ class Transcript:
     def agent(self, heard: Heard) -> None:
         """What the caller heard of an item that is over."""
         if heard.text or (heard.cut and heard.heard_ms):
-            line = Line(time.time(), "agent", heard.text, heard.heard_ms, heard.cut)
+            now = time.time()
+            text = _discreet("agent", heard.text) if self.private else heard.text
+            begin = now - heard.heard_ms / 1000
+            line = Line(now, "agent", text, heard.heard_ms, heard.cut, begin, now)
             self._store.say(self._call_id, line)
+
+
+def _discreet(role: Role, text: str) -> str:
+    """What is written down instead."""
+    match role:
+        case "dtmf":
+            return f"key {HIDDEN}"
+        case "event" if " " in text:
+            return f"{text.split(maxsplit=1)[0]} {HIDDEN}"
+        case "event":
+            return text
+        case _:
+            return HIDDEN

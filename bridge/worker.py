@@ -56,7 +56,9 @@ from bridge.sessions.members import BEAT_S
 from bridge.sessions.orders import Inbox, Order
 from bridge.sessions.outbound import OutboundBook
 from bridge.sessions.progress import NOTE_S
+from bridge.sessions.reader import Reader
 from bridge.sessions.redis import RedisStore
+from bridge.sessions.webhook import Webhook
 from bridge.tools import Outcome
 
 log = logging.getLogger(__name__)
@@ -133,7 +135,9 @@ class Worker:
 
     async def _serve(self) -> None:
         config = self.config
-        self._store = store = RedisStore(config.redis, self.name)
+        self._store = store = RedisStore(
+            config.redis, self.name, tell=bool(config.history.webhook_url)
+        )
         writer = asyncio.create_task(store.run())
         media: MediaClient | None = None
         self._pbxs: dict[str, AsteriskPbx] = {}
@@ -249,6 +253,9 @@ class Worker:
         inbox = Inbox(self._store.server, self.name, self._carry_out)
         for work in (leases.run(), self._note(), self._watch_launcher(), inbox.run()):
             self._spawn(work)
+        if self.config.history.webhook_url:
+            reader = Reader(self.config.redis)
+            self._spawn(Webhook(self.config.history, reader, self.name).run())
         if not self.config.worker.takeover:
             return
         self._media.on_left = self._neighbour_left

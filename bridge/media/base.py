@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -108,6 +109,13 @@ class Slot(Protocol):
     def cleared(self) -> bool:
         """Whether the last `clear` was carried out: what was heard of what it dropped is final."""
 
+    def record(self, on: bool) -> None:
+        """Have the recorder take the call down from now on, or leave it out (its time goes on)."""
+
+    @property
+    def recorded(self) -> bool | None:
+        """Whether that is so, also after a former owner; None: nobody has asked for it."""
+
     @property
     def numbers(self) -> tuple[int, int, int]:
         """SSRC, sequence number and timestamp of the next packet to the PBX."""
@@ -130,6 +138,10 @@ class Media(Protocol):
     """Where the PBX has to send to."""
     place: str
     """Names this media process and its slots, on all hosts."""
+
+    @property
+    def runtime_dir(self) -> Path:
+        """What is shared by the processes that look after this host's slots."""
 
     async def attach(
         self, call_id: str, rate: int, since_ms: int = -1, answered_ms: int = -1

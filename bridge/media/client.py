@@ -169,6 +169,11 @@ class MediaClient:
         }
         return self._take(call_id, await self._ask_again(request), rate)
 
+    @property
+    def runtime_dir(self) -> Path:
+        """What is shared by the processes that look after this host's slots."""
+        return self._folder
+
     def tap(self, tap: Tap) -> None:
         """Have somebody hear all calls together, besides their own listeners."""
         self._frames.tap = tap

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from bridge.audio.codecs import BY_NUMBER, Coder, down
 from bridge.media.reflex import ReflexBank
-from bridge.media.slots import CUTS, FRAME_MS, ITEMS, KEPT, MOST_RATE, UNLIMITED, SlotMap
+from bridge.media.slots import (
+    CUTS,
+    FRAME_MS,
+    FREE,
+    ITEMS,
+    KEPT,
+    MOST_RATE,
+    UNLIMITED,
+    UP_FRAMES,
+    SlotMap,
+)
 from bridge.media.udp import Link, Portable
 from bridge.rtp.header import HEADER_BYTES, headers_view, serialise
 from bridge.rtp.packetizer import Packetizer
@@ -29,7 +39,7 @@ class Downlink:
     def __init__(self, slots: SlotMap, link: Link | Portable, reflex: ReflexBank) -> None:
         """Send from `slots` through `link`; `reflex` learns what is played, and may halt it."""
         self._c = slots.columns
-        self._play = slots.play
+        self._play, self._sent = slots.play, slots.down
         # Of the two rings of every call, one after the other.
         self._read, self._write, self._clear, self._pause = (
             slots.columns[name].reshape(-1)
@@ -61,6 +71,7 @@ class Downlink:
     def skip(self, calls: NDArray[np.intp]) -> None:
         """Time went by unsent (we were held up): numbers go on, nothing is lost of the queue."""
         if len(calls):
+            self._unsent(calls, 1)
             self.packetizer.pass_over(calls, self._step[self._c["codec"][calls]])
             self._c["n_skipped"][calls] += 1
 
@@ -117,10 +128,37 @@ class Downlink:
         """The ring of the present owner, though an older one may still be playing."""
         return int(self._c["ring_next"][call])
 
+    def catch_up(self, now: float) -> None:
+        """Nobody sent for a while (our predecessor is dead): what wasn't sent counts as well."""
+        calls = np.flatnonzero(self._c["state"] != FREE)
+        passed = ((now - self._c["t_open_ms"][calls]) // FRAME_MS).astype(np.int64)
+        behind = np.maximum(passed - self._c["down_head"][calls], 0)
+        for frames in np.unique(behind[behind > 0]).tolist():
+            self._unsent(calls[behind == frames], frames)
+
+    def _unsent(self, calls: NDArray[np.intp], frames: int) -> None:
+        """So many frames went by in which nothing was sent."""
+        head = self._c["down_head"][calls]
+        for rate, ring in self._sent.items():
+            some = self._c["record"][calls] & (self._c["down_rate"][calls] == rate)
+            if some.any():
+                place = head[some][:, None] + np.arange(min(frames, UP_FRAMES))
+                ring[calls[some][:, None], place % UP_FRAMES] = 0
+        self._c["down_head"][calls] = head + frames
+
+    def _note(self, calls: NDArray[np.intp], pcm: NDArray[np.int16], rate: int) -> None:
+        """The next frame of each call is this: kept for the recorder, where there is one."""
+        head = self._c["down_head"][calls]
+        recorded = self._c["record"][calls]
+        if recorded.any():
+            self._sent[rate][calls[recorded], head[recorded] % UP_FRAMES] = pcm[recorded]
+        self._c["down_head"][calls] = head + 1
+
     def _group(self, calls: NDArray[np.intp], number: int) -> None:
         codec = self._codec[number]
         k = len(calls)
         pcm = self._frames(calls, codec.sample_rate // 1000)
+        self._note(calls, pcm, codec.sample_rate // 1000)
         dtx = self._c["dtx"][calls]
         if dtx.any() and (quiet := dtx & ~pcm.any(axis=1)).any():
             self.packetizer.pass_over(calls[quiet], self._step[number])

@@ -20,7 +20,7 @@ from bridge.media.base import Left, Up
 from bridge.media.frames import Frames, Lane
 from bridge.media.inherited import Inherited
 from bridge.media.player import Player
-from bridge.media.slots import FRAME_MS, SlotMap
+from bridge.media.slots import FRAME_MS, RECORD_MARKS, SlotMap
 from bridge.rtp.quality import Quality, judge
 
 TRIPS_AT = 2
@@ -158,6 +158,22 @@ class Slot:
         """Agent audio that waits to be played."""
         before = self._inherited.queued_ms if self._inherited is not None else 0
         return before + self._player.queued_ms
+
+    def record(self, on: bool) -> None:
+        """Have the recorder take the call down from now on, or leave it out."""
+        c, i = self._columns, self.index
+        count = int(c["record_count"][i])
+        now = int(c["t_head"][i]) // (int(c["t_rate"][i]) * FRAME_MS)
+        c["record_marks"][i, count % RECORD_MARKS] = now, on
+        c["record_count"][i] = count + 1
+        c["record"][i] = True
+
+    @property
+    def recorded(self) -> bool | None:
+        """Whether that is so, and so it was left by a former owner; None: never asked for."""
+        c, i = self._columns, self.index
+        count = int(c["record_count"][i])
+        return bool(c["record_marks"][i, (count - 1) % RECORD_MARKS, 1]) if count else None
 
     @property
     def numbers(self) -> tuple[int, int, int]:

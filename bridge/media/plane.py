@@ -19,7 +19,7 @@ from bridge.audio.codecs import CODECS, down
 from bridge.media.clock import Grid
 from bridge.media.downlink import Downlink
 from bridge.media.reflex import ReflexBank
-from bridge.media.slots import FREE, OPEN, ORPHAN, SlotMap
+from bridge.media.slots import FRAME_MS, FREE, OPEN, ORPHAN, SlotMap
 from bridge.media.udp import Link, Portable, ip_number, key
 from bridge.media.uplink import Uplink
 
@@ -50,9 +50,11 @@ class Plane:
                 int(index), int(self._c["remote_ip"][index]), int(self._c["remote_port"][index])
             )
         self.refresh()
+        self.down.catch_up(now)
         # Calls that we took over wait for a packet already: behind by one, we send it at once.
         behind_ms = PHASES * PERIOD_MS if self.open_calls else 0.0
         self.grid = Grid(now - behind_ms, PERIOD_MS)
+        self._aim(np.flatnonzero(self._c["state"] != FREE))
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`; harmless at any time."""
@@ -109,7 +111,8 @@ class Plane:
         free = np.flatnonzero(c["state"] == FREE)
         if not len(free):
             return None
-        index = int(free[0])
+        unread = c["record"][free]  # the end of a recorded call, for some tenths of a second
+        index = int(free[np.argmin(unread)])
         self.slots.reset(index)
         row = CODECS[codec]
         c["call_id"][index] = call_id.encode()
@@ -127,7 +130,16 @@ class Plane:
         self.link.set_remote(index, *remote)
         self.refresh()
         self.down.send(np.array([index]))
+        c["down_head"][index] = 0  # it leaves before the first 20 ms begin
+        self._aim(np.array([index]))
         return index
+
+    def _aim(self, calls: NDArray[np.intp]) -> None:
+        """Note when frames leave: the grid of these calls is a new one."""
+        c, grid = self._c, self.grid
+        ticks = grid.tick + 1 + (c["phase"][calls] - (grid.tick + 1)) % PHASES
+        leaves_ms = grid.start_ms + ticks * grid.period_ms - c["t_open_ms"][calls]
+        c["down_ms"][calls] = leaves_ms - c["down_head"][calls] * FRAME_MS
 
     def _phase(self) -> int:
         """Of a new call: the first until a burst would be too large, then the emptiest."""

@@ -11,7 +11,9 @@ Who writes what (nobody else does):
     media    all but the following
     worker   `play_write`, `play_clear`, `play_pause`, `play_drop`, `play_done`, `play_items` and
              the samples of its own ring (`play_pause` of its predecessor's too); `reflex`,
-             `reflex_done`, `reflex_echo_db`; `s_above_db`, `s_least_db`; `up_read`
+             `reflex_done`, `reflex_echo_db`; `s_above_db`, `s_least_db`; `up_read`; `record`
+             (to 1), `record_marks`, `record_count`
+    recorder `record` (back to 0, when it has read the end of a call that is over)
 
 Versions. Two neighbouring versions of the program share a map: each uses the columns it knows by
 their names, and keeps those that the file lacks in its own memory. So a column whose meaning or
@@ -20,7 +22,10 @@ form changes gets another name, and `VERSION` rises with any change.
 Rings. `up` holds the caller's frames at the line's rate, for all who care to read; `t_head` counts
 its samples. `play` holds the agent's audio, two rings a slot: each owner of a slot writes a ring of
 its own, and media plays `ring[slot]` only, so a worker that lost a slot can't be heard. Positions
-count frames of 20 ms for ever; a frame's place is its position modulo the ring's frames.
+count frames of 20 ms for ever; a frame's place is its position modulo the ring's frames. `down`
+holds what was really sent, for calls that are recorded; `down_head` counts frames of 20 ms since
+the slot opened, as `t_head` does, and frame 0 leaves `down_ms` after that. So a frame of `up` and
+one of `down` in the same position belong together, but for how far audio time lags (`t_least_ms`).
 
 A writer stores samples first and the position after: enough on x86-64, whose stores are seen in
 order; between the two lie thousands of the interpreter's instructions elsewhere.
@@ -45,7 +50,7 @@ from bridge.errors import MediaError
 from bridge.media import reflex
 from bridge.rtp import jitter, packetizer, timeline
 
-VERSION = 4
+VERSION = 5
 _MAGIC = b"ARIBRIDG"
 _HEADER = 1 << 16
 FRAME_MS = 20
@@ -54,6 +59,8 @@ MOST_RATE = max(DOWN_RATES)
 UP_FRAMES = 120
 """2.4 s: being held up for two seconds overwrites nothing that a worker hasn't read."""
 _UP_SAMPLES = UP_FRAMES * FRAME_MS * max(UP_RATES)  # a slower line never touches the rest
+_DOWN_SAMPLES = UP_FRAMES * FRAME_MS * MOST_RATE  # touched only of calls that are recorded
+RECORD_MARKS = 16
 ITEMS = 16
 KEPT = 34
 """Frames behind a play ring's read position that stay: what was played, to know its echo by."""
@@ -105,6 +112,11 @@ SLOT_SPEC = {
     "n_bad": Column("i8"),
     "up_read": Column("i8", -1),
     "up_flags": Column("u1", 0, (UP_FRAMES,)),
+    "down_head": Column("i8"),
+    "down_ms": Column("f8"),
+    "record": Column("?"),
+    "record_marks": Column("i8", 0, (RECORD_MARKS, 2)),
+    "record_count": Column("i8"),
 }
 STATE_SPEC = {
     **SLOT_SPEC,
@@ -127,6 +139,7 @@ def _layout(calls: int, play_samples: int) -> dict[str, _Place]:
     columns = {name: (c.dtype, (calls, *c.shape)) for name, c in STATE_SPEC.items()}
     columns["up"] = ("i2", (calls, _UP_SAMPLES))
     columns["play"] = ("i2", (calls, 2, play_samples))
+    columns["down"] = ("i2", (calls, _DOWN_SAMPLES))
     places, offset = {}, _HEADER
     for name, (dtype, shape) in columns.items():
         size = int(np.dtype(dtype).itemsize * np.prod(shape))
@@ -159,7 +172,9 @@ class SlotMap:
                 if column.default:
                     own[:] = column.default
                 self.columns[name] = own
-        up, play = self.columns["up"], self.columns["play"]
+        if "down" not in self.columns:  # the last version's: it records nothing
+            self.columns["down"] = np.zeros((self.calls, _DOWN_SAMPLES), np.int16)
+        up, play, sent = self.columns["up"], self.columns["play"], self.columns["down"]
         self.up = {
             r: up[:, : UP_FRAMES * r * FRAME_MS].reshape(self.calls, -1, r * FRAME_MS)
             for r in UP_RATES
@@ -167,6 +182,11 @@ class SlotMap:
         """By samples a ms: (calls, frames, samples of a frame)."""
         self.play = {r: play.reshape(self.calls, 2, -1, r * FRAME_MS) for r in DOWN_RATES}
         """By samples a ms: (calls, rings, frames, samples of a frame)."""
+        self.down = {
+            r: sent[:, : UP_FRAMES * r * FRAME_MS].reshape(self.calls, -1, r * FRAME_MS)
+            for r in DOWN_RATES
+        }
+        """The same of what was sent: (calls, frames, samples of a frame)."""
 
     @classmethod
     def create(cls, path: Path, calls: int, playout_ms: int) -> SlotMap:

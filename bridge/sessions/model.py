@@ -8,6 +8,7 @@ A call is one hash and one stream; their names share a hash tag, so a Cluster ke
     ari-bridge:calls             zset    every call that is still stored, by the time it began
     ari-bridge:live              hash    the owner of every call that hasn't ended
     ari-bridge:rejoin:AGENT:NUMBER       the last call of a caller whose line dropped, for a while
+    ari-bridge:{records}:stream  stream  calls that ended, for the webhook that hasn't taken them
 
 The first two carry `v`, the version of their form. Two neighbouring versions hand calls to each
 other: what one doesn't know it leaves as it is, and what is missing has a default. Times are
@@ -25,6 +26,7 @@ FORM = "1"
 PREFIX = "ari-bridge"
 INDEX = f"{PREFIX}:calls"
 LIVE = f"{PREFIX}:live"
+RECORDS = f"{PREFIX}:{{records}}:stream"
 
 BARGE_IN = "barge-in"
 """The event that the caller has cut the agent short."""
@@ -120,6 +122,8 @@ class Record:
     """Of each turn and interruption where its time went: a list of `TurnLatency.record`, JSON."""
     audio: str = ""
     """How good the audio is, on both legs: `LineQuality.now`, as JSON; at the end, how it was."""
+    recording: str = ""
+    """JSON: `{"parts": [paths without suffix], "on": bool, "started": s}`; empty: not recorded."""
     started: float = 0.0
     answered: float = 0.0
     ended: float = 0.0
@@ -153,12 +157,18 @@ class Line:
     """Of agent speech: how much of it the caller heard."""
     cut: bool = False
     """The caller interrupted it."""
+    begin: float = 0.0
+    """When it was begun to be said; 0: not known."""
+    end: float = 0.0
+    """The same of its end."""
 
     def fields(self) -> dict[str, str]:
         """As a stream entry."""
         entry = {"v": FORM, "at": f"{self.at:.3f}", "role": self.role, "text": self.text}
         if self.heard_ms is not None:
             entry |= {"heard_ms": str(self.heard_ms), "cut": str(int(self.cut))}
+        if self.begin:
+            entry |= {"begin": f"{self.begin:.3f}", "end": f"{self.end:.3f}"}
         return entry
 
     @classmethod
@@ -172,4 +182,6 @@ class Line:
             text=entry["text"],
             heard_ms=None if heard is None else int(heard),
             cut=entry.get("cut") == "1",
+            begin=float(entry.get("begin", 0)),
+            end=float(entry.get("end", 0)),
         )

@@ -28,6 +28,7 @@ from bridge.sessions.model import (
     FORM,
     INDEX,
     LIVE,
+    RECORDS,
     Line,
     Record,
     call_key,
@@ -94,6 +95,8 @@ return {1, fence}
 _REFUSED, _WRITTEN, _MISSING = 0, 1, 2
 
 
+_MOST_RECORDS = 100_000
+"""That wait for the webhook; of more, the oldest are given up."""
 _KEYS_S = 10
 """A key that was passed on is of no use later."""
 SOON_S = 0.05
@@ -103,8 +106,12 @@ SOON_S = 0.05
 class RedisStore:
     """`Store` on a Redis server."""
 
-    def __init__(self, settings: RedisSettings, worker: str = "") -> None:
-        """Nothing is connected before the first command; `worker` is our name."""
+    def __init__(self, settings: RedisSettings, worker: str = "", *, tell: bool = False) -> None:
+        """Nothing is connected before the first command; `worker` is our name.
+
+        `tell`: calls that end go into the stream `RECORDS`, too.
+        """
+        self._tells = tell
         self.settings, self._worker = settings, worker
         self.version = ""
         self._redis = server.connect(settings.url, settings.timeout_s)
@@ -315,6 +322,8 @@ class RedisStore:
                     pipe.zremrangebyscore(INDEX, "-inf", oldest)
                 if fields.get("state") == "ended":
                     pipe.hdel(LIVE, call_id)
+                    if self._tells:
+                        pipe.xadd(RECORDS, {"call_id": call_id}, maxlen=_MOST_RECORDS)
                     own = self._box.owned.pop(call_id, None)
                     if (own.fields if own is not None else fields).get("direction") == "out":
                         pipe.zrem(LIVE_CALLS, call_id)

@@ -18,6 +18,22 @@ class SessionsSettings:
 
 
 @dataclass(frozen=True)
+class HistorySettings:
+    """What becomes of calls that are over; how long they stay is `[redis] keep_ended_s`."""
+
+    webhook_url: str = ""
+    """Where the record of every call is sent when it is over (POST, JSON), until it is taken."""
+    webhook_secret: str = field(default="", repr=False)
+    """What those requests are signed with; best `${file:PATH}`."""
+
+    def __post_init__(self) -> None:
+        if self.webhook_url and not self.webhook_url.startswith(("http://", "https://")):
+            raise ValueError("'webhook_url' takes http://… or https://…")
+        if self.webhook_secret and not self.webhook_url:
+            raise ValueError("'webhook_secret' signs nothing without 'webhook_url'")
+
+
+@dataclass(frozen=True)
 class RedisSettings:
     """Where sessions are kept."""
 

@@ -33,6 +33,7 @@ from bridge.agent import BUILT_IN, Agent
 from bridge.errors import ConfigError
 from bridge.toolbox import builtin, mcp
 from bridge.toolbox.base import Function as Function
+from bridge.toolbox.base import Recorded as Recorded
 from bridge.toolbox.base import ToolContext as ToolContext
 from bridge.toolbox.http import Http
 from bridge.toolbox.knowledge import Knowledge

@@ -33,6 +33,16 @@ class Line(Protocol):
         """Press keys: the other side hears them, one after the other."""
 
 
+class Recorded(Protocol):
+    """What a tool may do with the call's recording. Both return False if there is none."""
+
+    def pause(self) -> bool:
+        """Leave out what is said from now on."""
+
+    def resume(self) -> bool:
+        """Go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """For whom a tool runs."""
@@ -45,3 +55,4 @@ class ToolContext:
     line: Line
     notes: MutableMapping[str, str]
     """What `remember` keeps of the call: in every prompt, and over a takeover."""
+    recording: Recorded | None = None

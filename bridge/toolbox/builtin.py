@@ -5,6 +5,8 @@
     get_variable   channel variables and dialplan functions of the caller's channel, those that
     set_variable   the agent's `[variables]` allow; the dialplan reads them when it goes on
     send_dtmf      presses keys, for a menu on the other side
+    pause_recording    what is said from then on isn't recorded, nor written down, such as a card's
+    resume_recording   number; until it is resumed
 
 What a model says becomes a value and never a name, so nothing of it is evaluated by Asterisk here.
 A dialplan that uses such a value treats it as it does what a caller types.
@@ -39,6 +41,10 @@ def made(name: str, variables: VariableSettings) -> Function:
             return GetVariable(variables.read)
         case "set_variable":
             return SetVariable(variables.write)
+        case "pause_recording":
+            return pause_recording
+        case "resume_recording":
+            return resume_recording
         case _:
             return send_dtmf
 
@@ -75,6 +81,22 @@ async def send_dtmf(
     await call.line.send_dtmf(digits)
     await asyncio.sleep(len(digits) * KEY_S)  # what is said next comes after them
     return "pressed"
+
+
+async def pause_recording(call: ToolContext) -> str:
+    """Stop recording the call, before the caller says something that must not be recorded, such as
+    the number of a credit card."""
+    return "paused" if call.recording is not None and call.recording.pause() else _NOT_RECORDED
+
+
+async def resume_recording(call: ToolContext) -> str:
+    """Record the call again."""
+    going = call.recording is not None and call.recording.resume()
+    return "the call is recorded again" if going else _NOT_RECORDED
+
+
+_NOT_RECORDED = "the call is not recorded"
+pause_recording.again = resume_recording.again = True  # type: ignore[attr-defined]
 
 
 class GetVariable:

@@ -34,6 +34,7 @@ _STATUS = {
     "ended": 409,
     "refused": 409,
     "can-not-say": 409,
+    "not-recorded": 409,
     "placed": 409,
     "not-ready": 503,
     "store-away": 503,

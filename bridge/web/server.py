@@ -23,7 +23,7 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, live, page, phone
+from bridge.web import calls, history, live, page, phone
 from bridge.web.errors import Refused
 from bridge.web.parts import Parts
 from bridge.web.routes import MOST_BODY, Route, ask, reply
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
     calls.routes,
+    history.routes,
     live.routes,
     page.routes,
     phone.routes,

@@ -97,6 +97,7 @@ class Slot:
     rate = RATE
     numbers = (1, 2, 3)
     left = ()
+    recorded = None
 
     def __init__(self):
         self.on_frames = None

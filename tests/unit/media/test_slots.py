@@ -18,7 +18,7 @@ def test_two_who_map_it_see_the_same(tmp_path):
     made.play[8][1, 0, 49] = 7
     assert seen.columns["t_head"][2] == 12_345
     assert (seen.columns["play"][1, 0, 49 * 160 : 50 * 160] == 7).all()
-    assert set(seen.columns) == {*STATE_SPEC, "up", "play"}
+    assert set(seen.columns) == {*STATE_SPEC, "up", "play", "down"}
 
 
 def test_columns_do_not_overlap(tmp_path):

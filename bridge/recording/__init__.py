@@ -1,0 +1,1 @@
+"""Calls as sound files: what is written while they go on, and what becomes of it."""

@@ -1,0 +1,131 @@
+"""What becomes of a recording once its call is over: the asked-for format, and its end.
+
+Run as a process of its own with the lowest priority (`python -m bridge.recording.finish FILE`), one
+at a time: no call waits for it. WAV stays what it is. Opus and MP3 are made by pydub, which runs
+ffmpeg; where that fails or isn't installed the WAV stays, and the notes say why. With a key, the
+sound is never on a disk in clear: what ffmpeg reads lies in the runtime directory, in memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.errors import BridgeError, RecordingError
+from bridge.recording.notes import Notes
+from bridge.recording.sealed import Key, pieces, seal_bytes
+from bridge.recording.wav import HEADER, PAIR, header
+
+PEAKS_PER_S = 10
+KBIT = {"opus": "32k", "mp3": "64k"}
+"""Of both channels together: speech."""
+
+
+def finish(notes: Notes, scratch: Path) -> None:
+    """Make of an ended recording what it is to be, and note it. Raises `OSError`."""
+    try:
+        if notes.state != "ended":  # whoever wrote it has died
+            notes.duration_ms = len(samples(notes)) * 1000 // notes.rate
+        if notes.format != "wav":
+            _convert(notes, scratch)
+    except (BridgeError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        notes.fault = f"no {notes.format}, it is WAV: {reason}"
+    notes.state = "ready"
+    notes.save()
+
+
+def samples(notes: Notes) -> NDArray[np.int16]:
+    """The sound of one that is WAV (still), (n, 2).
+
+    Raises:
+        RecordingError: it is sealed with another key, or isn't WAV.
+        OSError: it can't be read.
+    """
+    name = notes.sound
+    if not name.removesuffix(".sealed").endswith(".wav"):
+        raise RecordingError(f"{name} is not WAV")
+    if not notes.key_file:
+        data: NDArray[np.int16] = np.fromfile(notes.sound_file, "<i2", offset=HEADER)
+        return data[: len(data) // 2 * 2].reshape(-1, 2)
+    found = list(pieces(notes.sound_file, Key.read(Path(notes.key_file))))
+    length = max((at + len(data) // PAIR for at, data in found), default=0)
+    sound = np.zeros((length, 2), np.int16)
+    for at, piece in found:
+        part = np.frombuffer(piece, "<i2").reshape(-1, 2)
+        sound[at : at + len(part)] = part
+    return sound
+
+
+def wav(notes: Notes) -> Iterator[bytes]:
+    """One that is WAV (still) as a whole file, in pieces. Raises as `samples`."""
+    sound = samples(notes)
+    yield header(notes.rate, sound.nbytes)
+    step = 1 << 16
+    for at in range(0, len(sound), step):
+        yield sound[at : at + step].tobytes()
+
+
+def peaks(sound: NDArray[np.int16], rate: int, per_s: int) -> NDArray[np.uint8]:
+    """The loudest sample of each piece, 0 to 255, of both channels: (2, pieces)."""
+    size = max(1, rate // per_s)
+    whole = -(-len(sound) // size)
+    padded = np.zeros((whole * size, 2), np.int16)
+    padded[: len(sound)] = sound
+    loud = np.abs(padded.reshape(whole, size, 2).astype(np.int32)).max(axis=1, initial=0)
+    found: NDArray[np.uint8] = (np.minimum(loud, 32767) >> 7).astype(np.uint8).T
+    return found
+
+
+def _convert(notes: Notes, scratch: Path) -> None:
+    from pydub import AudioSegment
+
+    sound = samples(notes)
+    key = Key.read(Path(notes.key_file)) if notes.key_file else None
+    whole = AudioSegment(data=sound.tobytes(), sample_width=2, frame_rate=notes.rate, channels=2)
+    # pydub writes a WAV for ffmpeg, and reads what that made of it.
+    tempfile.tempdir = str(scratch if key is not None else notes.file.parent)
+    made = io.BytesIO()
+    options = {"codec": "libopus"} if notes.format == "opus" else {}
+    try:
+        whole.export(made, format=notes.format, bitrate=KBIT[notes.format], **options)
+    except FileNotFoundError as error:
+        raise RecordingError("ffmpeg is not installed") from error
+    data = made.getvalue()
+    name = Path(notes.path).name + f".{notes.format}" + (".sealed" if key is not None else "")
+    fresh = notes.file.with_name(f".{name}.new")
+    if key is not None:
+        seal_bytes(fresh, data, key)
+    else:
+        fresh.write_bytes(data)
+        fresh.chmod(0o600)
+    old = notes.sound_file
+    fresh.replace(old.with_name(name))
+    loud = peaks(sound, notes.rate, PEAKS_PER_S)
+    notes.peaks = {
+        "per_s": PEAKS_PER_S,
+        "caller": base64.b64encode(loud[0].tobytes()).decode(),
+        "agent": base64.b64encode(loud[1].tobytes()).decode(),
+    }
+    notes.sound = name
+    notes.save()
+    old.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Finish one recording: its notes' file, and a folder for what must not lie on a disk."""
+    os.nice(19)
+    finish(Notes.read(Path(sys.argv[1])), Path(sys.argv[2]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

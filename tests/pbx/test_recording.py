@@ -1,0 +1,137 @@
+"""A recorded call on a real Asterisk, held against what the caller's phone sent and received."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bridge.recording import notes
+from bridge.recording.notes import Notes
+from bridge.transcript import HIDDEN
+from tests.demo.voice import clip
+from tests.lab.capture import RATE, Track, lay_out
+from tests.lab.stack import Stack, capture
+from tests.pbx.test_calls import Memory, until
+
+SAMPLES = Path(__file__).parents[2] / "agents"
+SETTINGS = """
+[recording]
+enabled = true
+folder = "records"
+consent = "This call is recorded."
+pause_keys = "*7"
+"""
+MOST_APART_MS = 20.0
+Pcm = npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("agents")
+    (folder / "demo.toml").write_text((SAMPLES / "demo.toml").read_text() + SETTINGS)
+    options = ("--workers", "2")
+    with Stack(settings={"agents": {"folder": str(folder)}}, options=options) as stack:
+        stack.wait_for_workers(2)
+        yield stack
+        assert stack.pbx.wait_idle() == []
+
+
+def found(memory: Memory) -> Notes | None:
+    """The recording of a call, as its record names it."""
+    told = json.loads(memory.record().get("recording") or '{"parts": []}')
+    assert len(told["parts"]) <= 1, "one slot, one file"
+    file = Path(told["parts"][0] + ".json") if told["parts"] else None
+    return Notes.read(file) if file is not None and file.is_file() else None
+
+
+def said(memory: Memory) -> list[tuple[str, str]]:
+    """Who said what."""
+    return [(line.role, line.text) for line in memory.lines()]
+
+
+def ready(memory: Memory) -> bool:
+    one = found(memory)
+    return one is not None and one.state == "ready"
+
+
+def lags(side: Pcm, track: Track, started: float) -> dict[float, float]:
+    """How much later (ms) each second of a recording lies than the phone had it, by its place (s);
+    seconds in which the phone had nothing to compare are left out."""
+    lags = {}
+    near = RATE // 5
+    for at in range(RATE, len(side) - 2 * RATE, RATE // 2):
+        here = round((started - track.start) * RATE) + at
+        want = track.pcm[max(here, 0) : here + RATE].astype(float)
+        if len(want) < RATE or np.sqrt((want**2).mean()) < 300:
+            continue
+        have = side[at - near : at + RATE + near]
+        if np.sqrt((have**2).mean()) < 100:
+            continue  # it was paused
+        dots = np.correlate(have, want, "valid")
+        power = np.convolve(have**2, np.ones(RATE), "valid")
+        like = dots / np.sqrt(np.maximum(power, 1.0) * (want**2).sum())
+        best = int(np.argmax(like))
+        if like[best] > 0.9:
+            lags[at / RATE] = (best - near) * 1000 / RATE
+    return lags
+
+
+async def test_it_is_what_the_caller_said_and_heard_through_pause_and_death(
+    stack: Stack, tmp_path: Path
+) -> None:
+    memory = Memory(stack)
+    async with stack.phone() as phone:
+        with capture(phone, tmp_path / "call.pcap") as packets:
+            await phone.dial("700")
+            await until(lambda: "help you" in memory.agent_said(), "the greeting was heard")
+            await phone.speak(clip("Where can I park?").pcm, RATE)
+            await until(lambda: "behind the shop" in memory.agent_said(), "he has his answer")
+            await phone.dtmf("*7")
+            await until(lambda: "recording paused" in str(memory.lines()), "it is paused")
+            await phone.speak(clip("When are you open on Sunday?").pcm, RATE)
+            await until(lambda: ("caller", HIDDEN) in said(memory), "nobody writes it down")
+            await phone.dtmf("*7")
+            await until(lambda: "recording goes on" in str(memory.lines()), "it goes on")
+            os.kill(stack.bridge.child("recorder"), signal.SIGKILL)
+            await phone.speak(clip("Do you sell gift cards?").pcm, RATE)
+            await asyncio.sleep(2.5)
+            stack.kill_worker()
+            await until(lambda: "taken over" in str(memory.lines()), "another worker has the call")
+            await phone.speak(clip("Where can I park, please, and when are you open?").pcm, RATE)
+            await asyncio.sleep(4)  # long enough to be compared, whatever the agent makes of it
+            await phone.hangup()
+        await until(lambda: ready(memory), f"the recording is there: {stack.bridge.log()}")
+    one = found(memory)
+    assert one is not None
+    with wave.open(str(one.sound_file)) as file:
+        assert (file.getnchannels(), file.getframerate()) == (2, RATE)
+        sound = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, 2)
+    begin, end = packets.packets[0].at, packets.packets[-1].at
+    told = {}
+    for side, sent in ((0, True), (1, False)):
+        track = lay_out(packets.packets, sent=sent, start=begin, end=end)
+        told[side] = lags(sound[:, side].astype(float), track, one.started)
+    caller, agent = list(told[0].values()), list(told[1].values())
+    assert len(caller) >= 3, told
+    assert len(agent) >= 6, told
+    assert max(agent) - min(agent) <= MOST_APART_MS, told
+    assert max(caller) - min(caller) <= MOST_APART_MS, told
+    assert abs(np.median(caller) - np.median(agent)) <= MOST_APART_MS, told
+    # The paused seconds are silent on both sides, and there is no word of them.
+    ((first, last),) = one.pauses
+    assert not sound[first * RATE // 1000 : last * RATE // 1000].any()
+    assert "Sunday" not in str(memory.lines())
+    assert max(told[0]) > last / 1000, "the caller is there again after the worker's death"
+    # The announcement came first, and is in it.
+    assert memory.agent_said().startswith("This call is recorded.")
+    assert np.abs(sound[: 2 * RATE, 1]).max() > 3000
+    assert notes.ordered(stack.bridge.runtime_dir, one.call_id) is None

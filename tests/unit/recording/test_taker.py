@@ -1,0 +1,261 @@
+"""From the slots' rings into files, on a simulated link: in step, whatever dies."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bridge.audio import g711
+from bridge.media.plane import Plane
+from bridge.media.slots import FREE, SPEECH, SlotMap
+from bridge.recording import notes as recordings
+from bridge.recording.finish import peaks, samples
+from bridge.recording.notes import Notes
+from bridge.recording.taker import Taker
+from tests.unit.media.simulated import IP, Simulation, packet
+
+
+class Studio(Simulation):
+    """A plane whose first call is recorded; rounds of the taker come every 500 ms."""
+
+    def __init__(self, folder, calls=1, **about):
+        super().__init__(folder, calls)
+        self.folder, self.full = folder, False
+        self.taker = Taker(folder, self.slots, self.put)
+        self.code = np.random.default_rng(3).integers(0, 256, (2, 4000, 160)).astype(np.uint8)
+        self.slots.play[8][0, 0] = g711.decode_ulaw(self.code[1, :50])
+        self.about = about
+        self.c["down_ms"][:] = 0.0  # both sides' frames begin together
+
+    def put(self, size, job):
+        if not (self.full and size):
+            job()
+            return True
+        return False
+
+    def order(self, call=0):
+        path = recordings.base(self.folder / "out", f"c{call}", "demo", 1e9)
+        recordings.order(self.folder, Notes(f"c{call}", str(path), **self.about))
+        self.mark(True, call)
+
+    def mark(self, on, call=0):
+        count = int(self.c["record_count"][call])
+        self.c["record_marks"][call, count % 16] = self.c["t_head"][call] // 160, on
+        self.c["record_count"][call], self.c["record"][call] = count + 1, True
+
+    def go(self, until, rounds=True, plane=None):
+        """The caller says frame k of his code at k * 20 ms; the agent speaks without end."""
+        while self.now < until:
+            self.now += 20
+            self.c["play_write"][0, 0] = self.c["play_read"][0, 0] + 10
+            k = int(self.now) // 20 - 1
+            data = packet(k, k * 160, self.code[0, k].tobytes())
+            self.link.inbox.append((data, 1))
+            (plane or self.plane).tick(self.now)
+            if rounds and self.now % 500 == 0:
+                self.taker.round()
+        return self
+
+    def end(self, call=0):
+        self.plane.close(call)
+        self.taker.round()
+        return self.notes(call)
+
+    def notes(self, call=0):
+        (file,) = (self.folder / "out").glob(f"*/*-c{call}-*.json")
+        return Notes.read(file)
+
+    def said(self, first, last):
+        return g711.decode_ulaw(self.code[0, first:last]).reshape(-1)
+
+
+def sides(notes):
+    return samples(notes).T
+
+
+def test_both_sides_are_there_to_the_sample(tmp_path):
+    studio = Studio(tmp_path)
+    studio.go(200)
+    studio.order()
+    begin = int(studio.c["t_head"][0]) // 160
+    studio.go(3000)
+    notes = studio.end()
+    left, right = sides(notes)
+    assert (notes.state, notes.sound.rpartition(".")[2]) == ("ready", "wav")
+    assert notes.duration_ms == 3000 - begin * 20
+    assert (left == studio.said(begin, 150)).all()
+    out = [np.frombuffer(data[12:], np.uint8) for _, data in studio.link.sent][1 + begin : 151]
+    assert (g711.encode_ulaw(right) == np.concatenate(out)).all()
+    assert not studio.c["record"].any(), "the slot may be used again"
+    assert recordings.ordered(tmp_path, "c0") is None
+
+
+def test_a_pause_is_silence_of_its_length(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(900).mark(False)
+    studio.go(1700).mark(True)
+    studio.go(2500)
+    notes = studio.end()
+    assert notes.pauses == [(900, 1700)]
+    left, right = sides(notes)
+    for side in (left, right):
+        assert not side[900 * 8 : 1700 * 8].any()
+        assert side[880 * 8 : 900 * 8].any()
+        assert side[1700 * 8 : 1720 * 8].any()
+    assert (left[1700 * 8 :] == studio.said(85, 125)).all()
+
+
+def test_nothing_of_a_pause_ever_reaches_a_file(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(500).mark(False)
+    studio.go(3000)
+    secret = studio.said(30, 31).tobytes()
+    assert all(secret not in file.read_bytes() for file in tmp_path.glob("out/*/*"))
+
+
+@pytest.mark.parametrize(("away_ms", "lost_ms"), [(1500, 0), (4000, 2220)])
+def test_a_successor_goes_on_in_the_same_file(tmp_path, away_ms, lost_ms):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1000)
+    studio.taker = None  # killed
+    studio.go(1000 + away_ms, rounds=False)
+    studio.taker = Taker(tmp_path, SlotMap.attach(tmp_path / "slots"), studio.put)
+    studio.go(8000)
+    notes = studio.end()
+    assert notes.lost == ([(1000, 1000 + lost_ms)] if lost_ms else [])
+    left, right = sides(notes)
+    said = studio.said(0, 400)
+    assert len(left) == len(said)
+    assert not left[8000 : 8000 + lost_ms * 8].any()
+    assert (left[8000 + lost_ms * 8 :] == said[8000 + lost_ms * 8 :]).all()
+    assert (left[:8000] == said[:8000]).all()
+    assert right[8000 + lost_ms * 8 :].any()
+
+
+def test_a_successor_knows_of_the_pause(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(700).mark(False)
+    studio.go(1000)
+    studio.taker = Taker(tmp_path, SlotMap.attach(tmp_path / "slots"), studio.put)
+    studio.go(2000).mark(True)
+    studio.go(2500)
+    notes = studio.end()
+    assert notes.pauses == [(700, 2000)]
+    assert not sides(notes)[0][700 * 8 : 2000 * 8].any()
+
+
+def test_a_dead_media_process_is_a_gap_in_step(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1000)
+    studio.now = 1400.0
+    heir = Plane(SlotMap.attach(tmp_path / "slots"), studio.link, studio.now)
+    studio.go(3000, plane=heir)
+    notes = studio.end()
+    left, right = sides(notes)
+    assert abs(notes.duration_ms - 3000) <= 40
+    # What the caller says and hears at 2.8 s lies together, to the frame.
+    out = [np.frombuffer(data[12:], np.uint8) for _, data in studio.link.sent]
+    at = 2800 * 8
+    heard = g711.encode_ulaw(right[at : at + 160]).tolist()
+    assert heard in [frame.tolist() for frame in out[-13:-7]]
+    said = left[at : at + 160].tolist()
+    assert said in [studio.said(k, k + 1).tolist() for k in (139, 140, 141)]
+
+
+def test_a_slot_that_is_used_again_at_once_ends_its_recording(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1000)
+    studio.plane.close(0)
+    assert studio.plane.open(studio.now, "c1", (IP, 1), "PCMU") == 0
+    studio.order(0)
+    path = recordings.base(tmp_path / "out", "c1", "demo", 1e9)
+    recordings.order(tmp_path, Notes("c1", str(path)))
+    studio.taker.round()
+    assert studio.notes(0).state == "ready"
+    assert studio.notes(1).state == "recording"
+
+
+def test_a_disk_that_is_too_slow_leaves_a_gap(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1000)
+    studio.full = True
+    studio.go(2000)
+    studio.full = False
+    studio.go(3000)
+    notes = studio.end()
+    assert [notes.lost[0][0], notes.lost[-1][1]] == [1000, 2000]
+    left = sides(notes)[0]
+    assert not left[8000:16000].any()
+    assert (left[16000:] == studio.said(100, 150)).all()
+
+
+@pytest.mark.parametrize(("late_ms", "frames"), [(9.0, 0), (21.0, 1), (-38.0, -2)])
+def test_a_caller_whose_audio_time_lags_or_leads_is_put_in_step(tmp_path, late_ms, frames):
+    studio = Studio(tmp_path)
+    studio.go(500)
+    studio.c["down_ms"][0] = -late_ms
+    studio.order()
+    studio.go(3000)
+    left, _ = sides(studio.end())
+    said = studio.said(25 - frames, 150)
+    assert (left == said[: len(left)]).all()
+    assert len(left) >= 123 * 160
+
+
+def test_a_clock_that_goes_wrong_is_put_right_in_a_silence(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1500)
+    studio.c["down_ms"][0] = -20.0
+    studio.go(1980, rounds=False)
+    studio.c["up_flags"][0] = SPEECH
+    studio.c["up_flags"][0, 90] = 0
+    studio.taker.round()
+    left, _ = sides(studio.end())
+    said = studio.said(0, 99)
+    assert (left[: 91 * 160] == said[: 91 * 160]).all(), "it is said as it was"
+    assert (left[91 * 160 :] == said[90 * 160 : -160]).all(), "the silent frame comes twice"
+
+
+def test_a_folder_that_cannot_be_written_to_ends_nothing_else(tmp_path, caplog):
+    studio = Studio(tmp_path, calls=2)
+    (tmp_path / "file").write_text("")
+    recordings.order(tmp_path, Notes("c1", str(tmp_path / "file" / "day" / "x")))
+    studio.mark(True, 1)
+    studio.order()
+    studio.go(1500)
+    assert caplog.text.count("call c1 can't be recorded") == 1
+    assert len(samples(studio.end())) == 1500 * 8
+
+
+def test_a_worker_that_leaves_no_order_is_said_once(tmp_path, caplog):
+    studio = Studio(tmp_path)
+    studio.mark(True)
+    studio.go(2000)
+    assert caplog.text.count("its order is missing") == 1
+    studio.c["state"][0] = FREE
+    studio.taker.round()
+    assert not studio.c["record"][0]
+
+
+def test_peaks_say_how_loud_it_was():
+    sound = np.zeros((16000, 2), np.int16)
+    sound[8000:8800, 0], sound[0, 1] = -32768, 12_800
+    loud = peaks(sound, 8000, 10)
+    assert loud.shape == (2, 20)
+    assert np.flatnonzero(loud[0]).tolist() == [10]
+    assert (loud[0, 10], loud[1, 0]) == (255, 100)
+
+
+def test_notes_of_a_newer_version_can_be_read(tmp_path):
+    (tmp_path / "a.json").write_text(
+        json.dumps({"call_id": "1", "path": str(tmp_path / "a"), "mood": "calm"})
+    )
+    assert Notes.read(tmp_path / "a.json").call_id == "1"
