@@ -137,7 +137,8 @@ class Plane:
     def _aim(self, calls: NDArray[np.intp]) -> None:
         """Note when frames leave: the grid of these calls is a new one."""
         c, grid = self._c, self.grid
-        ticks = grid.tick + 1 + (c["phase"][calls] - (grid.tick + 1)) % PHASES
+        phase = c["phase"][calls].astype(np.int64)  # a byte can't hold what is taken off it
+        ticks = grid.tick + 1 + (phase - (grid.tick + 1)) % PHASES
         leaves_ms = grid.start_ms + ticks * grid.period_ms - c["t_open_ms"][calls]
         c["down_ms"][calls] = leaves_ms - c["down_head"][calls] * FRAME_MS
 

@@ -90,13 +90,14 @@ description = "Where an order is."
 url = "{url}orders/{{order}}"
 parameters.order = {{ type = "string" }}
 [offline]"""
-    lookup = """[offline.intents.lookup]
+    lookup = """
+[offline.intents.lookup]
 tool = "order_status"
 argument = "order"
 """
     head, _, rest = text.partition("[offline.intents.lookup.table]")
     text = head + rest.partition("\n\n")[2]
-    text = text.replace("[offline]", tool, 1).replace("[offline.intents.lookup]\n", lookup)
+    text = text.replace("\n[offline]", tool, 1).replace("[offline.intents.lookup]\n", lookup)
     text = text.replace("{digits} {value}", "{digits} {state}")
     (folder / "service.toml").write_text(text)
     port = free_port()

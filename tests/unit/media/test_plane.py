@@ -32,6 +32,15 @@ def test_one_packet_each_20_ms_and_the_first_at_once(tmp_path):
         assert set(steps(ts, 32)) == {160}
 
 
+def test_a_call_that_comes_much_later_is_told_when_its_frames_leave(tmp_path):
+    sim = Simulation(tmp_path, calls=2).run_to(4000)
+    sim.plane.close(1)
+    assert sim.plane.open(sim.now, "late", (IP, 999), "PCMU") == 1
+    assert 0 < sim.c["down_ms"][1] <= 20
+    sim.run_to(5000)
+    assert len(sent(sim, 1)) == 201 + 51
+
+
 def per_tick(sim):
     sim.run_to(100)
     for _ in range(PHASES):
