@@ -17,8 +17,8 @@ help: ## show this list
 setup: ## .venv, and Asterisk, Redis and callers in a private root under ~/.cache
 	@tests/lab/setup.sh
 
-demo: setup ## a real call with the offline agent (SCRIPT=file: another script; PHONE=1: stay up for a softphone)
-	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PHONE),--phone)
+demo: setup ## a real call with the offline agent (SCRIPT=file: another script; PAGE=1: leave its page up; PHONE=1: a call of yours)
+	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PAGE),--page) $(if $(PHONE),--phone)
 
 test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
 	@$(PY) -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder \
@@ -35,7 +35,7 @@ check: setup ## style and types
 drill: setup ## kill and freeze processes under load (DRILL=name: one of them; ROUNDS=n)
 	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min)
+bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min); web: the dashboard (2 min)
 	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),bots stack)
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 

@@ -343,6 +343,7 @@ class Call:
         )
         self._quality = LineQuality(self.id, self._leg, slot, self._store)
         self._tasks.create_task(self._quality.watch(), name="quality")
+        self._tasks.create_task(self._quality.watch_losses(), name="losses")
         self._conversation = Conversation(
             *(self.id, agent, engine, slot, self._tools, transcript, self._store),
             over=self._over.done,

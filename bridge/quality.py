@@ -3,6 +3,9 @@
 Our leg is the way between the PBX and us: the media process counts it packet by packet. What lies
 between the PBX and the caller's phone only the PBX knows, so it is asked now and then; the last
 answer stays, because after the caller has hung up there is nothing left to ask.
+
+A second in which much of the caller's audio was lost becomes an event in the transcript: what was
+said before and after it explains itself then.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Mapping
 
 from bridge.errors import BridgeError, PbxGone
@@ -17,11 +21,15 @@ from bridge.media.base import Slot
 from bridge.pbx.base import Leg
 from bridge.rtp.quality import loss_percent, mos
 from bridge.sessions.base import Store
+from bridge.sessions.model import Line
 
 log = logging.getLogger(__name__)
 
 FIRST_S, EVERY_S = 3.0, 10.0
 """When the PBX is asked: first soon, for short calls; then seldom, for many calls ask."""
+LOOK_S = 1.0
+MUCH = 10
+"""Packets lost between two looks that are worth a line in the transcript."""
 
 
 class LineQuality:
@@ -57,6 +65,20 @@ class LineQuality:
             if told:
                 self._caller = _judged(told)
             self.note()
+
+    async def watch_losses(self) -> None:
+        """Note, until the call is over, seconds in which much was lost; a bad stretch once."""
+        before, stretch = self._slot.lost, 0
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = self._slot.lost
+            new, before = now - before, now
+            if new >= MUCH:
+                stretch += new
+            elif stretch:
+                text = f"lost {stretch} packets of the caller's audio"
+                self._store.say(self._call_id, Line(time.time(), "event", text))
+                stretch = 0
 
     def note(self) -> None:
         """Put it into the call's record."""

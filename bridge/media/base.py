@@ -124,6 +124,10 @@ class Slot(Protocol):
         """Samples at `rate` that really went out, of each item played since the last time it was
         asked for and of the one playing; counted from the item's beginning, exact to the frame."""
 
+    @property
+    def lost(self) -> int:
+        """Packets of the caller's that never came, so far; what comes late is taken off again."""
+
     def stats(self) -> Mapping[str, float]:
         """Counters of the call's audio so far."""
 

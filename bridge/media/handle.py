@@ -181,6 +181,11 @@ class Slot:
         c, i = self._columns, self.index
         return int(c["out_ssrc"][i]), int(c["out_seq"][i]), int(c["out_ts"][i])
 
+    @property
+    def lost(self) -> int:
+        """Packets that never came."""
+        return max(0, int(self._columns["n_lost"].item(self.index)))
+
     def stats(self) -> dict[str, float]:
         """Counters of the call so far: packets by what became of them, ms concealed, queue."""
         c, i = self._columns, self.index

@@ -45,6 +45,10 @@ def main() -> int:
         from tests.bench.engines.command import main as engines
 
         return engines(sys.argv[2:])
+    if sys.argv[1:2] == ["web"]:
+        from tests.bench.web.command import main as web
+
+        return web(sys.argv[2:])
     options = _options()
     began = time.monotonic()
 

@@ -9,20 +9,28 @@ import os
 import signal
 import sys
 import time
+import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from playwright.async_api import Page
 
 from bridge.media import control
 from bridge.media.slots import OPEN, SlotMap
+from bridge.recording.notes import Notes
 from bridge.sessions.model import Line
 from bridge.sessions.redis import RedisStore
 from bridge.sessions.settings import RedisSettings
+from tests.demo.voice import clip
+from tests.lab.capture import RATE
 from tests.lab.redis import Redis
 from tests.lab.root import free_port
 
+Spoken = tuple[int, str, float, float]
+"""Who (0: caller, 1: agent), what, from when to when (s)."""
 TOKEN = "a-token-of-the-tests"
 STAGES_MS = {"media_in": 21, "silence": 284, "stt": 62, "llm": 18, "tts": 141, "media_out": 24}
 
@@ -48,11 +56,19 @@ def went_on(at: float, seconds: float = 0.45) -> dict[str, Any]:
     return {"turn": 0, "at_s": stamps, "interruption_ms": spans, "clock_s": 0.0}
 
 
+async def save(page: Page, path: Path) -> None:
+    """A picture of what is seen now, with few enough colours to be small."""
+    await page.screenshot(path=path)
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+
+
 class Stage:
     """`async with stage(...) as stage:`."""
 
-    def __init__(self, store: RedisStore, slots: SlotMap, url: str) -> None:
-        self.store, self.slots, self.url = store, slots, url
+    def __init__(self, store: RedisStore, slots: SlotMap, url: str, folder: Path) -> None:
+        self.store, self.slots, self.url, self.folder = store, slots, url, folder
         self._row = 0
 
     def call(self, call_id: str, ago_s: float = 0.0, **fields: Any) -> None:
@@ -75,7 +91,28 @@ class Stage:
 
     def says(self, call_id: str, role: Any, text: str, at: float, **more: Any) -> None:
         """One line of its transcript."""
-        self.store.say(call_id, Line(at, role, text, **more))
+        seconds = more.get("heard_ms", 400 * len(text.split())) / 1000
+        spoken = {"begin": at - seconds, "end": at} if role in ("caller", "agent") else {}
+        self.store.say(call_id, Line(at, role, text, **more, **spoken))
+
+    def record(self, call_id: str, began: float, seconds: float, spoken: list[Spoken]) -> None:
+        """A recording of the call; each line in a voice of its own, cut where it was."""
+        sound = np.zeros((round(seconds * RATE), 2), "<i2")
+        for side, text, begin, end in spoken:
+            voice = clip(text, "slt") if side else clip(text)
+            room = sound[round(begin * RATE) : round(end * RATE), side]
+            part = voice.pcm[: len(room)]
+            room[: len(part)] = part
+        path = self.folder / call_id
+        with wave.open(f"{path}.wav", "wb") as file:
+            file.setnchannels(2)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes(sound.tobytes())
+        kept = {"state": "ready", "sound": f"{call_id}.wav", "rate": RATE, "started": began}
+        Notes(call_id, str(path), duration_ms=round(seconds * 1000), **kept).save()
+        told = {"parts": [str(path)], "on": False, "started": began}
+        self.store.put(call_id, recording=json.dumps(told))
 
     async def written(self) -> None:
         """Return when Redis has it."""
@@ -97,6 +134,7 @@ async def stage(redis: Redis, folder: Path) -> AsyncIterator[Stage]:
     (folder / "agents").mkdir()
     (folder / "bridge.toml").write_text(
         f'[redis]\nurl = "{redis.url}"\n[web]\nport = {port}\n'
+        '[web.phone]\nurl = "ws://127.0.0.1:9/ws"\npassword = "nobody is there"\n'
         f'[agents]\nfolder = "agents"\n[media]\nruntime_dir = "{runtime}"\n'
     )
     slots = SlotMap.create(runtime / control.SLOTS, 8, 1000)
@@ -112,7 +150,7 @@ async def stage(redis: Redis, folder: Path) -> AsyncIterator[Stage]:
         async with asyncio.timeout(30):
             while b"API at" not in (line := await process.stderr.readline()):
                 assert line, "it ended"
-        yield Stage(store, slots, f"http://127.0.0.1:{port}/")
+        yield Stage(store, slots, f"http://127.0.0.1:{port}/", folder)
     finally:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
@@ -174,6 +212,12 @@ def a_bookshop(stage: Stage) -> None:
     over(stage, "over", now - 3600)
 
 
+_EVENINGS = (
+    "There are four evenings this month. The first is a reading with a poet from the islands, on "
+    "Thursday the sixth at seven. Then there is"
+)
+
+
 def over(stage: Stage, call_id: str, began: float) -> None:
     """A call that is over."""
     stage.call(
@@ -196,20 +240,26 @@ def over(stage: Stage, call_id: str, began: float) -> None:
         ),
         audio=json.dumps({"mos": 4.3, "loss_percent": 0.4}),
     )
-    for at, role, text, more in (
+    lines: tuple[tuple[float, str, str, dict[str, Any]], ...] = (
         (5.2, "agent", "Hello, this is Harbor Street Books. How can I help you?", _heard(4200)),
         (8.7, "caller", "What are your opening hours?", {}),
         (13.0, "agent", "We open at nine, Monday to Saturday.", _heard(3700)),
         (14.4, "caller", "Events?", {}),
-        (24.0, "agent", "There are four evenings this month. The first is a", _heard(8700, True)),
+        (24.0, "agent", _EVENINGS, _heard(8700, True)),
         (24.0, "event", "barge-in", {}),
         (26.4, "caller", "Do you sell gift cards?", {}),
         (29.5, "event", "taken over", {}),
         (36.0, "agent", "Yes, we do: from ten to a hundred pounds.", _heard(8600)),
         (41.0, "dtmf", "0", {}),
         (45.0, "agent", "I will connect you.", _heard(1400)),
-    ):
+    )
+    spoken: list[Spoken] = []
+    for at, role, text, more in lines:
         stage.says(call_id, role, text, began + at, **more)
+        if role in ("caller", "agent"):
+            seconds = more["heard_ms"] / 1000 if more else 0.4 * len(text.split())
+            spoken.append((int(role == "agent"), text, at - seconds, at))
+    stage.record(call_id, began, 58.0, spoken)
 
 
 def _heard(ms: int, cut: bool = False) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
+from playwright.async_api import Page
 
 from bridge.sessions.model import INDEX, Line, transcript_key
+from tests.demo.__main__ import recorded_agents
 from tests.demo.hear import Listener
 from tests.demo.voice import clip
 from tests.lab.browser import browser, heard, listen
@@ -23,11 +25,13 @@ QUESTION = "What are your opening hours?"
 BEFORE_S, AFTER_S = 8.0, 60.0
 """Silence before the question, for the greeting, and after it: the browser's file ends never."""
 TIMEOUT_S = 40.0
+WRITTEN_MS = 20_000
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with Stack(browser="test") as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    agents = recorded_agents(tmp_path_factory.mktemp("recorded"))
+    with Stack(browser="test", settings={"agents": {"folder": str(agents)}}) as stack:
         yield stack
 
 
@@ -74,6 +78,7 @@ async def test_both_sides_hear_each_other(stack: Stack, microphone: Path) -> Non
         await page.get_by_role("button", name="Hang up").click()
         await page.locator("#phone-state", has_text="The call is over").wait_for()
         sound = await heard(page)
+        await its_page(page)
     assert "opus" in sdp.lower()
     assert "opening" in lines("caller")  # the last word may be misheard
     assert complaints == []
@@ -83,3 +88,25 @@ async def test_both_sides_hear_each_other(stack: Stack, microphone: Path) -> Non
     assert any("street books" in text for text in texts), texts
     assert any("saturday" in text for text in texts), texts
     assert stack.pbx.wait_idle() == []
+
+
+async def its_page(page: Page) -> None:
+    """The call, now that it is over: both voices as waveforms, and its sound, by the words."""
+    await page.get_by_role("button", name="Close the phone").click()
+    await page.get_by_role("link", name="History").click()
+    await page.get_by_role("table").get_by_role("link").click()
+    await page.get_by_role("button", name="Play", exact=True).wait_for(timeout=WRITTEN_MS)
+    call_id = page.url.rpartition("/")[2]
+    peaks = await page.evaluate(
+        """async (id) => {
+            const { get } = await import('/static/api.js')
+            return get(`/v1/calls/${id}/peaks`)
+        }""",
+        call_id,
+    )
+    assert min(max(peaks["caller"]), max(peaks["agent"])) > 20, "both sides are loud somewhere"
+    words = page.get_by_role("list", name="Transcript")
+    await words.get_by_role("button", name="opening").first.click()  # plays from there
+    await page.get_by_role("button", name="Pause", exact=True).wait_for()
+    await words.locator("li.now.caller").wait_for()
+    await words.locator("li.now.agent").wait_for()  # the sound goes on, and the words with it

@@ -2,6 +2,7 @@
 
     --script FILE   what the caller does (tests/demo/script.toml tells the form)
     --phone         stay up instead, for a softphone of yours
+    --page          record the call, and stay up at the end: its page is in the dashboard
     --loss PERCENT  lose so many of the caller's and the agent's RTP packets, each way
     --jitter MS     delay them by so much on average, each by itself
     --out FOLDER    where the results go (out/demo)
@@ -21,6 +22,7 @@ import platform
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 from tests.demo import latency
 from tests.demo.caller import Caller
@@ -86,6 +89,7 @@ class Held:
     lines: list[Line]
     leftover: list[str]
     load_average: float
+    call_id: str
     clock: float
     """What to add to a time of CLOCK_MONOTONIC to have it since the epoch, seconds."""
 
@@ -95,6 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--script", type=Path, default=SHIPPED, metavar="FILE")
     parser.add_argument("--phone", action="store_true")
+    parser.add_argument("--page", action="store_true")
     parser.add_argument("--loss", type=float, default=0.0, metavar="PERCENT")
     parser.add_argument("--jitter", type=float, default=0.0, metavar="MS")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="FOLDER")
@@ -104,7 +109,7 @@ def main() -> int:
         if options.phone:
             return stay_up()
         network = {"loss": options.loss / 100, "jitter_ms": options.jitter}
-        return run(load(options.script), options.script, options.out, network)
+        return run(load(options.script), options.script, options.out, network, page=options.page)
     except (LabError, PhoneError, ScriptError) as error:
         say(f"demo: {error}")
         return 2
@@ -122,12 +127,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def stay_up() -> int:
     """Keep everything up for a softphone, and show every call, until Ctrl-C."""
-    with Stack(say=_progress, browser="person") as stack:
+    with tempfile.TemporaryDirectory() as folder:
+        _stay_up(Path(folder))
+    return 0
+
+
+def _stay_up(folder: Path) -> None:
+    settings = {"agents": {"folder": str(recorded_agents(folder))}}
+    with Stack(say=_progress, browser="person", settings=settings) as stack:
         pbx = stack.pbx
         say()
         say("Talk to the agent from a browser on this machine, without a softphone, and watch it:")
         say(f"  {stack.dashboard}")
-        say("  there: Phone, then Call; the browser asks for the microphone")
+        say("  there: Phone, then Call; the browser asks for the microphone. A call that is")
+        say("  over has a page with its sound, under History, as long as this demo runs")
         say()
         say("Or register a softphone on this machine:")
         say(f"  server    {pbx.bind}:{pbx.sip_port} (UDP)")
@@ -143,7 +156,6 @@ def stay_up() -> int:
         say("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_show_calls(stack.redis.url, time.time()))
-    return 0
 
 
 async def _show_calls(url: str, zero: float) -> None:
@@ -158,15 +170,24 @@ def _progress(line: str) -> None:
 # ---- the scripted call ---------------------------------------------------------------------------
 
 
-def run(script: Script, path: Path, out: Path, network: dict[str, float]) -> int:
-    """Hold the call of a script, over a network as bad as `Stack` takes it, and judge it."""
+def run(
+    script: Script, path: Path, out: Path, network: dict[str, Any], *, page: bool = False
+) -> int:
+    """Hold the call of a script, over a network as bad as `Stack` takes it, and judge it.
+
+    `page`: record it, and leave the dashboard up when all is said, until Ctrl-C.
+    """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with step("synthesising the caller's voice"):
         clips = {turn.say: clip(turn.say) for turn in script.turns if turn.say}
     # Who dies needs an heir.
     options = ("--workers", "2") if script.kills else ()
-    with Stack(say=_progress, options=options, **network) as stack:
+    with contextlib.ExitStack() as up:
+        if page:
+            agents = recorded_agents(Path(up.enter_context(tempfile.TemporaryDirectory())))
+            network |= {"browser": "person", "settings": {"agents": {"folder": str(agents)}}}
+        stack = up.enter_context(Stack(say=_progress, options=options, **network))
         try:
             if script.kills:
                 stack.wait_for_workers(2)
@@ -174,7 +195,27 @@ def run(script: Script, path: Path, out: Path, network: dict[str, float]) -> int
             versions = {"asterisk_version": stack.pbx.version, "redis_version": stack.redis.version}
         finally:
             (out / "bridge.log").write_text(stack.bridge.log())
-    return conclude(held, script, path, out, versions)
+        if page:
+            status = conclude(held, script, path, out, versions)
+            say()
+            say(f"  {stack.dashboard}&to=/call/{quote(held.call_id)}")
+            say("shows the call: its sound, its words, what was heard and what was cut.")
+            say("Ctrl-C ends it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+            return status
+    status = conclude(held, script, path, out, versions)
+    say("make demo PAGE=1 leaves the page of such a call up, with its sound, in the dashboard")
+    return status
+
+
+def recorded_agents(folder: Path) -> Path:
+    """The agents' folder with a demo agent whose calls are recorded."""
+    agents = folder / "agents"
+    shutil.copytree(REPOSITORY / "agents", agents)
+    with (agents / "demo.toml").open("a") as file:
+        file.write('\n[recording]\nenabled = true\nfolder = "../recordings"\n')
+    return agents
 
 
 async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -> Held:
@@ -205,7 +246,7 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
                 await caller.talk()
                 await phone.hangup()
                 ended, load_average = time.time(), os.getloadavg()[0]
-                record, lines = await read_back(stack.redis.url)
+                call_id, record, lines = await read_back(stack.redis.url)
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
@@ -215,6 +256,7 @@ async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -
     return Held(
         *(caller, packets, zero, answered, ended, setup_s, record, lines, leftover),
         load_average=load_average,
+        call_id=call_id,
         clock=time.time() - time.monotonic(),
     )
 

@@ -39,8 +39,8 @@ async def follow(url: str) -> AsyncIterator[Line]:
                     yield line
 
 
-async def read_back(url: str) -> tuple[dict[str, str], list[Line]]:
-    """Record and transcript of the only call that is stored, once it has ended (5 s at most)."""
+async def read_back(url: str) -> tuple[str, dict[str, str], list[Line]]:
+    """Id, record and transcript of the last call that began, once it has ended (5 s at most)."""
     async with redis.asyncio.from_url(url, decode_responses=True) as store:
         record: dict[str, str] = {}
         calls: list[str] = []
@@ -52,6 +52,6 @@ async def read_back(url: str) -> tuple[dict[str, str], list[Line]]:
                     break
             await asyncio.sleep(0.1)
         if not calls:
-            return {}, []
+            return "", {}, []
         entries = await store.xrange(transcript_key(calls[-1]))
-        return record, [line for _, line in entries]
+        return calls[-1], record, [line for _, line in entries]

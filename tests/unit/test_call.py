@@ -144,6 +144,8 @@ class Slot:
     def rest(self, hear, until_ms, speech):
         self.resting = hear, until_ms, speech
 
+    lost = 0
+
     def stats(self):
         return {"mos": 4.2}
 

@@ -78,3 +78,30 @@ def test_a_caller_without_rtp(watched):
 def test_before_the_pbx_was_asked():
     parts = Parts()
     assert LineQuality("c1", parts, parts, parts).now() == {"mos": 4.2, "lost": 3}
+
+
+def test_a_bad_second_is_a_line_of_the_transcript(monkeypatch):
+    class Losing:
+        """Loses so many packets between two looks; then the call is over."""
+
+        def __init__(self, *losses):
+            self.losses, self.sum, self.lines = [0, *losses], 0, []
+
+        @property
+        def lost(self):
+            if not self.losses:
+                raise PbxGone("hung up")
+            self.sum += self.losses.pop(0)
+            return self.sum
+
+        def say(self, call_id, line):
+            self.lines.append((line.role, line.text))
+
+    monkeypatch.setattr(quality, "LOOK_S", 0)
+    parts = Losing(0, 3, 9, 12, 50, 2, -2, 10, 0)
+    with pytest.raises(PbxGone):
+        asyncio.run(LineQuality("c1", parts, parts, parts).watch_losses())
+    assert parts.lines == [
+        ("event", "lost 62 packets of the caller's audio"),
+        ("event", "lost 10 packets of the caller's audio"),
+    ]

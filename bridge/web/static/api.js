@@ -1,13 +1,14 @@
 // Asks the API. The token is the user's: given once, kept as long as the tab lives.
-// A link may carry it in its fragment (#token=…), which no server sees; it is taken out at once.
+// A link may carry it in its fragment (#token=…, and &to=… for a view), which no server sees; it is
+// taken out at once.
 
 const KEY = 'ari-bridge.token'
 
 export function takeFromLink() {
-  const found = /^#token=([^&]+)/.exec(location.hash)
+  const found = /^#token=([^&]+)(?:&to=(.*))?/.exec(location.hash)
   if (!found) return
   sessionStorage.setItem(KEY, decodeURIComponent(found[1]))
-  history.replaceState(null, '', location.pathname + '#/')
+  history.replaceState(null, '', location.pathname + '#' + (found[2] || '/'))
 }
 
 export const token = () => sessionStorage.getItem(KEY) ?? ''
@@ -31,11 +32,15 @@ function askForToken(wrong) {
     document.getElementById('ask-wrong').textContent = wrong
     input.value = ''
     dialog.addEventListener('cancel', (event) => event.preventDefault())
-    dialog.addEventListener('close', () => {
-      setToken(input.value.trim())
-      asking = null
-      resolve()
-    }, { once: true })
+    dialog.addEventListener(
+      'close',
+      () => {
+        setToken(input.value.trim())
+        asking = null
+        resolve()
+      },
+      { once: true },
+    )
     dialog.showModal()
   })
   return asking
@@ -54,7 +59,8 @@ export async function ask(path, options = {}) {
     const answer = await fetch(path, { ...options, headers })
     if (answer.ok) return answer
     const body = await answer.json().catch(() => ({}))
-    if (answer.status !== 401) throw new Refused(answer.status, body.error, body.reason ?? answer.statusText)
+    if (answer.status !== 401)
+      throw new Refused(answer.status, body.error, body.reason ?? answer.statusText)
     if (token() === given) await askForToken('That token does not hold here.')
   }
 }
@@ -64,5 +70,7 @@ export const get = async (path, options) => (await ask(path, options)).json()
 // The subprotocol by which a WebSocket names the token (it can carry no header of ours).
 export function tokenProtocol() {
   const bytes = String.fromCharCode(...new TextEncoder().encode(token()))
-  return 'ari-bridge.token.' + btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
+  return (
+    'ari-bridge.token.' + btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
+  )
 }

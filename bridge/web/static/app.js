@@ -13,14 +13,17 @@ let leave = () => {}
 
 function route() {
   if (location.hash.startsWith('#token=')) api.takeFromLink()
-  if (location.hash === '#main') return
   leave()
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?')
   const [view, id] = path.split('/')
-  const known = { call: () => call.show($('main'), decodeURIComponent(id ?? '')), history: () => history.show($('main'), new URLSearchParams(query)) }
+  const known = {
+    call: () => call.show($('main'), decodeURIComponent(id ?? '')),
+    history: () => history.show($('main'), new URLSearchParams(query)),
+  }
   leave = (known[view] ?? (() => live.show($('main'))))() ?? (() => {})
   for (const link of document.querySelectorAll('nav a')) {
-    if (link.dataset.view === (known[view] ? view : 'live')) link.setAttribute('aria-current', 'page')
+    if (link.dataset.view === (known[view] ? view : 'live'))
+      link.setAttribute('aria-current', 'page')
     else link.removeAttribute('aria-current')
   }
   scrollTo(0, 0)
@@ -30,7 +33,11 @@ function status() {
   const calls = feed.calls.size
   put($('count'), String(calls))
   $('count').hidden = calls === 0
-  const text = !feed.status.connected ? 'Reconnecting …' : feed.status.away ? 'Redis is away' : 'Live'
+  const text = !feed.status.connected
+    ? 'Reconnecting …'
+    : feed.status.away
+      ? 'Redis is away'
+      : 'Connected'
   put($('link'), text)
   $('link').title = feed.status.away
   $('link').dataset.state = feed.status.connected && !feed.status.away ? 'up' : 'down'
@@ -40,6 +47,10 @@ function status() {
 api.takeFromLink()
 feed.listen(status)
 addEventListener('hashchange', route)
+document.querySelector('.skip').addEventListener('click', (e) => {
+  e.preventDefault()
+  $('main').focus()
+})
 addEventListener('keydown', (e) => {
   if (e.target.matches('input, select, textarea') || e.ctrlKey || e.metaKey || e.altKey) return
   if (e.key === '/') {

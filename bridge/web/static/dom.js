@@ -10,8 +10,31 @@ export function h(what, attributes = {}, ...children) {
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value)
     else element.setAttribute(name, value === true ? '' : value)
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false))
+  element.append(
+    ...children.flat().filter((child) => child !== null && child !== undefined && child !== false),
+  )
   return element
+}
+
+// How loud somebody is, 0 to 100.
+export function meter(label, kind) {
+  const bar = h('i')
+  const element = h(
+    `div.meter.${kind}`,
+    {
+      role: 'meter',
+      'aria-label': label,
+      'aria-valuemin': 0,
+      'aria-valuemax': 100,
+      'aria-valuenow': 0,
+    },
+    bar,
+  )
+  const set = (value) => {
+    bar.style.transform = `scaleX(${value / 100})`
+    element.setAttribute('aria-valuenow', value)
+  }
+  return { element, set }
 }
 
 const SVG = 'http://www.w3.org/2000/svg'
@@ -48,7 +71,11 @@ export function quality(audio) {
   const marks = [audio?.mos, audio?.caller?.mos, audio?.caller?.mos_there].filter((x) => x > 0)
   if (!marks.length) return null
   const mos = Math.min(...marks)
-  const lost = Math.max(audio.loss_percent ?? 0, audio.caller?.loss_percent ?? 0, audio.caller?.loss_percent_there ?? 0)
+  const lost = Math.max(
+    audio.loss_percent ?? 0,
+    audio.caller?.loss_percent ?? 0,
+    audio.caller?.loss_percent_there ?? 0,
+  )
   const word = mos >= 4 ? 'good' : mos >= 3.1 ? 'fair' : 'poor'
   return { mos, lost, word }
 }
@@ -67,4 +94,5 @@ export function reversed(latency) {
   return (latency ?? []).filter((one) => one.interruption_ms?.resumed !== undefined)
 }
 
-export const takeovers = (lines) => (lines ?? []).filter((line) => line.role === 'event' && line.text === 'taken over').length
+export const takeovers = (lines) =>
+  (lines ?? []).filter((line) => line.role === 'event' && line.text === 'taken over').length

@@ -24,7 +24,13 @@ function call(id) {
 }
 
 function take(message) {
-  const news = { changed: new Set(), gone: message.gone ?? [], levels: message.levels ?? {}, all: Boolean(message.all), workers: false }
+  const news = {
+    changed: new Set(),
+    gone: message.gone ?? [],
+    levels: message.levels ?? {},
+    all: Boolean(message.all),
+    workers: false,
+  }
   if (message.all) calls.clear()
   for (const [id, fields] of Object.entries(message.calls ?? {})) {
     Object.assign(call(id), fields)
@@ -34,7 +40,8 @@ function take(message) {
     call(id).lines.push(...lines)
     news.changed.add(id)
   }
-  for (const [id, level] of Object.entries(news.levels)) if (calls.has(id)) calls.get(id).level = level
+  for (const [id, level] of Object.entries(news.levels))
+    if (calls.has(id)) calls.get(id).level = level
   for (const id of news.gone) calls.delete(id)
   if (message.workers) {
     workers = message.workers
@@ -69,6 +76,8 @@ export async function run() {
     if (Date.now() - began > 10_000) tries = 0
     status.connected = false
     tell({ changed: new Set(), gone: [], levels: {}, all: false, workers: false })
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS[Math.min(tries, AGAIN_MS.length - 1)]))
+    await new Promise((resolve) =>
+      setTimeout(resolve, AGAIN_MS[Math.min(tries, AGAIN_MS.length - 1)]),
+    )
   }
 }

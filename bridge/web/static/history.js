@@ -6,17 +6,55 @@ import { h, put, span, when, who } from './dom.js'
 const WAIT_MS = 250
 
 export function show(main, given) {
-  const field = (name, label, type = 'text') => h('label', {}, h('span', {}, label), h('input', { name, type, value: given.get(name) ?? '', autocomplete: 'off', spellcheck: 'false' }))
-  const form = h('form.search', { role: 'search', onsubmit: (e) => e.preventDefault(), oninput: () => soon() },
-    field('text', 'Words that were said', 'search'), field('caller', 'Caller'), field('agent', 'Agent'), field('result', 'Ended as'))
+  const field = (name, label, type = 'text') =>
+    h(
+      'label',
+      {},
+      h('span', {}, label),
+      h('input', {
+        name,
+        type,
+        value: given.get(name) ?? '',
+        autocomplete: 'off',
+        spellcheck: 'false',
+      }),
+    )
+  const form = h(
+    'form.search',
+    { role: 'search', onsubmit: (e) => e.preventDefault(), oninput: () => soon() },
+    field('text', 'Words that were said', 'search'),
+    field('caller', 'Caller'),
+    field('agent', 'Agent'),
+    field('result', 'Ended as'),
+  )
   const about = h('p.about', { role: 'status' })
   const rows = h('tbody')
-  const table = h('table.history', {}, h('thead', {}, h('tr', {}, ['Began', 'Caller', 'Agent', 'Lasted', 'Ended as'].map((name) => h('th', { scope: 'col' }, name)))), rows)
-  const more = h('button.button', { type: 'button', hidden: true, onclick: () => load(true) }, 'Earlier calls')
+  const table = h(
+    'table.history',
+    {},
+    h(
+      'thead',
+      {},
+      h(
+        'tr',
+        {},
+        ['Began', 'Caller', 'Agent', 'Lasted', 'Ended as'].map((name) =>
+          h('th', { scope: 'col' }, name),
+        ),
+      ),
+    ),
+    rows,
+  )
+  const more = h(
+    'button.button',
+    { type: 'button', hidden: true, onclick: () => load(true) },
+    'Earlier calls',
+  )
   main.replaceChildren(h('div.head', {}, h('h1', {}, 'History'), about), form, table, more)
   let [next, waiting, asked] = [null, 0, 0]
 
-  const wanted = () => new URLSearchParams([...new FormData(form)].filter(([, text]) => text.trim()))
+  const wanted = () =>
+    new URLSearchParams([...new FormData(form)].filter(([, text]) => text.trim()))
 
   function soon() {
     clearTimeout(waiting)
@@ -56,16 +94,29 @@ async function search(query) {
   }
   const before = query.get('cursor') // no archive: what Redis still holds
   const found = await get(`/v1/calls?limit=50${before ? `&before=${before}` : ''}`)
-  const fits = (call) => ['caller', 'agent', 'result'].every((name) => call[name].toLowerCase().includes((query.get(name) ?? '').toLowerCase()))
-  return { calls: found.calls.filter((call) => call.state === 'ended' && fits(call)), next: found.next }
+  const fits = (call) =>
+    ['caller', 'agent', 'result'].every((name) =>
+      call[name].toLowerCase().includes((query.get(name) ?? '').toLowerCase()),
+    )
+  return {
+    calls: found.calls.filter((call) => call.state === 'ended' && fits(call)),
+    next: found.next,
+  }
 }
 
 function line(call) {
   const seconds = call.duration_s ?? (call.ended ?? call.started) - (call.answered ?? call.started)
-  return h('tr', {},
-    h('td', { 'data-label': 'Began' }, h('a', { href: `#/call/${encodeURIComponent(call.id)}` }, when(call.started))),
+  return h(
+    'tr',
+    {},
+    h(
+      'td',
+      { 'data-label': 'Began' },
+      h('a', { href: `#/call/${encodeURIComponent(call.id)}` }, when(call.started)),
+    ),
     h('td', { 'data-label': 'Caller' }, who(call)),
     h('td', { 'data-label': 'Agent' }, call.agent),
     h('td.number', { 'data-label': 'Lasted' }, span(seconds)),
-    h('td', { 'data-label': 'Ended as', title: call.reason }, call.result))
+    h('td', { 'data-label': 'Ended as', title: call.reason }, call.result),
+  )
 }

@@ -1,7 +1,7 @@
 // Calls in progress, a card each.
 
 import { columns } from './bars.js'
-import { event, h, put, quality, reversed, span, takeovers, who } from './dom.js'
+import { event, h, meter, put, quality, reversed, span, takeovers, who } from './dom.js'
 import * as feed from './feed.js'
 
 const LINES = 4
@@ -13,9 +13,15 @@ export function show(main) {
   const title = h('h1', {}, 'Live')
   const about = h('p.about', { role: 'status' })
   const grid = h('ul.cards', { 'aria-label': 'Calls in progress' })
-  const empty = h('div.empty', { hidden: true }, h('p', {}, 'No call is in progress.'), h('p', {}, 'Dial an agent’s number, and the call appears here.'))
+  const empty = h(
+    'div.empty',
+    { hidden: true },
+    h('p', {}, 'No call is in progress.'),
+    h('p', {}, 'Dial an agent’s number, and the call appears here.'),
+  )
   const workers = h('ul.workers', { 'aria-label': 'Workers' })
-  main.replaceChildren(h('div.head', {}, title, about), grid, empty, h('section.fleet', {}, h('h2', {}, 'Workers'), workers))
+  const fleetBox = h('section.fleet', {}, h('h2', {}, 'Workers'), workers)
+  main.replaceChildren(h('div.head', {}, title, about), grid, empty, fleetBox)
 
   function draw({ changed, gone, levels, all, workers: fleet }) {
     if (all) {
@@ -35,7 +41,14 @@ export function show(main) {
     grid.classList.toggle('dense', cards.size > DENSE)
     empty.hidden = cards.size > 0
     grid.hidden = cards.size === 0
-    put(about, cards.size === 0 ? '' : cards.size === 1 ? '1 call in progress' : `${cards.size} calls in progress`)
+    put(
+      about,
+      cards.size === 0
+        ? ''
+        : cards.size === 1
+          ? '1 call in progress'
+          : `${cards.size} calls in progress`,
+    )
   }
 
   function add(id) {
@@ -50,9 +63,25 @@ export function show(main) {
   }
 
   function drawWorkers() {
-    workers.replaceChildren(...feed.workers.map((one) => h(`li.worker${one.alive ? '' : '.dead'}`, {},
-      h('b', {}, shortName(one.name)),
-      h('span', {}, !one.alive ? 'gone' : one.takes_calls ? `${one.calls} call${one.calls === 1 ? '' : 's'}` : 'takes no calls'))))
+    fleetBox.hidden = feed.workers.length === 0
+    workers.replaceChildren(
+      ...feed.workers.map((one) =>
+        h(
+          `li.worker${one.alive ? '' : '.dead'}`,
+          {},
+          h('b', {}, shortName(one.name)),
+          h(
+            'span',
+            {},
+            !one.alive
+              ? 'gone'
+              : one.takes_calls
+                ? `${one.calls} call${one.calls === 1 ? '' : 's'}`
+                : 'takes no calls',
+          ),
+        ),
+      ),
+    )
   }
 
   draw({ changed: new Set(), gone: [], levels: {}, all: true, workers: true })
@@ -70,26 +99,46 @@ export function show(main) {
 // HOST-PID-TOKEN, without what all of them share.
 export const shortName = (name) => name.split('-').slice(-2).join('-') || '–'
 
-export function meter(label, kind) {
-  const bar = h('i')
-  const element = h(`div.meter.${kind}`, { role: 'meter', 'aria-label': label, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 0 }, bar)
-  const set = (value) => {
-    bar.style.transform = `scaleX(${value / 100})`
-    element.setAttribute('aria-valuenow', value)
-  }
-  return { element, set }
-}
-
 export function badges(call) {
   const found = []
   const taken = Math.max(call.takeovers ?? 0, takeovers(call.lines))
-  if (taken) found.push(h('span.badge.takeover', { title: 'The worker that held this call died; another went on with it' }, taken === 1 ? 'taken over' : `taken over ${taken}×`))
+  if (taken)
+    found.push(
+      h(
+        'span.badge.takeover',
+        { title: 'The worker that held this call died; another went on with it' },
+        taken === 1 ? 'taken over' : `taken over ${taken}×`,
+      ),
+    )
   const back = reversed(call.latency).length
-  if (back) found.push(h('span.badge.reversed', { title: 'The agent paused for what was no interruption, and went on' }, back === 1 ? 'went on' : `went on ${back}×`))
+  if (back)
+    found.push(
+      h(
+        'span.badge.reversed',
+        { title: 'The agent paused for what was no interruption, and went on' },
+        back === 1 ? 'went on' : `went on ${back}×`,
+      ),
+    )
   const cut = (call.lines ?? []).filter((line) => line.cut).length
-  if (cut) found.push(h('span.badge.cut', { title: 'The caller interrupted the agent' }, cut === 1 ? 'interrupted' : `interrupted ${cut}×`))
+  if (cut)
+    found.push(
+      h(
+        'span.badge.cut',
+        { title: 'The caller interrupted the agent' },
+        cut === 1 ? 'interrupted' : `interrupted ${cut}×`,
+      ),
+    )
   const line = quality(call.audio)
-  if (line && (line.word !== 'good' || line.lost >= 1)) found.push(h('span.badge.network', { title: `Estimated opinion ${line.mos.toFixed(1)} of 4.5` }, `line ${line.word}, ${line.lost.toFixed(1)} % lost`))
+  if (line && (line.word !== 'good' || line.lost >= 1))
+    found.push(
+      h(
+        'span.badge.network',
+        { title: `Estimated opinion ${line.mos.toFixed(1)} of 4.5` },
+        line.lost < 0.05
+          ? `line ${line.word}`
+          : `line ${line.word}, ${line.lost.toFixed(1)} % lost`,
+      ),
+    )
   return found
 }
 
@@ -98,10 +147,26 @@ function makeCard(id) {
   const [lines, latency, flags] = [h('ol.lines'), h('div.turns'), h('p.badges')]
   const caller = meter('Caller’s level', 'caller')
   const agent = meter('Agent’s level', 'agent')
-  const element = h('li.card', {}, h('a', { href: `#/call/${encodeURIComponent(id)}` },
-    h('header', {}, name, state, time),
-    h('div.meters', {}, h('span', { 'aria-hidden': 'true' }, 'caller'), caller.element, h('span', { 'aria-hidden': 'true' }, 'agent'), agent.element),
-    lines, h('div.under', {}, flags, latency), foot))
+  const element = h(
+    'li.card',
+    {},
+    h(
+      'a',
+      { href: `#/call/${encodeURIComponent(id)}` },
+      h('header', {}, name, state, time),
+      h(
+        'div.meters',
+        {},
+        h('span', { 'aria-hidden': 'true' }, 'caller'),
+        caller.element,
+        h('span', { 'aria-hidden': 'true' }, 'agent'),
+        agent.element,
+      ),
+      lines,
+      h('div.under', {}, flags, latency),
+      foot,
+    ),
+  )
   let started = 0
 
   function update(call) {
@@ -109,14 +174,27 @@ function makeCard(id) {
     put(name, `${who(call)} ${call.direction === 'out' ? '←' : '→'} ${call.agent || '…'}`)
     put(state, call.state)
     state.dataset.state = call.state
-    lines.replaceChildren(...(call.lines.length ? call.lines.slice(-LINES).map(line) : [h('li.silent', {}, 'Nothing was said yet.')]))
+    lines.replaceChildren(
+      ...(call.lines.length
+        ? call.lines.slice(-LINES).map(line)
+        : [h('li.silent', {}, 'Nothing was said yet.')]),
+    )
     flags.replaceChildren(...badges(call))
     latency.replaceChildren(...[columns(call.latency)].filter(Boolean))
     const net = quality(call.audio)
     foot.replaceChildren(
-      h(`span.net.${net?.word ?? 'unknown'}`, { title: net ? `Estimated opinion ${net.mos.toFixed(1)} of 4.5, ${net.lost.toFixed(1)} % lost` : 'Not known yet' }, net ? `line ${net.word}` : 'line'),
+      h(
+        `span.net.${net?.word ?? 'unknown'}`,
+        {
+          title: net
+            ? `Estimated opinion ${net.mos.toFixed(1)} of 4.5, ${net.lost.toFixed(1)} % lost`
+            : 'Not known yet',
+        },
+        net ? `line ${net.word}` : 'line',
+      ),
       h('span', {}, [call.codec, call.engine].filter(Boolean).join(' · ')),
-      h('span', { title: call.worker }, shortName(call.worker ?? '')))
+      h('span', { title: call.worker }, shortName(call.worker ?? '')),
+    )
     tick(Date.now() / SECOND_MS)
   }
   const tick = (now) => put(time, span(now - started))
@@ -132,7 +210,14 @@ export function line(said) {
     const [kind, text] = event(said.text)
     return h(`li.event.${kind}`, {}, text)
   }
-  if (said.role === 'dtmf') return h('li.dtmf', {}, h('span.sr', {}, 'Caller presses '), h('kbd', {}, said.text))
-  const cut = said.cut ? h('span.was-cut', { title: `The caller heard ${(said.heard_ms / SECOND_MS).toFixed(1)} s of it` }, '— cut off') : null
+  if (said.role === 'dtmf')
+    return h('li.dtmf', {}, h('span.sr', {}, 'Caller presses '), h('kbd', {}, said.text))
+  const cut = said.cut
+    ? h(
+        'span.was-cut',
+        { title: `The caller heard ${(said.heard_ms / SECOND_MS).toFixed(1)} s of it` },
+        '— cut off',
+      )
+    : null
   return h(`li.${said.role}`, {}, h('span.sr', {}, `${said.role}: `), said.text, cut && ' ', cut)
 }

@@ -2,6 +2,7 @@
 // straight between browser and Asterisk (DTLS-SRTP, Opus).
 
 import { get, tokenProtocol } from './api.js'
+import { meter } from './dom.js'
 
 const $ = (id) => document.getElementById(id)
 const KEYS = '123456789*0#'
@@ -12,6 +13,7 @@ let account = null
 let ua = null
 let session = null
 let watching = 0
+const loud = { mine: meter('Your level', 'caller'), theirs: meter('Agent’s level', 'agent') }
 
 // What JsSIP wants of a socket, on a WebSocket that names our token.
 class Line {
@@ -57,6 +59,8 @@ export async function setUp() {
   }
   $('phone-open').hidden = false
   $('phone-number').value = account.number
+  $('phone-mic').append(loud.mine.element)
+  $('phone-ear').append(loud.theirs.element)
   $('phone-open').addEventListener('click', () => show($('phone').hidden))
   $('phone-close').addEventListener('click', () => show(false))
   $('phone').addEventListener('keydown', pressed)
@@ -84,7 +88,8 @@ export function show(open) {
 
 function pressed(event) {
   if (event.key === 'Escape') show(false)
-  else if (session && event.target !== $('phone-number') && KEYS.includes(event.key)) press(event.key)
+  else if (session && event.target !== $('phone-number') && KEYS.includes(event.key))
+    press(event.key)
 }
 
 function press(key) {
@@ -110,7 +115,6 @@ function load(source) {
 
 async function connect() {
   if (!globalThis.JsSIP) await load('/static/vendor/jssip.min.js')
-  if (ua) return
   ua = new JsSIP.UA({
     sockets: [new Line(account.domain)],
     uri: `sip:${account.user}@${account.domain}`,
@@ -123,7 +127,16 @@ async function connect() {
   await new Promise((resolve, reject) => {
     ua.once('connected', resolve)
     ua.once('disconnected', () => reject(new Error('the way to Asterisk is closed')))
+  }).catch((error) => {
+    hangOff()
+    throw error
   })
+}
+
+// Nobody calls it: between two calls it needs no connection. (What is still to be said is said.)
+function hangOff() {
+  ua?.stop()
+  ua = null
 }
 
 async function dial(number) {
@@ -131,7 +144,8 @@ async function dial(number) {
   state('Connecting …', 'busy')
   let microphone
   try {
-    if (!navigator.mediaDevices) throw new Error('a browser gives its microphone to https pages only')
+    if (!navigator.mediaDevices)
+      throw new Error('a browser gives its microphone to https pages only')
     microphone = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
     })
@@ -147,8 +161,13 @@ async function dial(number) {
     eventHandlers: {
       progress: () => state('Ringing …', 'busy'),
       accepted: () => state('Connecting …', 'busy'),
-      ended: ({ cause }) => over(cause === 'Terminated' ? 'The call is over' : `The call is over: ${cause}`, microphone),
-      failed: ({ cause }) => over(cause === 'Canceled' ? 'Ready' : `It could not be called: ${cause}`, microphone),
+      ended: ({ cause }) =>
+        over(
+          cause === 'Terminated' ? 'The call is over' : `The call is over: ${cause}`,
+          microphone,
+        ),
+      failed: ({ cause }) =>
+        over(cause === 'Canceled' ? 'Ready' : `It could not be called: ${cause}`, microphone),
     },
   })
   session.connection.addEventListener('track', ({ streams }) => {
@@ -167,8 +186,8 @@ function talking(microphone, agent) {
   const look = () => {
     const s = Math.floor((Date.now() - began) / 1000)
     state(`Talking  ${Math.floor(s / 60)}:${String(s % 60).padStart(2, '0')}`, 'talking')
-    $('phone-mic').value = level(mine)
-    $('phone-ear').value = level(theirs)
+    loud.mine.set(level(mine))
+    loud.theirs.set(level(theirs))
   }
   watching = setInterval(look, METER_MS)
   session.once('ended', () => context.close())
@@ -186,7 +205,7 @@ function analyser(context, stream) {
 function level({ node, samples }) {
   node.getFloatTimeDomainData(samples)
   const power = samples.reduce((sum, x) => sum + x * x, 0) / samples.length
-  return Math.min(1, Math.max(0, 1 - (10 * Math.log10(power + 1e-9)) / FLOOR_DB))
+  return Math.round(100 * Math.min(1, Math.max(0, 1 - (10 * Math.log10(power + 1e-9)) / FLOOR_DB)))
 }
 
 function over(text, microphone) {
@@ -194,6 +213,7 @@ function over(text, microphone) {
   watching = 0
   microphone?.getTracks().forEach((track) => track.stop())
   session = null
+  hangOff()
   $('phone-talk').hidden = true
   $('phone-mute').setAttribute('aria-pressed', 'false')
   state(text, 'ready')

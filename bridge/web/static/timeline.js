@@ -16,13 +16,35 @@ const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]
 // data: {seconds, peaks?: {per_s, caller, agent}, lines: [{role, text, begin, end, cut}], marks: [{at, kind, text, until?}]}
 // seek(seconds) is told where somebody clicked.
 export function timeline(data, seek) {
-  const canvas = h('canvas', { height: HEIGHT, tabindex: 0, role: 'slider', 'aria-label': 'Time in the call', 'aria-valuemin': 0, 'aria-valuemax': Math.round(data.seconds) })
+  const canvas = h('canvas', {
+    height: HEIGHT,
+    tabindex: 0,
+    role: 'slider',
+    'aria-label': 'Time in the call',
+    'aria-valuemin': 0,
+    'aria-valuemax': Math.round(data.seconds),
+  })
   const tip = h('p.tip', { 'aria-hidden': 'true', hidden: true })
-  const zoomIn = h('button.plain', { type: 'button', 'aria-label': 'Zoom in', onclick: () => zoom(0.5, middle()) }, '+')
-  const zoomOut = h('button.plain', { type: 'button', 'aria-label': 'Zoom out', onclick: () => zoom(2, middle()) }, '−')
+  const zoomIn = h(
+    'button.plain',
+    { type: 'button', 'aria-label': 'Zoom in', onclick: () => zoom(0.5, middle()) },
+    '+',
+  )
+  const zoomOut = h(
+    'button.plain',
+    { type: 'button', 'aria-label': 'Zoom out', onclick: () => zoom(2, middle()) },
+    '−',
+  )
   const whole = h('button.plain', { type: 'button', onclick: () => set(0, data.seconds) }, 'All')
   const probe = h('i', { hidden: true }) // tells what a colour of the style sheet is now
-  const element = h('div.timeline', {}, probe, canvas, tip, h('div.zoom', { role: 'group', 'aria-label': 'Zoom' }, zoomIn, zoomOut, whole))
+  const element = h(
+    'div.timeline',
+    {},
+    probe,
+    canvas,
+    tip,
+    h('div.zoom', { role: 'group', 'aria-label': 'Zoom' }, zoomIn, zoomOut, whole),
+  )
   const context = canvas.getContext('2d')
   let [from, to, head, width, colours] = [0, Math.max(1, data.seconds), 0, 300, {}]
   let waiting = false
@@ -38,7 +60,8 @@ export function timeline(data, seek) {
     draw()
   }
 
-  const zoom = (factor, around) => set(around - (around - from) * factor, around + (to - around) * factor)
+  const zoom = (factor, around) =>
+    set(around - (around - from) * factor, around + (to - around) * factor)
 
   function draw() {
     if (waiting) return
@@ -55,7 +78,19 @@ export function timeline(data, seek) {
     canvas.width = Math.round(width * ratio)
     canvas.height = Math.round(HEIGHT * ratio)
     context.setTransform(ratio, 0, 0, ratio, 0, 0)
-    for (const name of ['caller', 'agent', 'cut', 'takeover', 'network', 'reversed', 'text', 'muted', 'rule', 'lane', 'accent']) {
+    for (const name of [
+      'caller',
+      'agent',
+      'cut',
+      'takeover',
+      'network',
+      'reversed',
+      'text',
+      'muted',
+      'rule',
+      'lane',
+      'accent',
+    ]) {
       probe.style.color = `var(--${name})`
       colours[name] = getComputedStyle(probe).color
     }
@@ -95,10 +130,14 @@ export function timeline(data, seek) {
     const half = WAVE / 2
     context.fillStyle = colour
     for (let px = 0; px < width; px += 2) {
-      const [first, last] = [Math.floor(at(px) * data.peaks.per_s), Math.ceil(at(px + 2) * data.peaks.per_s)]
+      const [first, last] = [
+        Math.floor(at(px) * data.peaks.per_s),
+        Math.ceil(at(px + 2) * data.peaks.per_s),
+      ]
       let high = 0
-      for (let i = Math.max(0, first); i < Math.min(last, peaks.length); i += 1) high = Math.max(high, peaks[i])
-      const size = Math.max(high ? 0.8 : 0, Math.sqrt(high / 255) * (half - 3))
+      for (let i = Math.max(0, first); i < Math.min(last, peaks.length); i += 1)
+        high = Math.max(high, peaks[i])
+      const size = Math.max(high ? 0.8 : 0, (high / 255) ** 0.7 * (half - 3))
       context.fillRect(px, top + half - size, 1.4, 2 * size)
     }
   }
@@ -154,20 +193,28 @@ export function timeline(data, seek) {
     if (!pressed) return
     const moved = e.offsetX - pressed.x
     if (Math.abs(moved) > 4) pressed.moved = true
-    if (pressed.moved) set(pressed.from - (moved / width) * (pressed.to - pressed.from), pressed.to - (moved / width) * (pressed.to - pressed.from))
+    if (pressed.moved)
+      set(
+        pressed.from - (moved / width) * (pressed.to - pressed.from),
+        pressed.to - (moved / width) * (pressed.to - pressed.from),
+      )
   })
   canvas.addEventListener('pointerup', (e) => {
     if (pressed && !pressed.moved) seek(Math.max(0, at(e.offsetX)))
     pressed = null
   })
   canvas.addEventListener('pointerleave', () => (tip.hidden = true))
-  canvas.addEventListener('wheel', (e) => {
-    if (!e.ctrlKey && Math.abs(e.deltaX) > Math.abs(e.deltaY)) {
-      const by = (e.deltaX / width) * (to - from)
-      set(from + by, to + by)
-    } else zoom(e.deltaY > 0 ? 1.25 : 0.8, at(e.offsetX))
-    e.preventDefault()
-  }, { passive: false })
+  canvas.addEventListener(
+    'wheel',
+    (e) => {
+      if (!e.ctrlKey && Math.abs(e.deltaX) > Math.abs(e.deltaY)) {
+        const by = (e.deltaX / width) * (to - from)
+        set(from + by, to + by)
+      } else zoom(e.deltaY > 0 ? 1.25 : 0.8, at(e.offsetX))
+      e.preventDefault()
+    },
+    { passive: false },
+  )
   canvas.addEventListener('keydown', (e) => {
     const step = e.shiftKey ? 10 : 2
     const does = {
@@ -186,7 +233,9 @@ export function timeline(data, seek) {
   })
 
   function hover(e) {
-    const near = data.marks.find((mark) => Math.abs(x(mark.at) - e.offsetX) < 7 && e.offsetY < MARKS + 4)
+    const near = data.marks.find(
+      (mark) => Math.abs(x(mark.at) - e.offsetX) < 7 && e.offsetY < MARKS + 4,
+    )
     tip.hidden = false
     tip.textContent = near ? `${span(near.at)}  ${near.text}` : span(at(e.offsetX))
     tip.style.left = `${Math.min(Math.max(e.offsetX, 40), width - 60)}px`
@@ -204,7 +253,8 @@ export function timeline(data, seek) {
       head = seconds
       canvas.setAttribute('aria-valuenow', Math.round(seconds))
       canvas.setAttribute('aria-valuetext', span(seconds))
-      if (seconds > to || seconds < from) set(seconds - (to - from) * 0.1, seconds + (to - from) * 0.9)
+      if (seconds > to || seconds < from)
+        set(seconds - (to - from) * 0.1, seconds + (to - from) * 0.9)
       draw()
     },
     close() {
@@ -218,7 +268,8 @@ export function timeline(data, seek) {
 export function marks(lines, latency, zero) {
   const found = []
   for (const line of lines) {
-    if (line.role === 'dtmf') found.push({ at: line.begin, kind: 'muted', text: `key ${line.text}` })
+    if (line.role === 'dtmf')
+      found.push({ at: line.begin, kind: 'muted', text: `key ${line.text}` })
     if (line.role !== 'event') continue
     const [kind, text] = event(line.text)
     found.push({ at: line.begin, kind, text })
@@ -227,7 +278,12 @@ export function marks(lines, latency, zero) {
     const { paused, resumed } = one.at_s ?? {}
     if (resumed === undefined || paused === undefined || one.clock_s === undefined) continue
     const [begin, end] = [paused + one.clock_s - zero, resumed + one.clock_s - zero]
-    found.push({ at: begin, until: end, kind: 'reversed', text: `paused for ${Math.round((end - begin) * 1000)} ms, then went on` })
+    found.push({
+      at: begin,
+      until: end,
+      kind: 'reversed',
+      text: `paused for ${Math.round((end - begin) * 1000)} ms, then went on`,
+    })
   }
   return found.sort((a, b) => a.at - b.at)
 }
