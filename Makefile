@@ -9,7 +9,7 @@ BENCH := media
 TESTS := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bots check bench drill clean
+.PHONY: help setup demo docs test bots check bench drill clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,8 +17,8 @@ help: ## show this list
 setup: ## .venv, and Asterisk, Redis and callers in a private root under ~/.cache
 	@tests/lab/setup.sh
 
-demo: setup ## a real call with the offline agent (SCRIPT=file: another script; PAGE=1: leave its page up; PHONE=1: a call of yours)
-	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(PAGE),--page) $(if $(PHONE),--phone)
+demo: setup ## a real call with the offline agent (SCRIPT=file; OUTBOUND=1: the agent calls; PAGE=1: leave its page up; PHONE=1: a call of yours)
+	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(OUTBOUND),--outbound) $(if $(PAGE),--page) $(if $(PHONE),--phone)
 
 test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)
 	@$(PY) -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder \
@@ -38,6 +38,9 @@ drill: setup ## kill and freeze processes under load (DRILL=name: one of them; R
 bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min); web: the dashboard (2 min)
 	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),bots stack)
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
+
+docs: setup ## docs/configuration.md and docs/schema, from the code
+	@$(PY) -m tests.documents
 
 clean: ## remove the environment and all output (the private root stays in the cache)
 	rm -rf .venv .lab .lab-bench .lab-stack .lab-pipecat .lab-browser out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -151,6 +151,9 @@ class Agent:
     """What bridges a wait of several seconds, such as "One moment, please."; without it, a soft
     sound does, as it does before."""
     max_call_s: int = 1800
+    voice_to_voice_ms: int = 1200
+    """What a caller should wait at most from his last word to the answer's first sound: slower
+    turns are counted, and an alert tells of too many."""
     fallback: str = ""
     """The agent (by its file's name) that goes on with the conversation if this one's engine can't
     be had; without one, the caller goes on in the dialplan."""

@@ -27,6 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
+from bridge import metrics
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
@@ -53,6 +54,7 @@ from bridge.tools import Tools
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
+
 
 NOTED_S = 1.0
 """A call of ours waits so long for Redis to know of it."""
@@ -114,6 +116,8 @@ class Call:
         self._keys: asyncio.TimerHandle | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
+        self._began = time.monotonic()
+        metrics.call_begun(self._direction, taken_over=memory is not None)
         record = memory.record if memory is not None else None
         self._agent = record.agent if record else (*leg.incoming.args, "")[0]
         self._started = record.started if record else time.time()
@@ -123,6 +127,10 @@ class Call:
         if memory is None:
             store.begin(self.id)
             store.put(self.id, **about(leg.incoming, worker))
+
+    @property
+    def _direction(self) -> str:
+        return "in" if self._leg.incoming.outgoing is None else "out"
 
     def end(self, outcome: Outcome) -> None:
         """End the call, unless it has an outcome already."""
@@ -143,6 +151,15 @@ class Call:
             await self._go(outcome, self._leg.hang_up())
         else:  # it may not have been made yet
             self.end(Outcome("cancelled", reason))
+
+    async def spy(self, to: tuple[str, int]) -> tuple[int, tuple[str, int]]:
+        """See `Leg.spy`. Raises `ConfigError` while nobody talks."""
+        assert self.talk
+        return await self._leg.spy(to)
+
+    async def unspy(self, number: int) -> None:
+        """See `Leg.unspy`."""
+        await self._leg.unspy(number)
 
     async def transfer(self, extension: str) -> None:
         """Hand the caller over to an extension that the agent may transfer to.
@@ -256,7 +273,8 @@ class Call:
         slot.pause()
         conversation.begin(bool(agent.greeting))
         context = conversation.context(agent, incoming, self._tasks)
-        context = await rejoined(self._store, context)
+        if incoming.outgoing is None:  # whom we call has not called back
+            context = await rejoined(self._store, context)
         await engine.start(context)
         if agent.greeting and not context.history:
             with contextlib.suppress(TimeoutError):
@@ -265,6 +283,7 @@ class Call:
         await self._leg.join()
         self._answered = time.time()
         self._store.put(self.id, state="talking", answered=self._answered, rate=slot.rate)
+        metrics.call_talks(time.monotonic() - self._began)
         self._place()
         self._recording.begin()
         on_record = asyncio.Event()
@@ -282,7 +301,9 @@ class Call:
         self._ringing = True
         await self._leg.dial()
         self._ringing = False
-        self._store.put(self.id, state="setup", codec=self._leg.incoming.codec)
+        incoming = self._leg.incoming
+        variables = json.dumps(incoming.args[1:])
+        self._store.put(self.id, state="setup", codec=incoming.codec, variables=variables)
 
     async def _take_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
@@ -397,6 +418,8 @@ class Call:
         elsewhere = outcome.reason in ("moved", "taken") or not self._store.owns(self.id)
         if not elsewhere:
             self._log_record(outcome)
+            lasted_s = max(0.0, time.time() - self._started)
+            metrics.call_ended(self._direction, outcome.result, lasted_s)
         self._store.put(
             self.id,
             state="ended",

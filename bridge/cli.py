@@ -1,8 +1,8 @@
 """The command line: what runs (`run`, `media`, `worker`, `web`), what looks (`config`), and what
-speaks with the API.
+speaks with the API (`call`, `calls`, `show`, ...).
 
-Exit status: 0 stopped as asked, 1 something that it needs went away (start it again), 2 only the
-operator can help (the last line on stderr says how).
+Exit status: 0 stopped or done as asked, 1 something that it needs went away (start it again), 2
+only the operator can help (the last line on stderr says how).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bridge.agent import recording_folders
 from bridge.config import Config, load, read
 from bridge.errors import BridgeError, ConfigError, MediaUnreachable
 from bridge.logs import set_up
+from bridge.web import cli as api
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "config":
             return _config(options)
         config = load(options.config)
-        set_up(config.log.level)
+        set_up(config.log.level, config.log.format)
+        if options.command in api.COMMANDS:
+            return api.run(config, options)
         return _COMMANDS[options.command](config, options)
     except MediaUnreachable as error:
         print(f"ari-bridge: {error}", file=sys.stderr)
@@ -102,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
                 "--standby", action="store_true", help="wait for the death of the one that runs"
             )
         command.add_argument("--config", type=Path, metavar="FILE", help="default: ./bridge.toml")
+    for name, one in api.COMMANDS.items():
+        command = commands.add_parser(name, help=one.help, description=one.help)
+        one.add(command)
+        command.add_argument("--config", type=Path, metavar="FILE", help="default: ./bridge.toml")
     return parser
 
 
@@ -161,8 +168,10 @@ def _media(config: Config, options: argparse.Namespace) -> int:
 
 
 def _worker(config: Config, options: argparse.Namespace) -> int:
+    from bridge import metrics
     from bridge.worker import Worker
 
+    metrics.share(Path(config.media.runtime_dir))
     asyncio.run(Worker(config, options.active, options.config).run())
     return 0
 

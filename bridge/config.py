@@ -44,6 +44,9 @@ class LogSettings:
     """What is logged, to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of our own lines; libraries' begin at `warning`."""
+    format: Literal["text", "json"] = "text"
+    """For people, or an object a line for programs."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class WebSettings:
     address: str = "127.0.0.1"
     """Where it listens; it speaks no TLS, so beyond this host it needs a proxy that does."""
     port: int = 8090
+    """Its TCP port."""
     token_file: str = ""
     """Holds the token that every request has to name; relative to the configuration file. Empty:
     ARI_BRIDGE_TOKEN in the environment, or one that is made in `[media] runtime_dir`."""
@@ -155,6 +159,7 @@ def read(path: Path | None) -> tuple[Config, dict[configfile.Place, str]]:
         phone = dataclasses.replace(web.phone, ca_file=str(home / web.phone.ca_file))
         web = dataclasses.replace(web, phone=phone)
     config = dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
+    configfile.keep_secrets(config)
     return config, found.origins
 
 

@@ -28,10 +28,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from bridge import keeper
 from bridge.errors import ConfigError
-from bridge.secrets import reveal
+from bridge.secrets import keep, keep_environment, reveal
 
 PREFIX = "ARI_BRIDGE_"
 FILE = "_FILE"
@@ -52,7 +53,7 @@ _NEAR = 0.8
 """A name this near to one of ours is a mistyped one."""
 
 Place = tuple[str, int, str]
-"""Table, which of several (0 where there is one), key."""
+"""Table, which of several (0 where there is one), key; `phone.url` in `[web.phone]`."""
 
 
 @dataclass
@@ -91,6 +92,22 @@ def read(path: Path | None, kinds: Mapping[str, type], several: str) -> Read:
                         one[key] = _revealed(value, f"{path} [{name}]: '{key}'")
     _apply(found, kinds, several)
     return found
+
+
+def keep_secrets(settings: Any) -> None:
+    """No log line may hold what these settings keep secret."""
+    for one_field in dataclasses.fields(settings):
+        value = getattr(settings, one_field.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(one):
+                keep_secrets(one)
+            elif isinstance(one, str) and not one_field.repr:
+                _, url, rest = one.partition("://")
+                login = rest.rpartition("@")[0]
+                password = login.partition(":")[2]
+                for text in (password, unquote(password)) if url else (one,):
+                    keep(text)
+    keep_environment()
 
 
 def given(kinds: Mapping[str, type], several: str) -> bool:
@@ -137,12 +154,24 @@ def variables(kinds: Mapping[str, type], names: list[str]) -> dict[str, Place]:
         if table == "asterisk" and len(names) > 1:
             middles = [f"{table}_{name}_" for name in names]
         for index, middle in enumerate(middles):
-            for one in dataclasses.fields(kind):
-                found[f"{PREFIX}{middle}{one.name}".upper()] = (table, index, one.name)
+            for key in _keys(kind):
+                name = key.replace(".", "_")
+                found[f"{PREFIX}{middle}{name}".upper()] = (table, index, key)
     return found
 
 
 # ------------------------------------------------------------------------------------------------
+
+
+def _keys(kind: type) -> Iterator[str]:
+    """Of a table and of the tables in it."""
+    hints = typing.get_type_hints(kind)
+    for one in dataclasses.fields(kind):
+        inner = hints[one.name]
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            yield from (f"{one.name}.{key}" for key in _keys(inner))
+        else:
+            yield one.name
 
 
 def _text(path: Path) -> str:
@@ -164,12 +193,9 @@ def _path(content: Mapping[str, Any]) -> Iterator[str]:
 def _places(
     table: tuple[str, ...], content: Mapping[str, Any], counts: Mapping[str, int]
 ) -> Iterator[Place]:
-    if len(table) > 1:  # [media.more]: all of it belongs to the key `more`
-        yield (table[0], counts.get(table[0], 0), table[1])
-        return
     for key, value in content.items():
-        if table:
-            yield (table[0], counts.get(table[0], 0), key)
+        if table:  # of [web.phone], `url` is `phone.url`
+            yield (table[0], counts.get(table[0], 0), ".".join((*table[1:], key)))
         else:  # `media.port = 1` or `media = {port = 1}`
             for index, one in enumerate(value if isinstance(value, list) else [value]):
                 if isinstance(one, dict):
@@ -222,13 +248,18 @@ def _check_unknown(variable: str, ours: Mapping[str, Place], kinds: Mapping[str,
 
 def _set(found: Read, kinds: Mapping[str, type], place: Place, text: str, variable: str) -> None:
     name, index, key = place
-    hint = typing.get_type_hints(kinds[name])[key]
-    value = _value(hint, text, variable)
+    kind: Any = kinds[name]
+    *within, last = key.split(".")
+    for part in within:
+        kind = typing.get_type_hints(kind)[part]
+    value = _value(typing.get_type_hints(kind)[last], text, variable)
     table = found.tables.setdefault(name, {})
     one = table[index] if isinstance(table, list) and index < len(table) else table
     if not isinstance(one, dict):
         raise ConfigError(f"{variable} is set, and '{name}' is no table")
-    one[key] = value
+    for part in within:
+        one = one.setdefault(part, {})
+    one[last] = value
     found.origins[place] = f"environment {variable}"
 
 

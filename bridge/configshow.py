@@ -28,14 +28,27 @@ def text(config: Config, origins: Mapping[Place, str]) -> str:
         several = content if isinstance(content, tuple) else (content,)
         header = f"[[{table.name}]]" if len(several) > 1 else f"[{table.name}]"
         for index, one in enumerate(several):
-            lines = [header]
-            for field in dataclasses.fields(one):
-                origin = origins.get((table.name, index, field.name), DEFAULT)
-                value = shown(getattr(one, field.name), secret=not field.repr)
-                if value is not None:  # TOML has no null: it isn't set
-                    lines.append(f"{field.name} = {toml(value)}  # {origin}")
-            parts.append("\n".join(lines))
+            origin = {
+                key: where
+                for (name, n, key), where in origins.items()
+                if (name, n) == (table.name, index)
+            }
+            parts += _parts(header, table.name, one, "", origin)
     return "\n\n".join(parts) + "\n"
+
+
+def _parts(header: str, name: str, one: Any, prefix: str, origins: Mapping[str, str]) -> list[str]:
+    """A table, and behind it those in it."""
+    lines, inner = [header], []
+    for field in dataclasses.fields(one):
+        key, value = prefix + field.name, getattr(one, field.name)
+        if dataclasses.is_dataclass(value):
+            inner += _parts(f"[{name}.{key}]", name, value, f"{key}.", origins)
+        elif value is not None:  # TOML has no null: it isn't set
+            # An inline table stands in one line.
+            origin = origins.get(key) or origins.get(prefix.rstrip(".")) or DEFAULT
+            lines.append(f"{field.name} = {toml(shown(value, secret=not field.repr))}  # {origin}")
+    return ["\n".join(lines), *inner]
 
 
 def shown(value: Any, secret: bool = False) -> Any:

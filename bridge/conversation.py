@@ -29,9 +29,11 @@ from functools import partial
 from typing import Any
 
 import bridge.engines.base as engines
+from bridge import metrics
 from bridge.agent import Agent
 from bridge.dialog.completeness import Expected, end_silence_ms
 from bridge.dialog.endpointing import Phase
+from bridge.dialog.latency import TurnLatency
 from bridge.dialog.playout import Heard
 from bridge.dialog.turns import (
     Action,
@@ -102,7 +104,7 @@ class Conversation:
         self._over, self._end, self._ears = over, end, ears
         self._ear: Ear | None = None
         self._turns = Turns(agent.turns, engine.turns, agent.language)
-        self._watch = Stopwatch(lambda text: store.put(call_id, latency=text))
+        self._watch = Stopwatch(lambda text: store.put(call_id, latency=text), count=self._count)
         self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate, lambda: tools.running)
         self._now_ms = 0
@@ -639,6 +641,12 @@ class Conversation:
         clip = self._filler.due(self._now_ms, silent and not self._mouth.held and self._owes)
         if clip is not None:
             self._mouth.fill(clip)
+
+    def _count(self, one: TurnLatency) -> None:
+        metrics.turn(
+            *(self._agent.name, self._agent.engine, self._agent.voice_to_voice_ms),
+            *(one.voice_to_voice_ms, one.path(), one.interruption()),
+        )
 
     @property
     def _owes(self) -> bool:

@@ -56,6 +56,16 @@ async def _say(call: Call, arguments: Arguments) -> Answer:
     return {}
 
 
+async def _listen(call: Call, arguments: Arguments) -> Answer:
+    number, (host, port) = await call.spy((str(arguments["host"]), int(arguments["port"])))
+    return {"number": number, "host": host, "port": port}
+
+
+async def _unlisten(call: Call, arguments: Arguments) -> Answer:
+    await call.unspy(int(arguments["number"]))
+    return {}
+
+
 async def _record(call: Call, arguments: Arguments) -> Answer:
     if not call.record(bool(arguments["on"])):
         raise Refusal("not-recorded", "the call is not recorded: [recording] of its agent's file")
@@ -67,6 +77,8 @@ VERBS: dict[str, Callable[[Call, Arguments], Awaitable[Answer]]] = {
     "transfer": _transfer,
     "mute": _mute,
     "say": _say,
+    "listen": _listen,
+    "unlisten": _unlisten,
     "record": _record,
 }
 """What can be done with a call that is under way: add yours here."""

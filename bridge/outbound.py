@@ -29,6 +29,7 @@ class OutboundSettings:
     """Table `[outbound]`: calls of our own."""
 
     enabled: bool = False
+    """Whether there are any."""
     destinations: tuple[str, ...] = ()
     """Who may be called: numbers and names, or beginnings of them with a `*` behind."""
     endpoint: str = ""

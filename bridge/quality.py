@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Mapping
 
+from bridge import metrics
 from bridge.errors import BridgeError, PbxGone
 from bridge.media.base import Slot
 from bridge.pbx.base import Leg
@@ -39,6 +40,7 @@ class LineQuality:
         """Of the call that has `leg` and `slot`, put down in `store`."""
         self._call_id, self._leg, self._slot, self._store = call_id, leg, slot, store
         self._caller: dict[str, float] = {}
+        self._meter = metrics.AudioMeter(slot.stats())
 
     def now(self) -> dict[str, float | Mapping[str, float]]:
         """Our leg as `Slot.stats` has it; under `caller` the caller's, once the PBX told of it.
@@ -82,6 +84,7 @@ class LineQuality:
 
     def note(self) -> None:
         """Put it into the call's record."""
+        self._meter.count(self._slot.stats(), self._caller)
         self._store.put(self._call_id, audio=json.dumps(self.now()))
 
 

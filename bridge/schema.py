@@ -191,14 +191,21 @@ def _of_part(name: str, place: str) -> Schema:
 
 
 def _markdown() -> Iterator[str]:
-    for name, kind in config.kinds().items():
+    tables: list[tuple[str, Any]] = list(config.kinds().items())
+    while tables:
+        name, kind = tables.pop(0)
+        hints = typing.get_type_hints(kind)
+        inner = [(f"{name}.{f.name}", hints[f.name]) for f in dataclasses.fields(kind)]
+        tables = [(n, k) for n, k in inner if dataclasses.is_dataclass(k)] + tables
         yield f"### `[{name}]`\n"
         if summary := inspect.getdoc(kind):
             yield " ".join(summary.split("\n\n")[0].split()) + "\n"
         yield "| key | without it | what it is |"
         yield "|---|---|---|"
-        said, hints = descriptions(kind), typing.get_type_hints(kind)
+        said = descriptions(kind)
         for field in dataclasses.fields(kind):
+            if dataclasses.is_dataclass(hints[field.name]):
+                continue  # a table of its own
             text = said.get(field.name, "")
             if typing.get_origin(hints[field.name]) is Literal:
                 choices = typing.get_args(hints[field.name])
@@ -210,7 +217,7 @@ def _markdown() -> Iterator[str]:
 
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
-        return "(must be there)" if field.default_factory is dataclasses.MISSING else "see there"
+        return "(needed)" if field.default_factory is dataclasses.MISSING else "(chosen)"
     if field.default is None:
         return ""
     return f"`{configshow.toml(_plain(field.default))}`"

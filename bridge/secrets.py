@@ -14,6 +14,11 @@ from pathlib import Path
 
 from bridge.errors import ConfigError
 
+known: set[str] = set()
+"""What must not be told: the secrets that this process has come to know."""
+_LEAST = 6
+"""Characters: shorter ones stand in every other word."""
+_NAMES = re.compile(r"(?i)(key|token|secret|password|pass)$")
 _PLACE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -38,4 +43,18 @@ def _value(place: str) -> str:
         raise ConfigError(f"{name} is not set, or empty")
     if not value.isprintable():
         raise ConfigError(f"{name} holds more than one line")
+    keep(value)
     return value
+
+
+def keep(value: str) -> None:
+    """This must not be told."""
+    if len(value) >= _LEAST:
+        known.add(value)
+
+
+def keep_environment() -> None:
+    """Nor what stands in variables that are named like secrets."""
+    for name, value in os.environ.items():
+        if _NAMES.search(name):
+            keep(value)

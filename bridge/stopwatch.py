@@ -32,10 +32,13 @@ class Stopwatch:
     """One call's."""
 
     def __init__(
-        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        write: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        count: Callable[[TurnLatency], None] = lambda one: None,
     ) -> None:
-        """`write` takes all turns so far, as JSON, whenever one more is known."""
-        self._write, self._clock = write, clock
+        """`write` takes all turns so far, as JSON, whenever one more is known; `count` that one."""
+        self._write, self._clock, self._count = write, clock, count
         self._audio = AudioClock()
         self._done: deque[dict[str, object]] = deque(maxlen=KEPT)
         self._turn: TurnLatency | None = None  # until its answer's first packet
@@ -116,6 +119,7 @@ class Stopwatch:
             return
         if line := one.line():
             log.info("%s", line)
+        self._count(one)
         # For who reads it elsewhere: seconds from this clock's zero to the epoch's.
         since = round(time.time() - time.monotonic(), 3)
         self._done.append({**one.record(), "clock_s": since})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from bridge import metrics
 from bridge.dialog.playout import Heard
 from bridge.sessions.base import Store
 from bridge.sessions.model import Line, Role
@@ -56,6 +57,7 @@ class Transcript:
 
     def agent(self, heard: Heard) -> None:
         """What the caller heard of an item that is over."""
+        metrics.heard(heard.heard_ms)
         if heard.text or (heard.cut and heard.heard_ms):
             now = time.time()
             text = _discreet("agent", heard.text) if self.private else heard.text

@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 
 import redis.exceptions
 
-from bridge import keeper, logs
+from bridge import keeper, logs, metrics
 from bridge.audio.codecs import missing_libraries
 from bridge.calls import Calls
 from bridge.config import Config, reload
@@ -79,6 +79,7 @@ _DOOR_S = 1.5
 _HEARD_OF_S = 2 * BEAT_S
 """Who was heard of since then may live."""
 _FOUND_AGAIN_S = 0.5
+_MEASURE_S = 1.0
 _COLLECT = 700, 10, 100
 """Full collections ten times as seldom as usual: with 150 calls each holds all of them up for
 70 ms, and it came every 8 s."""
@@ -164,6 +165,7 @@ class Worker:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_COLLECT)
+            self._spawn(self._measure())
             log.info(
                 "ready: Asterisk %s, Redis %s, agents from %s",
                 ", ".join(p.version or f"at {p.url} is away" for p in self._pbxs.values()),
@@ -324,6 +326,21 @@ class Worker:
             await asyncio.sleep(NOTE_S / _NOTE_PARTS)
             self._calls.note(part, _NOTE_PARTS)
 
+    async def _measure(self) -> None:
+        """Say once a second how we are."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + _MEASURE_S
+            await asyncio.sleep(_MEASURE_S)
+            metrics.health(
+                calls=len(self._calls),
+                ready=self.ready,
+                redis=self._store.up,
+                asterisks={name or "asterisk": pbx.up for name, pbx in self._pbxs.items()},
+                faults=faults.count,
+                lag_s=clock() - due,
+            )
+
     async def _watch_launcher(self) -> None:
         """Without a launcher, make room for the next one's workers."""
         folder = Path(self.config.media.runtime_dir)
@@ -353,7 +370,7 @@ class Worker:
         except ConfigError as error:
             log.error("not reloaded: %s", error)
             return
-        logs.set_up(self.config.log.level)
+        logs.set_up(self.config.log.level, self.config.log.format)
         log.info("settings reloaded")
         for key in ignored:
             log.warning("%s has changed, which takes a restart", key)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from bridge import agent as agents
 from bridge import toolbox
 from bridge.agent import Agent
+from bridge.check import capacity
 from bridge.check.finding import Finding
 from bridge.engines.base import Audio, Context, EngineEvent, Entry, Failed, ReplyDone, Resume
 from bridge.engines.life import autonomous
@@ -52,12 +54,28 @@ def load(folder: Path) -> tuple[list[Agent], list[Finding]]:
     return found, wrong
 
 
-async def findings(found: list[Agent], connect: bool = True) -> AsyncIterator[Finding]:
-    """One an agent; `connect`: have it answer."""
+async def findings(
+    found: list[Agent], connect: bool = True, asterisk_here: bool = True
+) -> AsyncIterator[Finding]:
+    """One an agent.
+
+    Args:
+        found: the agents.
+        connect: have each answer.
+        asterisk_here: it takes its part of this machine too.
+    """
+    work_ms = capacity.work_ms()
     engines = Engines()
     try:
         for agent in found:
-            yield await _of(engines, agent, connect)
+            one = await _of(engines, agent, connect)
+            if one.state == "ok":
+                most = capacity.calls(
+                    agent, asterisk_here=asterisk_here, work_ms=work_ms, cores=capacity.cores()
+                )
+                said = f"{one.said}; this machine carries about {most} such calls"
+                one = replace(one, said=said, figures={**one.figures, "calls": most})
+            yield one
     finally:
         await engines.close()
 

@@ -13,6 +13,7 @@ from bridge.check.rtp import CONTEXT, PROBE, TestCall
 from bridge.errors import MediaError, PbxError
 from bridge.media import control
 from bridge.media.settings import MediaSettings
+from bridge.media.udp import open_socket
 from bridge.pbx.ari import Ari
 from bridge.pbx.settings import AsteriskSettings
 
@@ -39,7 +40,7 @@ async def _called(
     found: list[Finding] = []
     try:
         # The port of calls itself, unless the bridge has it: then another one of that address.
-        running = media_runs(media)
+        running = media_runs(media) or (await _held(ari, settings) and not _is_free(media))
         async with call.open(0 if running else media.port):
             found.append(await call.measure())
             if running and found[0].state == "fail":
@@ -65,6 +66,21 @@ async def _called(
     return found
 
 
+async def _held(ari: Ari, settings: AsteriskSettings) -> bool:
+    """Whether a bridge takes the calls of this Asterisk."""
+    found = await ari.call("applications.get", applicationName=settings.app, ok=(404,))
+    return found is not None
+
+
+def _is_free(media: MediaSettings) -> bool:
+    """Whether the port of calls is nobody's; that of a bridge that another user runs isn't."""
+    try:
+        open_socket(media.listen_address, media.port).close()
+    except MediaError:
+        return False
+    return True
+
+
 def media_runs(media: MediaSettings) -> bool:
     """Whether a media process of ours serves this directory."""
     sock = control.new_socket()
@@ -86,7 +102,7 @@ async def _dialplan(
         cure += f"Stasis({settings.app},AGENT)"
         return [Finding("dialplan", "warn", said, cure)]
     found = []
-    if await ari.call("applications.get", applicationName=settings.app, ok=(404,)) is not None:
+    if await _held(ari, settings):
         found.append(Finding("dialplan", "ok", f"context {CONTEXT} is there; the bridge runs"))
         if agent and heard:
             found.append(await call.served(agent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bridge.check import engines, pbx, system
 from bridge.check import redis as store
@@ -32,8 +33,13 @@ async def findings(
             yield _named(one, asterisk.name)
     for one in wrong:
         yield one
-    async for one in engines.findings(agents, connect):
+    here = any(_is_here(asterisk.url) for asterisk in config.asterisk)
+    async for one in engines.findings(agents, connect, here):
         yield one
+
+
+def _is_here(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _named(one: Finding, name: str) -> Finding:

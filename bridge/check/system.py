@@ -53,6 +53,9 @@ def _slots(media: MediaSettings) -> Finding:
     place = next(one for one in (folder, *folder.parents) if one.exists())
     try:
         if folder.exists():
+            if (owner := folder.lstat().st_uid) != os.geteuid():
+                said = f"{folder} is another user's (uid {owner}), so is the bridge probably"
+                return Finding("slots", "warn", said, "check as the user that the bridge runs as")
             control.check_folder(folder)
         size = os.statvfs(place)
     except (MediaError, OSError) as error:

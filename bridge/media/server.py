@@ -19,6 +19,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from bridge.errors import MediaError
 from bridge.media import control, turn
 from bridge.media.clock import now_ms
 from bridge.media.downlink import ROOM_OUT
+from bridge.media.load import Load
 from bridge.media.memory import keep_freed_memory
 from bridge.media.plane import Plane
 from bridge.media.settings import MediaSettings
@@ -89,6 +91,7 @@ class Server:
         self._plane = Plane(slots, link, now_ms())
         self._c = slots.columns
         self._workers: dict[int, _Worker] = {}
+        self._load = Load()
         self._owner = np.full(slots.calls, -1, np.int64)
         self._next_worker = 0
         self._stopping = False
@@ -117,7 +120,9 @@ class Server:
                         waiting.append(self._udp)
                 ready, _, _ = select.select(waiting, [], [], timeout)
                 now = now_ms()
+                due_ms = plane.grid.next_ms if plane.open_calls else inf
                 plane.tick(now)
+                self._load.tick(due_ms, now, now_ms())
                 self._wake()
                 for sock in ready:
                     self._serve(sock)
@@ -301,6 +306,8 @@ class Server:
     def _list(self, worker: _Worker, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         taken = np.flatnonzero(self._c["state"] != FREE)
         return {
+            "load": self._load.told(),
+            "open_calls": self._plane.open_calls,
             "counters": {**self._plane.up.count, "socket_errors": self._plane.link.errors},
             "calls": [
                 [self._c["call_id"][i].decode(), self._c["owner"][i].decode()] for i in taken[:500]
@@ -341,7 +348,7 @@ class Server:
         worker.sock.close()
         if worker.wake >= 0:
             os.close(worker.wake)
-        if self._stopping:
+        if self._stopping or not worker.name:  # who only asks (`list`) is no worker
             return
         news = control.encode({"op": "left", "worker": worker.name})
         for other in self._workers.values():

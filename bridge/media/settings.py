@@ -37,8 +37,10 @@ class MediaSettings:
     advertised_address: str = ""
     """What Asterisk is told to send to, if not `listen_address` (NAT, containers)."""
     runtime_dir: str = field(default_factory=_in_memory)
-    """Holds the control socket and the slots; workers of this host use the same. Best in memory."""
+    """Holds the control socket and the slots; workers of this host use the same. Left out: in
+    memory, `/dev/shm/ari-bridge-UID`, where that is large enough, else below `/tmp`."""
     max_calls: int = 1000
+    """So many slots there are, 0.76 MB each; a call beyond goes on in the dialplan."""
     playout_ms: int = 20_000
     """Agent audio that a call may have waiting, at 8 kHz; half of it at 16 kHz."""
     dtx: bool = False

@@ -36,7 +36,9 @@ with warnings.catch_warnings():
 _NEEDED: Final = (
     "applications.filter",
     "applications.get",
+    "applications.subscribe",
     "asterisk.getInfo",
+    "asterisk.getModule",
     "bridges.addChannel",
     "bridges.createWithId",
     "bridges.destroy",
@@ -58,6 +60,7 @@ _NEEDED: Final = (
     "channels.rtpstatistics",
     "channels.sendDTMF",
     "channels.setChannelVar",
+    "channels.snoopChannelWithId",
     "channels.startMoh",
     "channels.stopMoh",
     "events.eventWebsocket",

@@ -67,6 +67,8 @@ class AsteriskPbx:
             owner: says whether calls are still ours; None: they always are.
         """
         self.version = ""
+        self.up = False
+        """Whether events flow."""
         self.app = app_of(settings.app, worker) if worker else settings.app
         self._settings = settings
         self._owner = owner
@@ -93,6 +95,7 @@ class AsteriskPbx:
 
         def up(is_up: bool) -> None:
             nonlocal janitor
+            self.up = is_up
             if is_up:
                 self._ari.listened.set()
                 janitor = self._spawn(self._sweep(listener))
@@ -252,6 +255,8 @@ class AsteriskPbx:
         elif (leg := self._maker(name)) and name.n is not None:
             if name.kind == "t":
                 leg.other.started(name.n, channel.name)
+            elif name.kind in ("s", "l"):
+                leg.spies.started(name.kind, name.n)
             elif not name.kind:
                 leg.media.started(name.n)
 
@@ -280,6 +285,8 @@ class AsteriskPbx:
             self._ended(channel_id)
         elif app not in ("", leg.app):
             pass  # from one of ours to the other
+        elif leg.elsewhere:
+            pass  # it comes back, or its end is told
         elif leg.ringing:
             self._spawn(self._not_answered(leg))
         elif self.app != self._settings.app and leg.was_taken():
@@ -354,7 +361,9 @@ class AsteriskPbx:
         """Bring what we know in line with what Asterisk has. The WebSocket is open, and unread."""
         # Who goes on setting up meanwhile must not be held against an older listing.
         legs = self._legs.items()
-        before = {i: (leg.app, _expected(leg)) for i, leg in legs if leg.there}
+        before = {
+            i: (leg.app, _expected(leg)) for i, leg in legs if leg.there and not leg.elsewhere
+        }
         there = await self._list(app)
         for call_id, (where, expected) in before.items():
             leg = self._legs.get(call_id)
@@ -423,7 +432,7 @@ class AsteriskPbx:
             if not there.is_orphan(name, self._tokens()):
                 continue  # we were held up since we looked, and its call is another's now
             log.info("taking away %s, which belongs to no call", thing)
-            if name.n is None:
+            if name.is_bridge:
                 await self._ari.call("bridges.destroy", bridgeId=thing, ok=(404,))
             else:
                 await self._ari.call("channels.hangup", channelId=thing, ok=(404,))

@@ -239,6 +239,16 @@ class Leg(Protocol):
     async def set_variable(self, name: str, value: str) -> None:
         """Set a channel variable."""
 
+    async def spy(self, to: Address) -> tuple[int, Address]:
+        """Have all that is said sent to `to`, as RTP with PCMU; neither side hears of it.
+
+        Returns:
+            A number to `unspy` it by, and the address that its RTP comes from.
+        """
+
+    async def unspy(self, number: int) -> None:
+        """End that. Nothing happens if it has ended."""
+
     async def send_dtmf(self, digits: str) -> None:
         """Send keys (0-9, A-D, *, #) to the caller's side; returns before they are all sent."""
 

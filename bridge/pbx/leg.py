@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from bridge.audio.codecs import usable
-from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
+from bridge.errors import PbxGone, PbxNotAnswered, PbxRefused, PbxUnreachable
 from bridge.pbx.ari import Ari
 from bridge.pbx.base import (
     Address,
@@ -43,10 +43,12 @@ from bridge.pbx.commands import Commands, do_all
 from bridge.pbx.destinations import DIALPLAN_WORD, place_of
 from bridge.pbx.dialing import Dialing
 from bridge.pbx.external import External
+from bridge.pbx.machine import Machine
 from bridge.pbx.names import Name, app_of, codec_of, parse_name
 from bridge.pbx.net import NET, Net
 from bridge.pbx.other import Other
 from bridge.pbx.settings import AsteriskSettings
+from bridge.pbx.spy import Spies
 
 log = logging.getLogger(__name__)
 
@@ -107,12 +109,16 @@ class AsteriskLeg:
         self._dialing: Dialing | None = None
         if incoming.outgoing is not None:
             self._dialing = Dialing(self._commands, settings, self.channel, self._arrived)
+        self._machine = Machine(self._commands, self.channel, self._arrived, self.get_variable)
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
         self.media = External(self._commands, settings, self.channel, self.home, self._check)
         self.other = Other(
             *(self._commands, settings, self.channel, self.home),
             token=lambda: self.token,
             check=self._check,
+        )
+        self.spies = Spies(
+            *(self._commands, settings, self.channel, self.home), token=lambda: self.token
         )
         self._bridge: Literal["none", "tried", "made"] = "none"
         self._inside = False  # the caller is in the mixing bridge, or set aside
@@ -145,6 +151,11 @@ class AsteriskLeg:
         """Whether we call him, and he hasn't answered."""
         return self._dialing is not None and self._dialing.open
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it has left our application only to come back."""
+        return self._machine.listening
+
     def answered(self) -> None:
         """He whom we call has answered."""
         if self._dialing is not None:
@@ -167,6 +178,7 @@ class AsteriskLeg:
             self.events.put_nowait(HungUp(cause))
             if self._dialing is not None:
                 self._dialing.over()
+                self._arrived.set()  # nobody has to wait for him any more
             self._changed.set()
             self.media.wake()
             self.other.wake()
@@ -310,10 +322,18 @@ class AsteriskLeg:
         assert out is not None
         assert dialing is not None
         self._check()
+        if out.machine:
+            await self._machine.check()
         if dialing.state == "none":
             args = ",".join(self.incoming.args[:1])
             await self._finished(dialing.make(out, self.home, args))
         await dialing.ring(out.ring_s)
+        if out.machine:
+            found, why = await self._machine.listen(self.home)
+            if found == "yes" and out.machine == "hang-up":
+                raise PbxNotAnswered("machine", f"an answering machine answered ({why})")
+            told = (*self.incoming.args, f"machine={found}")
+            self.incoming = replace(self.incoming, args=told)
         formats = await self.get_variable("CHANNEL(audionativeformat)")
         self.incoming = replace(self.incoming, codec=codec_of(formats or "", usable()))
 
@@ -477,6 +497,16 @@ class AsteriskLeg:
         """Set a channel variable."""
         await self._do("channels.setChannelVar", variable=name, value=value)
 
+    async def spy(self, to: Address) -> tuple[int, Address]:
+        """Have all that is said sent to `to`, as PCMU."""
+        self._check()
+        number, address = await self._finished(self.spies.open(to))
+        return number, address
+
+    async def unspy(self, number: int) -> None:
+        """End that."""
+        await self.spies.close(number)
+
     async def send_dtmf(self, digits: str) -> None:
         """Send keys to the caller's side."""
         # Not twice: keys that were pressed can't be taken back.
@@ -552,6 +582,7 @@ class AsteriskLeg:
             return
         if self.ended is None and not self._sent_away:
             await commands.persist(self._send_on)
+        await self.spies.close_all()
         things = [("channels.hangup", {"channelId": self.media.id(n)}) for n in self._numbers()]
         if self.other.is_there and not await self._is_given():
             things.append(("channels.hangup", {"channelId": self.other.id()}))

@@ -8,6 +8,8 @@ so that a later owner of the same call tells its own things from its predecessor
     external-media channel   ari-bridge-<caller>-<token>-<n>     n counts from 1
     somebody whom we rang    ari-bridge-<caller>-<token>-t<n>    for a transfer; its far end where
                              ari-bridge-<caller>-<token>-f<n>    it is a Local channel
+    somebody listens         ari-bridge-<caller>-<token>-s<n>    snoop channel, external media (-l)
+                             ari-bridge-<caller>-<token>-b<n>    and their mixing bridge
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from bridge.pbx.base import Codec
 
 PREFIX = "ari-bridge-"
 _NAME = re.compile(
-    re.escape(PREFIX) + r"(?P<caller>.+)-(?P<token>[0-9a-f]{6})(?:-(?P<kind>[tf]?)(?P<n>\d+))?"
+    re.escape(PREFIX) + r"(?P<caller>.+)-(?P<token>[0-9a-f]{6})(?:-(?P<kind>[tfslb]?)(?P<n>\d+))?"
 )
 
 FORMATS: dict[Codec, str] = {
@@ -54,9 +56,15 @@ class Name:
     """Id of the caller's channel."""
     token: str
     n: int | None = None
-    """Of a channel; None for a mixing bridge."""
+    """Of a channel; None for the call's mixing bridge."""
     kind: str = ""
-    """`t`: somebody whom we rang, `f`: the far end of that; else external media."""
+    """`t`: somebody whom we rang, `f`: the far end of that; `s`, `l`, `b`: somebody listens; else
+    external media."""
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether a mixing bridge has such a name."""
+        return self.n is None or self.kind == "b"
 
     def __str__(self) -> str:
         tail = "" if self.n is None else f"-{self.kind}{self.n}"

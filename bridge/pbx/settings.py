@@ -19,16 +19,20 @@ class AsteriskSettings:
     username: str = "ari-bridge"
     """The section of ari.conf."""
     password: str = field(default="", repr=False)
+    """Of that section."""
     app: str = "ari-bridge"
     """The Stasis application that the dialplan names."""
     rtp_address: str = ""
     """Where Asterisk's RTP comes from, where it is not the address that Asterisk announces (NAT,
     containers); empty: what it announces."""
     request_timeout_s: float = 8.0
+    """Longest wait for an answer of ARI's."""
     ping_s: float = 5.0
     """Between pings on the events WebSocket; half of it without an answer, and it is given up."""
     reconnect_first_s: float = 0.1
+    """Between the first tries to reach it again, growing to `reconnect_most_s`."""
     reconnect_most_s: float = 2.0
+    """Between the later ones."""
     media_timeout_s: float = 5.0
     """How long an external-media channel may take to come up (usual: 3 ms)."""
     move_timeout_s: float = 2.0

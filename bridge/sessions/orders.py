@@ -71,10 +71,25 @@ def _keys(order_id: str) -> tuple[str, str]:
     return f"{tag}:what", f"{tag}:answer"
 
 
+async def _always() -> bool:
+    return True
+
+
 async def give(
-    server: redis.asyncio.Redis, worker: str, order: Order, within_s: float = 5.0
+    server: redis.asyncio.Redis,
+    worker: str,
+    order: Order,
+    within_s: float = 5.0,
+    still: Callable[[], Awaitable[bool]] = _always,
 ) -> Answer:
     """Give a worker an order and wait for what comes of it.
+
+    Args:
+        server: decodes answers.
+        worker: its name.
+        order: what is to be done.
+        within_s: how long to wait.
+        still: asked now and then whether that worker is the right one; if not, nobody waits.
 
     Raises:
         NotTaken, NotAnswered: it didn't answer in time.
@@ -94,6 +109,8 @@ async def give(
         if (found := await _next(server, answer)) is not None:
             result: Answer = json.loads(found)
             return result
+        if not await still():
+            break
     if await _take(server, what) is not None:
         raise NotTaken
     raise NotAnswered

@@ -28,7 +28,7 @@ KEEP_S = 24 * 3600
 
 # KEYS: live, minute, key. ARGV: call, fingerprint of the request, most calls, most a minute, how
 # long the key is kept (s; 0: there is none). Gives what came of it, and the known call's id and
-# fingerprint, or how long to wait (ms).
+# fingerprint, or how long to wait (ms), or what time it is (ms).
 _RESERVE = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -41,7 +41,7 @@ if tonumber(ARGV[5]) > 0 then
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 60000)
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then
-  return {'calls', '', ''}
+  return {'calls', '', tostring(now)}
 end
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
   local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
@@ -85,11 +85,11 @@ class OutboundBook:
                 *(call_id, fingerprint, str(max_calls), str(max_per_minute)),
                 str(KEEP_S if key else 0),
             )
-            if what != "calls" or last or not await self._forget_the_dead():
+            if what != "calls" or last or not await self._forget_the_dead(float(more)):
                 break
         if what == "rate":
             return Reserved("rate", wait_s=float(more) / 1000)
-        return Reserved(what, known, more)
+        return Reserved(what, known, more if what != "calls" else "")
 
     async def give_up(self, call_id: str, key: str) -> None:
         """It was never asked for after all: the same key may be used again."""
@@ -102,11 +102,9 @@ class OutboundBook:
         name = f"{PREFIX}:{{{call_id}}}:placed"
         return bool(await self._server.set(name, worker, nx=True, ex=KEEP_S))
 
-    async def _forget_the_dead(self) -> bool:
+    async def _forget_the_dead(self, now_ms: float) -> bool:
         """Take off what counts and isn't under way any more: their workers died without a word."""
         counted: Sequence[Any] = await self._server.zrange(LIVE_CALLS, 0, -1, withscores=True)
-        seconds, micros = await self._server.time()
-        now_ms = (seconds + micros / 1e6) * 1000
         dead = []
         for call_id, at_ms in counted:
             state: Any = await self._server.hget(call_key(call_id), "state")  # type: ignore[misc]

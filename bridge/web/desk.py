@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,8 +65,13 @@ class Desk:
                 raise not_found(f"there is no call '{call_id}', or it ended too long ago")
             if record.state == "ended":
                 raise Refused(409, "ended", f"the call has ended: {record.result} {record.reason}")
-            order = Order(verb, call_id, arguments)
-            answer = await self._give(record.worker, order, min(_TRY_S, until - clock()))
+            order, owner = Order(verb, call_id, arguments), record.worker
+
+            async def still(owner: str = owner) -> bool:
+                now = await self._reader.load(call_id)
+                return now is not None and now.worker == owner and now.state != "ended"
+
+            answer = await self._give(owner, order, until - clock(), still)
             if answer is not None and answer.get("error") not in _FOR_OTHERS:
                 return _good(answer)
             await asyncio.sleep(_AGAIN_S)
@@ -97,6 +102,7 @@ class Desk:
             )
         )
         call_id = self._reserved(reserved, fingerprint)
+        log.info("call %s: agent %s is to call %s", call_id, order.agent, arguments["to"])
         if reserved.what == "known" and (record := await self._reader.load(call_id)) is not None:
             return record, False
         try:
@@ -176,10 +182,16 @@ class Desk:
             await asyncio.sleep(0.01)
         return record
 
-    async def _give(self, worker: str, order: Order, within_s: float) -> Mapping[str, Any] | None:
+    async def _give(
+        self,
+        worker: str,
+        order: Order,
+        within_s: float,
+        *still: Callable[[], Awaitable[bool]],
+    ) -> Mapping[str, Any] | None:
         """What a worker says to an order; None: nobody has begun with it, nor will."""
         try:
-            return await self._ask(give(self._reader.server, worker, order, within_s))
+            return await self._ask(give(self._reader.server, worker, order, within_s, *still))
         except NotTaken:
             return None
         except NotAnswered:

@@ -8,6 +8,7 @@ as JSON), None (204) or a response of aiohttp's. It refuses by raising `Refused`
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import types
 import typing
@@ -56,6 +57,18 @@ class Route:
     status: int = 200
     public: bool = False
     """Needs no token."""
+    local: bool = False
+    """Needs none from this host (`from_here`)."""
+
+
+def from_here(request: web.Request) -> bool:
+    """Whether somebody on this host asks, and not for somebody else, as a proxy does."""
+    if "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
+        return False
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
 
 
 async def ask(route: Route, request: web.Request) -> web.StreamResponse:

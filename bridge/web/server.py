@@ -23,10 +23,11 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, history, live, page, phone
+from bridge.web import calls, history, listen, live, metrics, page, phone
 from bridge.web.errors import Refused
+from bridge.web.openapi import document
 from bridge.web.parts import Parts
-from bridge.web.routes import MOST_BODY, Route, ask, reply
+from bridge.web.routes import MOST_BODY, Asked, Route, ask, from_here, reply
 from bridge.web.token import read_token, token_in
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
     calls.routes,
     history.routes,
+    listen.routes,
+    metrics.routes,
     live.routes,
     page.routes,
     phone.routes,
@@ -48,11 +51,17 @@ _STOP_S = 1.0
 
 def routes(parts: Parts) -> list[Route]:
     """Every route of the API."""
-    return [route for resource in RESOURCES for route in resource(parts)]
+    table = [route for resource in RESOURCES for route in resource(parts)]
+
+    async def described(asked: Asked) -> web.Response:
+        return web.json_response(document(table))
+
+    table.append(Route("GET", "/v1/openapi.json", "This description", described))
+    return table
 
 
 def application(parts: Parts, token: str) -> web.Application:
-    """The API as aiohttp knows it; everybody but of public routes has to name `token`."""
+    """The API as aiohttp knows it; whoever has to name a token, has to name `token`."""
     table = routes(parts)
     app = web.Application(middlewares=[_told], client_max_size=MOST_BODY)
     for route in table:
@@ -93,7 +102,7 @@ async def serve(config: Config, path: Path | None) -> None:
 
 
 async def _serve(route: Route, token: str, request: web.Request) -> web.StreamResponse:
-    if not route.public:
+    if not (route.public or (route.local and from_here(request))):
         _check(token, request)
     return await ask(route, request)
 
@@ -175,7 +184,7 @@ def _reload(parts: Parts, path: Path | None) -> None:
     except ConfigError as error:
         log.error("not reloaded: %s", error)
         return
-    logs.set_up(parts.config.log.level)
+    logs.set_up(parts.config.log.level, parts.config.log.format)
     log.info("settings reloaded")
     for key in ignored:
         log.warning("%s has changed, which takes a restart", key)

@@ -1,6 +1,7 @@
 """`python -m tests.demo`: place a real call, show it as it happens, and judge it.
 
     --script FILE   what the caller does (tests/demo/script.toml tells the form)
+    --outbound      the agent calls, and the caller is called: else the same
     --phone         stay up instead, for a softphone of yours
     --page          record the call, and stay up at the end: its page is in the dashboard
     --loss PERCENT  lose so many of the caller's and the agent's RTP packets, each way
@@ -56,9 +57,17 @@ from tests.lab.capture import RtpPacket, digits, lay_out
 from tests.lab.relay import as_played
 from tests.lab.root import REPOSITORY, LabError
 from tests.lab.speech import Ear
-from tests.lab.stack import AGENT_EXTENSION, ECHO_EXTENSION, HUMAN_EXTENSION, Stack, capture
+from tests.lab.stack import (
+    AGENT_EXTENSION,
+    ECHO_EXTENSION,
+    HUMAN_EXTENSION,
+    Stack,
+    calling,
+    capture,
+)
 
 BEGAN = time.monotonic()
+OUTBOUND_AGENT = "demo"
 
 
 def say(line: str = "") -> None:
@@ -98,6 +107,7 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--script", type=Path, default=SHIPPED, metavar="FILE")
+    parser.add_argument("--outbound", action="store_true")
     parser.add_argument("--phone", action="store_true")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--loss", type=float, default=0.0, metavar="PERCENT")
@@ -109,7 +119,13 @@ def main() -> int:
         if options.phone:
             return stay_up()
         network = {"loss": options.loss / 100, "jitter_ms": options.jitter}
-        return run(load(options.script), options.script, options.out, network, page=options.page)
+        if options.outbound and any(network.values()):
+            raise LabError("a bad network stands before a phone that calls: without --outbound")
+        return run(
+            *(load(options.script), options.script, options.out, network),
+            page=options.page,
+            outbound=options.outbound,
+        )
     except (LabError, PhoneError, ScriptError) as error:
         say(f"demo: {error}")
         return 2
@@ -171,10 +187,17 @@ def _progress(line: str) -> None:
 
 
 def run(
-    script: Script, path: Path, out: Path, network: dict[str, Any], *, page: bool = False
+    script: Script,
+    path: Path,
+    out: Path,
+    network: dict[str, Any],
+    *,
+    page: bool = False,
+    outbound: bool = False,
 ) -> int:
     """Hold the call of a script, over a network as bad as `Stack` takes it, and judge it.
 
+    `outbound`: the agent calls.
     `page`: record it, and leave the dashboard up when all is said, until Ctrl-C.
     """
     shutil.rmtree(out, ignore_errors=True)
@@ -187,16 +210,19 @@ def run(
         if page:
             agents = recorded_agents(Path(up.enter_context(tempfile.TemporaryDirectory())))
             network |= {"browser": "person", "settings": {"agents": {"folder": str(agents)}}}
+        if outbound:
+            rules = calling() if not page else {"outbound": calling()["outbound"]}
+            network["settings"] = {**network.get("settings", {}), **rules}
         stack = up.enter_context(Stack(say=_progress, options=options, **network))
         try:
             if script.kills:
                 stack.wait_for_workers(2)
-            held = asyncio.run(hold(stack, script, clips, out))
+            held = asyncio.run(hold(stack, script, clips, out, outbound=outbound))
             versions = {"asterisk_version": stack.pbx.version, "redis_version": stack.redis.version}
         finally:
             (out / "bridge.log").write_text(stack.bridge.log())
         if page:
-            status = conclude(held, script, path, out, versions)
+            status = conclude(held, script, path, out, versions, outbound=outbound)
             say()
             say(f"  {stack.dashboard}&to=/call/{quote(held.call_id)}")
             say("shows the call: its sound, its words, what was heard and what was cut.")
@@ -204,7 +230,7 @@ def run(
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             return status
-    status = conclude(held, script, path, out, versions)
+    status = conclude(held, script, path, out, versions, outbound=outbound)
     say("make demo PAGE=1 leaves the page of such a call up, with its sound, in the dashboard")
     return status
 
@@ -218,21 +244,27 @@ def recorded_agents(folder: Path) -> Path:
     return agents
 
 
-async def hold(stack: Stack, script: Script, clips: dict[str, Any], out: Path) -> Held:
+async def hold(
+    stack: Stack, script: Script, clips: dict[str, Any], out: Path, *, outbound: bool
+) -> Held:
     """Place the call and talk; returns when it is over and its traces are read."""
     ear = Ear()
     async with stack.phone() as phone:
         with capture(phone, out / "call.pcap", ear.feed) as recording:
             zero = time.time()
             setup_s = _make_setup_s() + time.monotonic() - BEGAN
-            say(f"demo: dialling {script.dial}")
+            say("demo: the agent calls" if outbound else f"demo: dialling {script.dial}")
             say()
             say(
                 "   time  who     what   ([..]: the caller; else: as the bridge stores it in Redis)"
             )
             watching = asyncio.create_task(_show_calls(stack.redis.url, zero))
             try:
-                await phone.dial(script.dial)
+                if outbound:
+                    await asyncio.to_thread(stack.call, phone, OUTBOUND_AGENT)
+                    await phone.answer()
+                else:
+                    await phone.dial(script.dial)
                 answered = time.time()
                 caller = Caller(
                     phone,
@@ -267,7 +299,15 @@ def _make_setup_s() -> float:
     return float(noted.read_text()) if noted.exists() else 0.0
 
 
-def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[str, str]) -> int:
+def conclude(
+    held: Held,
+    script: Script,
+    path: Path,
+    out: Path,
+    versions: dict[str, str],
+    *,
+    outbound: bool,
+) -> int:
     """Judge the call, write everything down and say how it was."""
     end = max([held.ended, *(p.at for p in held.packets)])
     sent = lay_out(held.packets, sent=True, start=held.zero, end=end)
@@ -314,7 +354,8 @@ def conclude(held: Held, script: Script, path: Path, out: Path, versions: dict[s
     (out / "transcript.txt").write_text(transcript(verdict, held.lines, held.zero))
     save_stereo(out / "conversation.wav", sent, received)
     with step("drawing the timeline"):
-        title = f"A call to {script.dial}, at the caller's end"
+        what = "The agent's call" if outbound else f"A call to {script.dial}"
+        title = f"{what}, at the caller's end"
         stages = latency.stages(held.record, verdict, held.clock)
         scene = Scene(
             *(title, _in_short(summary), verdict, sent, received, pressed, held.zero, stages)

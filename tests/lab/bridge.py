@@ -6,9 +6,11 @@ import base64
 import contextlib
 import http.client
 import json
+import os
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -79,6 +81,23 @@ class Bridge(Server):
         self.stop()
         super().close()
         shutil.rmtree(self.runtime_dir, ignore_errors=True)
+
+    def command(self, *words: str) -> str:
+        """Run `ari-bridge WORDS` with this bridge's configuration; gives what it says.
+
+        Raises:
+            LabError: with what it says on stderr.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", *words, "--config", self.directory / "bridge.toml"],
+            env={**os.environ, **self._environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode:
+            raise LabError(f"ari-bridge {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout
 
     def children(self, name: str) -> list[int]:
         """The process ids of its `media` or `worker` processes, in the order of their start.

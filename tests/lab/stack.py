@@ -34,6 +34,21 @@ from tests.lab.root import LabError, free_port, program
 AGENT_EXTENSION = "700"
 ECHO_EXTENSION = "701"
 HUMAN_EXTENSION = "200"
+CALLED = "phone"
+"""The endpoint by which a phone is called, at its own SIP port."""
+
+
+def calling() -> Settings:
+    """Settings of a bridge that may call the lab's phones."""
+    return {
+        "web": {"enabled": True, "port": free_port()},
+        "outbound": {
+            "enabled": True,
+            "destinations": [f"{digit}*" for digit in range(1, 10)],
+            "endpoint": f"PJSIP/{CALLED}/sip:caller@127.0.0.1:{{to}}",
+            "caller_ids": ["700"],
+        },
+    }
 
 
 class Stack:
@@ -166,11 +181,19 @@ class Stack:
         os.kill(pid, signal.SIGKILL)
         return at
 
+    def call(self, phone: Baresip, agent: str) -> str:
+        """Have an agent call that phone, as an operator does; gives what the command says. Needs
+        the `settings` of `calling`."""
+        return self.bridge.command(
+            "call", str(phone.sip_port), "--agent", agent, "--no-wait", "--caller-id", "700"
+        )
+
     def place(self, phone: Baresip) -> tuple[str, str] | None:
         """Context and extension where that phone's call is in the dialplan now."""
         for line in self.pbx.cli("core show channels concise").splitlines():
             fields = line.split("!")
-            if len(fields) > 2 and fields[0].startswith(f"PJSIP/{phone.user}-"):
+            ours = (f"PJSIP/{phone.user}-", f"PJSIP/{CALLED}-")
+            if len(fields) > 2 and fields[0].startswith(ours):
                 return fields[1], fields[2]
         return None
 

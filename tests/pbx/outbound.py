@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 
+from bridge.web.listen import wav_head
 from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge
 from tests.lab.redis import Redis
@@ -37,6 +38,10 @@ exten => rings,1,Ringing()
 exten => busy,1,Busy()
 exten => congested,1,Congestion()
 exten => unknown,1,Hangup(1)
+; speaks on and on
+exten => machine,1,Answer()
+ same => n,PlayTones(400)
+ same => n,Wait(120)
 """
 
 
@@ -61,6 +66,16 @@ class Api:
         async with self._session.request(method, path, **options) as answer:
             return answer.status, await answer.json() if answer.status != 204 else None
 
+    async def up(self, workers: int) -> None:
+        """Wait for the API and so many workers."""
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    _, found = await self.ask("GET", "/v1/workers")
+                    if sum(w["alive"] and w["takes_calls"] for w in found["workers"]) >= workers:
+                        return
+                await asyncio.sleep(0.1)
+
     async def call(self, to: str, **more: Any) -> Mapping[str, Any]:
         """Have somebody called."""
         status, call = await self.ask("POST", "/v1/calls", json={"to": to, "agent": "echo", **more})
@@ -70,6 +85,14 @@ class Api:
     async def verb(self, call_id: str, verb: str, **body: Any) -> tuple[int, Any]:
         """Do something with a call."""
         return await self.ask("POST", f"/v1/calls/{call_id}/{verb}", json=body)
+
+    @contextlib.asynccontextmanager
+    async def listen(self, call_id: str) -> AsyncIterator[aiohttp.StreamReader]:
+        """A call's sound, behind the head of its WAV."""
+        async with self._session.get(f"/v1/calls/{call_id}/listen") as answer:
+            answer.raise_for_status()
+            await answer.content.readexactly(len(wav_head()))
+            yield answer.content
 
     async def becomes(self, call_id: str, *states: str, within_s: float = 20.0) -> Any:
         """Wait until a call is in one of these states."""
@@ -84,65 +107,67 @@ class Api:
 
 
 class Outbound:
-    """`async with Outbound(pbx) as it: await it.api.call("answers")`."""
+    """`with Outbound(pbx) as out:` gives a bridge that may call, with so many workers."""
 
     def __init__(self, pbx: Asterisk, workers: int = 1, **outbound: object) -> None:
-        self.pbx, self._workers = pbx, workers
+        self.pbx, self.workers = pbx, workers
         self.redis = Redis()
         self._outbound = outbound
         self.port = free_port()
 
-    async def __aenter__(self) -> Self:
-        self._exit = contextlib.AsyncExitStack()
-        self._exit.enter_context(self.redis)
-        folder = self._exit.enter_context(agents())
-        rules = {
-            "enabled": True,
-            "destinations": NUMBERS,
-            "endpoint": "Local/{to}@far",
-            "caller_ids": ["+4930555", "+4930556"],
-            "max_calls": 100,
-            "max_per_minute": 10_000,
-            **self._outbound,
-        }
-        self.bridge = self._exit.enter_context(
-            Bridge(
-                *(self.pbx, self.redis),
-                settings={
-                    "web": {"enabled": True, "port": self.port},
-                    "outbound": rules,
-                    "agents": {"folder": folder},
-                },
-                options=("--workers", str(self._workers)),
-                environment={"ARI_BRIDGE_TOKEN": TOKEN},
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as started:
+            started.enter_context(self.redis)
+            folder = started.enter_context(agents())
+            rules = {
+                "enabled": True,
+                "destinations": NUMBERS,
+                "endpoint": "Local/{to}@far",
+                "caller_ids": ["+4930555", "+4930556"],
+                "max_calls": 100,
+                "max_per_minute": 10_000,
+                **self._outbound,
+            }
+            self.bridge = started.enter_context(
+                Bridge(
+                    *(self.pbx, self.redis),
+                    settings={
+                        "web": {"enabled": True, "port": self.port},
+                        "outbound": rules,
+                        "agents": {"folder": folder},
+                    },
+                    options=("--workers", str(self.workers)),
+                    environment={"ARI_BRIDGE_TOKEN": TOKEN},
+                )
             )
-        )
-        self.session = await self._exit.enter_async_context(
-            aiohttp.ClientSession(
-                f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}
-            )
-        )
-        self.api = Api(self.session)
-        await self.up()
+            self._started = started.pop_all()
         return self
 
-    async def up(self) -> None:
-        """Wait for the API and every worker."""
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):
-                    _, found = await self.api.ask("GET", "/v1/workers")
-                    if sum(w["alive"] and w["takes_calls"] for w in found["workers"]) >= (
-                        self._workers
-                    ):
-                        return
-                await asyncio.sleep(0.1)
+    def __exit__(self, *_: object) -> None:
+        self._started.close()
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._exit.aclose()
+    @contextlib.asynccontextmanager
+    async def api(self) -> AsyncIterator[Api]:
+        """Its API, once that and every worker is up."""
+        async with aiohttp.ClientSession(
+            f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}
+        ) as session:
+            api = Api(session)
+            await api.up(self.workers)
+            yield api
 
 
-NUMBERS = ("answers", "slow", "hurried", "rings", "busy", "congested", "unknown", "nowhere")
+NUMBERS = (
+    "answers",
+    "slow",
+    "hurried",
+    "rings",
+    "busy",
+    "congested",
+    "unknown",
+    "nowhere",
+    "machine",
+)
 
 
 @contextlib.contextmanager
@@ -151,5 +176,5 @@ def agents() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ari-bridge-agents-") as folder:
         shutil.copy(REPOSITORY / "agents" / "echo.toml", folder)
         with (Path(folder) / "echo.toml").open("a") as file:
-            file.write('\n[transfer]\nextensions = ["200"]\n')
+            file.write('\n[transfer]\ncontext = "far"\nextensions = ["hurried"]\n')
         yield folder

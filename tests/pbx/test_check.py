@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import socket
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from bridge import cli
+from bridge import cli, config
 from bridge.agent import Agent, TransferSettings
 from bridge.check import engines, finding, pbx, rtp
 from bridge.check import redis as store
@@ -21,6 +26,7 @@ from tests.lab.bridge import asterisk as asterisk_table
 from tests.lab.bridge import to_toml
 from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY, free_port
+from tests.lab.stack import Stack
 from tests.pbx.callers import Callers
 
 DEMO = Agent("demo", transfer=TransferSettings(extensions=("200",)))
@@ -257,3 +263,55 @@ def test_findings_as_text():
     assert bad.line == "FAIL  rtp          nothing comes: set it"
     assert finding.status([bad]) == 1
     assert finding.status([finding.Finding("rtp", "warn", "x")]) == 0
+
+
+# A bridge that runs -------------------------------------------------------------------------------
+
+
+def figures(stack: Stack) -> dict[str, float]:
+    """What Prometheus would read, summed over labels."""
+    found: dict[str, float] = {}
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.web_port}/metrics", timeout=10) as page:
+        for family in text_string_to_metric_families(page.read().decode()):
+            for sample in family.samples:
+                found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    return found
+
+
+async def settled(stack: Stack, name: str, value: float) -> dict[str, float]:
+    async with asyncio.timeout(30):
+        while (found := figures(stack)).get(name, 0.0) != value:
+            await asyncio.sleep(0.2)
+    return found
+
+
+async def test_a_bridge_that_runs_and_what_it_tells_prometheus() -> None:
+    port = free_port()
+    with Stack(settings={"web": {"enabled": True, "port": port}}) as stack:
+        stack.web_port = port
+        path = stack.bridge.directory / "bridge.toml"
+        settings = config.load(path)
+        await settled(stack, "ari_bridge_worker_ready", 1)
+        found = {
+            one.check: one
+            for one in await pbx.findings(settings.asterisk[0], settings.media, [DEMO], "echo")
+        }
+        assert [one.line for one in found.values() if one.state != "ok"] == []
+        assert "agent 'echo' answered" in found["call"].said
+        told = await settled(stack, "ari_bridge_calls_ended_total", 1)
+        assert told["ari_bridge_calls_begun_total"] == 1
+        assert told["ari_bridge_call_setup_seconds_count"] == 1
+        assert told["ari_bridge_audio_packets_received_total"] > 10
+        assert told["ari_bridge_asterisk_up"] == told["ari_bridge_redis_up"] == 1
+        assert told["ari_bridge_media_up"] == told["ari_bridge_workers"] == 1
+        assert told["ari_bridge_media_tick_seconds_total"] > 0
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as page:
+            assert page.status == 200
+        # Killed, a worker takes nothing of this with it.
+        (worker,) = stack.bridge.children("worker")
+        os.kill(worker, signal.SIGKILL)
+        told = await settled(stack, "ari_bridge_worker_ready", 0)
+        assert told["ari_bridge_calls_ended_total"] == 1
+        told = await settled(stack, "ari_bridge_worker_ready", 1)
+        assert told["ari_bridge_calls_ended_total"] == 1
+        assert stack.pbx.wait_idle() == []

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 
+import aiohttp
+import numpy as np
 import pytest
+import redis
 
+from bridge.sessions.model import LIVE, call_key
+from bridge.sessions.outbound import LIVE_CALLS
+from tests.lab.capture import PCMU, RATE, TABLES
 from tests.pbx.callers import Callers
-from tests.pbx.outbound import Outbound, far_numbers
+from tests.pbx.outbound import NUMBERS, Outbound, far_numbers
+
+OPERATIONS, AT_ONCE = 500, 25
 
 
 @pytest.fixture(scope="module")
-def pbx():
-    with far_numbers() as pbx:
-        yield pbx
+def out():
+    with far_numbers() as pbx, Outbound(pbx, workers=2) as out:
+        yield out
 
 
 @pytest.fixture
-async def out(pbx):
-    async with Outbound(pbx, workers=2) as out, Callers(pbx) as callers:
-        yield out
+async def api(out):
+    async with out.api() as api, Callers(out.pbx) as callers:
+        yield api
         await callers.nothing_left()
+        with redis.Redis.from_url(out.redis.url) as server:
+            assert server.hlen(LIVE) == 0
+            # What is still counted for a worker that died without a word gives way to the next.
+            counted = server.zrange(LIVE_CALLS, 0, -1)
+            states = {
+                call_id: server.hget(call_key(call_id.decode()), "state") for call_id in counted
+            }
+            assert set(states.values()) <= {None, b"ended"}, states
 
 
-async def test_what_comes_of_calls(out):
-    api = out.api
+async def test_what_comes_of_calls(api):
 
     async def ends(to, result, **more):
         call = await api.call(to, **more)
@@ -41,7 +58,9 @@ async def test_what_comes_of_calls(out):
         ends("nowhere", "unavailable"),
         ends("rings", "no-answer", timeout_s=1),
         ends("hurried", "hung-up"),
+        ends("machine", "machine", machine="hang-up"),
     )
+    told = await api.call("machine", machine="tell")
     call = await api.call("answers", caller_id="+4930556", variables={"order": "17"})
     assert (call["direction"], call["dialed"]) == ("out", "answers")
     call = await api.becomes(call["id"], "talking")
@@ -50,17 +69,34 @@ async def test_what_comes_of_calls(out):
     call = await api.becomes(call["id"], "ended")
     assert (call["result"], call["reason"]) == ("cancelled", "enough")
     assert (await api.verb(call["id"], "mute"))[0] == 409
+    told = await api.becomes(told["id"], "talking")
+    assert told["variables"] == ["machine=yes"]
+    await api.verb(told["id"], "hangup")
 
 
-async def test_nobody_is_rung_twice(out):
+async def test_who_looks_on_hears_the_call(api):
+    call = await api.call("machine")
+    await api.becomes(call["id"], "talking")
+    async with api.listen(call["id"]) as sound, api.listen(call["id"]) as other:
+        pcm = TABLES[PCMU][np.frombuffer(await sound.readexactly(RATE), np.uint8)]
+        spectrum = np.abs(np.fft.rfft(pcm.astype(float)))
+        assert int(np.argmax(spectrum)) == 400  # a second of it: a bin is a hertz
+        assert len(await other.readexactly(RATE // 2)) == RATE // 2
+    async with api.listen(call["id"]) as sound:
+        await sound.readexactly(160)
+        assert (await api.verb(call["id"], "hangup"))[0] == 204
+        async with asyncio.timeout(20):
+            await sound.read()  # it ends with the call
+
+
+async def test_nobody_is_rung_twice(out, api):
     """The same key again: while it rings, after the API's death, and after it has ended."""
-    api = out.api
     key = {"headers": {"Idempotency-Key": "k1"}, "json": {"to": "slow", "agent": "echo"}}
     answers = await asyncio.gather(*(api.ask("POST", "/v1/calls", **key) for _ in range(8)))
     assert sorted(status for status, _ in answers) == [200] * 7 + [201]
     (call_id,) = {call["id"] for _, call in answers}
     os.kill(out.bridge.child("web"), signal.SIGKILL)
-    await out.up()
+    await api.up(2)
     status, call = await api.ask("POST", "/v1/calls", **key)
     assert (status, call["id"]) == (200, call_id)
     status, refused = await api.ask(
@@ -74,22 +110,76 @@ async def test_nobody_is_rung_twice(out):
     assert (status, call["id"], call["state"]) == (200, call_id, "ended")
 
 
-async def one(api, call_id):
-    return (await api.ask("GET", f"/v1/calls/{call_id}"))[1]
+async def test_calls_that_ring_when_their_worker_dies_are_taken_over(out, api):
+    orders = [{"to": "slow"}, {"to": "rings", "timeout_s": 6}] * 2
+    calls = [call["id"] for call in await asyncio.gather(*(api.call(**o) for o in orders))]
+    owners = [(await api.becomes(call_id, "ringing", "talking"))["worker"] for call_id in calls]
+    dead = owners[0]
+    os.kill(int(dead.rsplit("-", 2)[1]), signal.SIGKILL)
+    for slow in calls[::2]:
+        call = await api.becomes(slow, "talking")
+        assert call["worker"] != dead
+        assert (await api.verb(slow, "hangup"))[0] == 204
+        await api.becomes(slow, "ended")
+    for rings in calls[1::2]:
+        assert (await api.becomes(rings, "ended"))["result"] == "no-answer"
 
 
-async def test_a_call_that_rings_when_its_worker_dies_is_taken_over(out):
-    api = out.api
-    calls = [(await api.call("slow"))["id"], (await api.call("rings", timeout_s=3))["id"]]
-    for call_id in calls:
-        call = await api.becomes(call_id, "ringing")
-        os.kill(int(call["worker"].rsplit("-", 2)[1]), signal.SIGKILL)
-        dead = call["worker"]
-        async with asyncio.timeout(10):
-            while (await one(api, call_id))["worker"] == dead:
-                await asyncio.sleep(0.05)
-        await out.up()
-    assert (await api.becomes(calls[0], "talking"))["result"] == ""
-    assert (await api.becomes(calls[1], "ended"))["result"] == "no-answer"
-    assert (await api.verb(calls[0], "hangup"))[0] == 204
-    await api.becomes(calls[0], "ended")
+async def test_nothing_remains_of_500_random_operations(out, api):
+    """Many at a time, in no order that makes sense; and a worker is killed in the middle."""
+    chance = random.Random(7)
+    left = iter(range(OPERATIONS))
+    done: dict[str, int] = {}
+    calls: list[str] = []
+    kill_at = OPERATIONS // 2
+
+    async def place():
+        number = chance.choice([*NUMBERS, "answers", "answers", "+900123", "Local/1@far"])
+        order = {"to": number, "agent": chance.choice(["echo"] * 9 + ["nobody"])}
+        order["timeout_s"] = chance.choice([1, 2, 45])
+        if chance.random() < 0.3:
+            order["idempotency_key"] = str(chance.randrange(20))
+        status, answer = await api.ask("POST", "/v1/calls", json=order)
+        if status in (200, 201):
+            calls.append(answer["id"])
+        return status, answer
+
+    async def act():
+        verb, body = chance.choice(
+            [
+                *[("hangup", {})] * 3,
+                ("mute", {"on": True}),
+                ("mute", {"on": False}),
+                ("say", {"text": "Hello."}),
+                ("transfer", {"to": "hurried"}),
+                ("transfer", {"to": "900"}),
+                ("mute", {"on": 5}),
+            ]
+        )
+        call_id = chance.choice([*calls[-40:], "nobody"])
+        if chance.random() < 0.05:
+            with contextlib.suppress(aiohttp.ClientError, asyncio.IncompleteReadError):
+                async with api.listen(call_id) as sound:
+                    await sound.readexactly(1600)
+            return 200, None
+        return await api.verb(call_id, verb, **body)
+
+    async def actor():
+        for n in left:
+            if n == kill_at:
+                os.kill(out.bridge.children("worker")[0], signal.SIGKILL)
+            status, answer = await (act if calls and chance.random() < 0.6 else place)()
+            if answer is not None and status >= 400:
+                assert answer["reason"], answer
+                done[answer["error"]] = done.get(answer["error"], 0) + 1
+            else:
+                done[str(status)] = done.get(str(status), 0) + 1
+            await asyncio.sleep(chance.random() * 0.3)
+
+    await asyncio.gather(*(actor() for _ in range(AT_ONCE)))
+    assert "fault" not in done, done
+    assert {"201", "204", "forbidden", "not-found", "ended"} <= set(done), done
+    async with asyncio.timeout(60):
+        while live := (await api.ask("GET", "/v1/calls?live=true"))[1]["calls"]:
+            await asyncio.gather(*(api.verb(call["id"], "hangup") for call in live))
+            await asyncio.sleep(0.2)

@@ -56,7 +56,12 @@ def test_lines_of_several_tables_and_of_other_spellings():
     found = configfile.lines(TWO)
     assert (found["asterisk", 0, "name"], found["asterisk", 1, "name"]) == (3, 5)
     found = configfile.lines('media.port = 1\nlog = {level = "info"}\n[a.b]\nc = 1\nd = 2')
-    assert found == {("media", 0, "port"): 1, ("log", 0, "level"): 2, ("a", 0, "b"): 4}
+    assert found == {
+        ("media", 0, "port"): 1,
+        ("log", 0, "level"): 2,
+        ("a", 0, "b.c"): 4,
+        ("a", 0, "b.d"): 5,
+    }
 
 
 def test_the_environment_is_stronger_than_the_file_and_says_so(file, monkeypatch):
@@ -195,6 +200,20 @@ def test_no_error_shows_a_secret(file, text):
         config.load(file)
     assert "77777" not in str(caught.value)
     assert "'url'" in str(caught.value) or "'password'" in str(caught.value)
+
+
+def test_tables_in_tables(file, monkeypatch, capsys):
+    file.write_text('[web]\nport = 1\n[web.phone]\nuser = "ann"\nurl = "wss://h/ws"\n')
+    monkeypatch.setenv("ARI_BRIDGE_WEB_PHONE_PASSWORD", "hush")
+    found, origins = config.read(file)
+    assert (found.web.phone.user, found.web.phone.password) == ("ann", "hush")
+    assert origins["web", 0, "phone.user"] == f"{file}:4"
+    out = configshow.text(found, origins)
+    assert 'password = "***"  # environment ARI_BRIDGE_WEB_PHONE_PASSWORD' in out
+    assert f'[web.phone]\nurl = "wss://h/ws"  # {file}:5' in out
+    assert tomllib.loads(out)["web"]["phone"]["user"] == "ann"
+    file.write_text('[web]\nphone = {user = "bob", url = "wss://h/ws"}\n')
+    assert f'user = "bob"  # {file}:2' in configshow.text(*config.read(file))
 
 
 def test_values_are_written_as_toml():

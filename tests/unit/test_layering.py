@@ -14,6 +14,7 @@ LAYERS = [
     "settings",
     "outbound",
     "logs",
+    "metrics",
     "tooltables",
     "agent",
     "audio",

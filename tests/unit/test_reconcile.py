@@ -7,7 +7,7 @@ import pytest
 
 from bridge.call import about
 from bridge.errors import PbxGone, PbxUnreachable, StoreUnreachable
-from bridge.pbx.base import Incoming
+from bridge.pbx.base import Incoming, Outgoing
 from bridge.reconcile import Reconciler, heirs, incoming_of, share_out, takers
 from bridge.sessions.base import Member
 from bridge.sessions.model import Record
@@ -329,3 +329,31 @@ async def test_a_call_that_was_over_before_we_came_leaves_nothing():
     await settle(reconciler)
     assert over == ["c2"]
     assert store.put_fields["c2"]["state"] == "ended"
+
+
+async def test_a_call_of_ours_that_rings_goes_on_ringing():
+    out = Outgoing("PJSIP/1@trunk", "+4955", 20, {"order": "17"}, "tell")
+    incoming = Incoming("c1", ("demo", "order=17"), "1", "", "1", "", "PCMU", outgoing=out)
+    fields = {name: str(value) for name, value in about(incoming, "dead").items()}
+    again = incoming_of(Record.from_fields({"call_id": "c1", **fields}))
+    assert again.outgoing == out
+    assert again.args == incoming.args
+
+
+async def test_a_call_of_ours_that_never_rang_is_not_lost_silently():
+    class Ringing(Leases):
+        state = "ringing"
+
+        async def claim(self, call_id, owner):
+            record = await super().claim(call_id, owner)
+            return record and dataclasses.replace(record, direction="out")
+
+    store = Store()
+    leases = Ringing({"c1": "dead"}, others())
+    reconciler, begun = reconciler_of(leases, store, Pbx(gone={"c1"}))
+    reconciler.dead("dead")
+    await settle(reconciler)
+    assert not begun
+    ended = store.put_fields["c1"]
+    assert (ended["state"], ended["result"]) == ("ended", "failed")
+    assert "its worker died" in ended["reason"]

@@ -9,7 +9,8 @@ import pytest
 
 from bridge import agent, schema
 from bridge.engines.assembly import PROVIDERS
-from bridge.engines.registry import BUILTIN
+from bridge.engines.registry import BUILTIN, Engines
+from bridge.errors import ConfigError
 
 AGENTS = sorted((Path(__file__).parents[2] / "agents").glob("*.toml"))
 
@@ -56,6 +57,9 @@ def test_our_agents_are_valid(path):
 )
 def test_what_the_code_refuses_the_schema_marks(text):
     assert faults(schema.of_agent(), text)
+    with pytest.raises(ConfigError) as caught:
+        Engines().check(agent.parse(tomllib.loads(text), "x", "x.toml"))
+    assert str(caught.value).startswith("x.toml")
 
 
 def test_an_engine_of_somebody_else_has_a_table_of_its_own():

@@ -67,8 +67,12 @@ class Fake:
             "applications": [
                 operation("/a", "get"),
                 operation("/b", "filter", "PUT"),
+                operation("/c", "subscribe", "POST"),
             ],
-            "asterisk": [operation("/asterisk/info", "getInfo")],
+            "asterisk": [
+                operation("/asterisk/info", "getInfo"),
+                operation("/asterisk/modules", "getModule"),
+            ],
             "bridges": [
                 operation("/bridges", "list"),
                 operation("/bridges/{bridgeId}", "createWithId", "POST"),
@@ -86,6 +90,7 @@ class Fake:
                         *("answer", "continueInDialplan", "create", "dial", "externalMedia"),
                         "getChannelVar",
                         *("move", "rtpstatistics", "sendDTMF", "setChannelVar"),
+                        "snoopChannelWithId",
                         *("originateWithId", "ring", "ringStop", "startMoh", "stopMoh"),
                     )
                     if name not in without

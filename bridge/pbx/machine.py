@@ -1,0 +1,97 @@
+"""Is it an answering machine? Asterisk's AMD() listens, for whom we have called and who answered.
+
+AMD is an application of the dialplan, so the channel goes there for a few seconds, to the context
+`ari-bridge-machine` of our fragment, and comes back to our application with what it has found.
+Meanwhile it is in nobody's application: its end is told because we subscribe to it, and if we die
+it hangs up, because nobody takes it back (a worker that takes the call over finds it gone).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+from bridge.errors import PbxGone, PbxRefused
+from bridge.pbx.commands import Commands
+
+CONTEXT: Final = "ari-bridge-machine"
+EXTENSION: Final = "listen"
+MODULE: Final = "app_amd.so"
+_APP: Final = "ARI_BRIDGE_APP"
+_WITHIN_S: Final = 20.0
+"""AMD() itself gives up after `total_analysis_time` of amd.conf, 5 s."""
+
+Found = Literal["yes", "no", "unsure"]
+_FOUND: Final[dict[str, Found]] = {"MACHINE": "yes", "HUMAN": "no"}
+
+
+class Machine:
+    """One channel's."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        channel: str,
+        arrived: asyncio.Event,
+        get: Callable[[str], Awaitable[str | None]],
+    ) -> None:
+        """Nothing happens before `check`.
+
+        Args:
+            commands: how Asterisk is asked.
+            channel: whose.
+            arrived: set when the channel enters our application, or has ended.
+            get: reads one of its variables; raises `PbxGone` if it has ended.
+        """
+        self._commands, self._channel = commands, channel
+        self._arrived, self._get = arrived, get
+        self.listening = False
+        """The channel is in the dialplan, and comes back."""
+
+    async def check(self) -> None:
+        """Whether Asterisk can. Raises `PbxRefused` with the cure."""
+        module = await self._commands.do("asterisk.getModule", moduleName=MODULE, ok=(404, 409))
+        if module is None or module.get("status") != "Running":
+            raise PbxRefused(f"Asterisk can't tell an answering machine: load {MODULE}")
+
+    async def listen(self, app: str) -> tuple[Found, str]:
+        """Whether it is a machine, and by what AMD() has judged.
+
+        Args:
+            app: our application.
+
+        Raises:
+            PbxGone: he has hung up.
+            PbxRefused: the dialplan lacks our fragment, or keeps the channel.
+        """
+        commands, channel = self._commands, self._channel
+        if await self._get(f"DIALPLAN_EXISTS({CONTEXT},{EXTENSION},1)") != "1":
+            raise PbxRefused(
+                f"the dialplan has no context {CONTEXT}: take in this version's "
+                "ari-bridge-extensions.conf"
+            )
+        await commands.do("channels.setChannelVar", channelId=channel, variable=_APP, value=app)
+        await commands.do(
+            "applications.subscribe", applicationName=app, eventSource=[f"channel:{channel}"]
+        )
+        self._arrived.clear()
+        self.listening = True
+        try:
+            await commands.do(
+                "channels.continueInDialplan",
+                channelId=channel,
+                context=CONTEXT,
+                extension=EXTENSION,
+                priority=1,
+            )
+            async with asyncio.timeout(_WITHIN_S):
+                await self._arrived.wait()
+        except TimeoutError:
+            raise PbxRefused(f"the dialplan's {CONTEXT} did not give the call back") from None
+        finally:
+            self.listening = False
+        status = await self._get("AMDSTATUS")
+        if status == "HANGUP":
+            raise PbxGone("he hung up while AMD() listened")
+        return _FOUND.get(status or "", "unsure"), await self._get("AMDCAUSE") or ""

@@ -1,0 +1,137 @@
+"""Somebody listens to a call: what both sides say, as RTP to wherever he is.
+
+    caller's channel ─▶ snoop channel (-s<n>) ─┐
+                                               ├─ a mixing bridge of their own (-b<n>)
+         RTP to him ◀── external media (-l<n>) ┘
+
+Neither side hears anything of it. The snoop channel ends with the caller's; the rest is taken away
+with the call, or swept like all that bears a call's name when its worker has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from bridge.errors import PbxError, PbxRefused
+from bridge.pbx.base import Address
+from bridge.pbx.commands import Commands, do_all
+from bridge.pbx.names import Name
+from bridge.pbx.net import NET
+from bridge.pbx.settings import AsteriskSettings
+
+_MOST = 5
+
+
+class Spies:
+    """One call's."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        settings: AsteriskSettings,
+        caller: str,
+        home: str,
+        token: Callable[[], str],
+    ) -> None:
+        """Nobody listens yet.
+
+        Args:
+            commands: how Asterisk is asked.
+            settings: the operator's.
+            caller: the caller's channel id.
+            home: our application.
+            token: of the call's leg.
+        """
+        self._commands, self._settings = commands, settings
+        self._caller, self._home, self._token = caller, home, token
+        self._last = 0
+        self._open: dict[int, set[str]] = {}
+        """Kinds of channels that have come up, of each."""
+        self._changed = asyncio.Event()
+
+    def started(self, kind: str, n: int) -> None:
+        """A channel is in our application."""
+        if n in self._open:
+            self._open[n].add(kind)
+            self._changed.set()
+
+    async def open(self, to: Address) -> tuple[int, Address]:
+        """Have all that is said sent to `to`, as PCMU.
+
+        Returns:
+            A number to `close` it by, and where its RTP comes from.
+
+        Raises:
+            PbxRefused: too many listen, or it didn't come up.
+            PbxGone: the call has ended.
+        """
+        if len(self._open) >= _MOST:
+            raise PbxRefused(f"{_MOST} listen to this call already")
+        self._last += 1
+        n = self._last
+        self._open[n] = set()
+        try:
+            return n, await self._make(n, to)
+        except BaseException:
+            await asyncio.shield(self.close(n))
+            raise
+
+    async def _make(self, n: int, to: Address) -> Address:
+        commands = self._commands
+        host = f"[{to[0]}]" if ":" in to[0] else to[0]
+        _, made, _ = await do_all(
+            commands.do(
+                "channels.snoopChannelWithId",
+                channelId=self._caller,
+                snoopId=self._id(n, "s"),
+                spy="both",
+                app=self._home,
+            ),
+            commands.do(
+                "channels.externalMedia",
+                again=False,
+                channelId=self._id(n, "l"),
+                app=self._home,
+                external_host=f"{host}:{to[1]}",
+                format="ulaw",
+                variables={NET: str(self._settings.max_call_s)},
+            ),
+            commands.do(
+                "bridges.createWithId",
+                bridgeId=self._id(n, "b"),
+                name=self._id(n, "b"),
+                type="mixing",
+                ok=(409,),
+            ),
+        )
+        try:
+            async with asyncio.timeout(self._settings.media_timeout_s):
+                while self._open[n] < {"s", "l"}:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise PbxRefused("Asterisk's snoop channel did not come up: see its log") from None
+        who = [self._id(n, "s"), self._id(n, "l")]
+        await commands.do("bridges.addChannel", bridgeId=self._id(n, "b"), channel=who)
+        told = made["channelvars"]
+        address = self._settings.rtp_address or told["UNICASTRTP_LOCAL_ADDRESS"]
+        return address, int(told["UNICASTRTP_LOCAL_PORT"])
+
+    async def close(self, n: int) -> None:
+        """He listens no more; nothing happens if he didn't."""
+        if self._open.pop(n, None) is None:
+            return
+        for kind in ("s", "l"):
+            with suppress(PbxError):  # what is left is swept
+                await self._commands.do("channels.hangup", channelId=self._id(n, kind), ok=(404,))
+        with suppress(PbxError):
+            await self._commands.do("bridges.destroy", bridgeId=self._id(n, "b"), ok=(404,))
+
+    async def close_all(self) -> None:
+        """Nobody listens any more."""
+        await asyncio.gather(*(self.close(n) for n in [*self._open]))
+
+    def _id(self, n: int, kind: str) -> str:
+        return str(Name(self._caller, self._token(), n, kind))
