@@ -758,6 +758,7 @@ def test_an_engine_that_ends_turns_itself_is_not_told_of_late_words():
     floor.agent("done", "finished")
     floor.turns.belong_to("engine")
     assert say(floor, "How much is it?") == []
+    assert floor.turns.turn == 1, "nor is a turn counted"
 
 
 @pytest.mark.parametrize(
