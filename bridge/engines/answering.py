@@ -130,7 +130,7 @@ class Answering:
                     what = Said("words", SAY_AGAIN)
                 case False:
                     reply.give(memory.forget)
-                    yield Say(context.agent.greeting)
+                    yield Say(context.greeting)
                     return
         async for step in self._brain.think(what, memory.brains, history):
             yield step

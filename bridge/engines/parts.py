@@ -33,12 +33,14 @@ class Said:
     digits   keys that the caller pressed, in `text`, without the terminator
     silence  the caller said nothing, for the `count`-th time in a row; `last`: take leave of him
     failed   the tool named `text` could not be carried out
+    done     it was, and this is what it gave (`value`); only for a brain that waits for it
     """
 
-    kind: Literal["words", "digits", "silence", "failed"]
+    kind: Literal["words", "digits", "silence", "failed", "done"]
     text: str = ""
     count: int = 0
     last: bool = False
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,20 @@ class Brain(Protocol):
 
     def understands(self, text: str, memory: Any) -> float | None:
         """How well it could answer just this, 0 to 1, at once; None if it can't say."""
+
+
+@runtime_checkable
+class Personal(Protocol):
+    """A brain that says something else in each call."""
+
+    facts: Mapping[str, str]
+    """What it says unless the dialplan passes other values, by name."""
+
+    def of(self, variables: Mapping[str, str]) -> Brain:
+        """The one for a call for which these were passed."""
+
+    def waits_for(self, tool: str, memory: Any) -> bool:
+        """Whether it wants to be told what that tool gave."""
 
 
 @runtime_checkable
