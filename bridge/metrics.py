@@ -200,6 +200,7 @@ _WAITED_S = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
 _STAGE_S = (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 5.0)
 _LAG_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _FRAME_MS = 20.0
+_MOST_MS = 2000.0
 RESULTS = (
     *("hung-up", "transferred", "done", "failed", "unknown-agent", "shutdown"),
     *("busy", "no-answer", "congestion", "unavailable", "machine", "cancelled", "no-input"),
@@ -300,8 +301,8 @@ class AudioMeter:
         found.concealed.inc(self._more("pbx", "concealed_ms", ours) / 1000)
         late_ms = ours.get("late_ms_p95", 0.0)
         found.lateness.observe(late_ms / 1000)
-        network_ms = caller.get("round_trip_ms", 0.0) / 2 + caller.get("jitter_ms", 0.0)
-        waited_ms = network_ms + late_ms + ours.get("gap_wait_ms", 0.0) + _FRAME_MS
+        network_ms = _sane(caller, "round_trip_ms") / 2 + _sane(caller, "jitter_ms")
+        waited_ms = network_ms + late_ms + _FRAME_MS  # what comes in order waits for nothing
         found.one_way.observe(waited_ms / 1000)
 
     def _more(self, leg: str, name: str, told: Mapping[str, float]) -> float:
@@ -309,6 +310,12 @@ class AudioMeter:
         before = self._before.get(f"{leg} {name}", 0.0)
         self._before[f"{leg} {name}"] = now
         return max(0.0, now - before)
+
+
+def _sane(caller: Mapping[str, float], name: str) -> float:
+    """What RTCP reports, unless it is no time that a conversation could be held with."""
+    ms = caller.get(name, 0.0)
+    return ms if 0.0 <= ms < _MOST_MS else 0.0
 
 
 # Health -----------------------------------------------------------------------------------------

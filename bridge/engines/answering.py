@@ -187,7 +187,7 @@ class Answering:
                     what = Said("words", SAY_AGAIN)
                 case False:
                     reply.give(memory.forget)
-                    yield Say(context.agent.greeting)
+                    yield Say(context.greeting)
                     return
         if memory.later and what.kind in ("words", "digits"):
             later = memory.later

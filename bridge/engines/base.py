@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -321,6 +322,11 @@ class Resume:
     """What the engine gave last as `State`."""
 
 
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """An operator's text with the value of each `{name}` that there is one for."""
+    return re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], m[0]), text)
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an engine gets for a call."""
@@ -350,6 +356,11 @@ class Context:
     rejoin: str = ""
     """The caller is back after a conversation that was cut off, which is the `history`: greet him
     with this, and go on with that conversation if he wants to."""
+
+    @property
+    def greeting(self) -> str:
+        """The agent's, for this call; "": it doesn't greet."""
+        return filled(self.agent.greeting, self.variables)
 
 
 class Engine(Protocol):

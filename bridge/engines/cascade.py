@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -65,7 +65,7 @@ from bridge.engines.listening import (
     Listening,
 )
 from bridge.engines.memory import Memory
-from bridge.engines.parts import Brain, Model, Said, Say, StreamingStt, Stt, Tts
+from bridge.engines.parts import Brain, Model, Personal, Said, Say, StreamingStt, Stt, Tts
 from bridge.engines.prompt import used
 from bridge.engines.reply import Reply
 from bridge.engines.sentences import sentences
@@ -127,9 +127,7 @@ class Cascade:
         self._reply: Reply | None = None
         self._pause: TurnPausing | None = None  # whose words aren't known yet
         self._memory, self._uses = Memory(), Uses()
-        self._answering = Answering(
-            brain, tts, self._memory, self._uses, settings.sentence_gap_ms, clock
-        )
+        self._answering: Answering
         self._digits = ""
         self._digit_ms = 0
 
@@ -137,7 +135,15 @@ class Cascade:
 
     async def start(self, context: Context) -> None:
         """Greet, unless the conversation goes on where another process left it."""
+        if isinstance(self._brain, Personal):
+            variables = {**self._brain.facts, **context.variables}
+            self._brain, context = self._brain.of(variables), replace(context, variables=variables)
         self._context = context
+        self._answering = Answering(
+            *(self._brain, self._tts, self._memory, self._uses),
+            gap_ms=self._settings.sentence_gap_ms,
+            clock=self._clock,
+        )
         parts = self._hearing, context.tasks, self._glimpsed, self._clock
         if isinstance(self._stt, StreamingStt):
             self._listening = await self._stt.listen(*parts)
@@ -154,8 +160,8 @@ class Cascade:
             await self._recall()
             if context.resume is not None:
                 self._go_on(context.resume)
-        elif context.agent.greeting:
-            self._begin(Say(context.agent.greeting))
+        elif context.greeting:
+            self._begin(Say(context.greeting))
 
     async def _give_fillers(self, context: Context) -> None:
         for tool, text in context.agent.fillers.items():
@@ -405,7 +411,7 @@ class Cascade:
             said = Said("words" if spoken[-1].role == "caller" else "digits", spoken[-1].text)
             self._begin(said, resume)
         else:
-            self._begin(Say(self._context.agent.greeting), resume)
+            self._begin(Say(self._context.greeting), resume)
 
     def _digit(self, digit: str) -> None:
         self._digit_ms = self._hearing.end_ms
@@ -433,3 +439,9 @@ class Cascade:
             self._begin(Said("answered", str(event.value)))
         elif call.name == "take_back":
             self._begin(Said("failed", "transfer"))
+        elif self._waits_for(call.name):
+            self._begin(Said("done", call.name, value=event.value))
+
+    def _waits_for(self, tool: str) -> bool:
+        brain = self._brain
+        return isinstance(brain, Personal) and brain.waits_for(tool, self._memory.brains)

@@ -95,8 +95,8 @@ class ElevenLabsWire:
         context = self._engine.context
         if history or context.resume is not None:
             override["first_message"] = ""
-        elif context.rejoin or context.agent.greeting:
-            override["first_message"] = context.rejoin or context.agent.greeting
+        elif context.rejoin or context.greeting:
+            override["first_message"] = context.rejoin or context.greeting
         start: dict[str, Any] = {
             "type": "conversation_initiation_client_data",
             "dynamic_variables": dict(context.variables),

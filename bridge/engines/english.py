@@ -115,6 +115,13 @@ def number(text: str, least: int = 3) -> str:
     return best if len(best) >= least else ""
 
 
+def only_number(text: str) -> bool:
+    """Whether somebody who says this says a number and nothing else."""
+    return bool(number(text)) and all(
+        is_number(word) or word in FUNCTION or word in FILLERS for word in words(text)
+    )
+
+
 def spell(digits: str) -> str:
     """Digits as one says them on a telephone, one by one: "42" is "four, two".
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bridge import toolbox
 from bridge.agent import Agent
-from bridge.engines.base import Engine, Shared
+from bridge.engines.base import Engine, Shared, filled
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.rules import Intent, Rules, RulesBrain
 from bridge.engines.sentences import sentences
@@ -33,7 +34,11 @@ class OfflineSettings:
     """Silence after a key that ends a number."""
     sentence_gap_ms: int = CascadeSettings.sentence_gap_ms
     """Pause between two sentences."""
+    knowledge: str = ""
+    """Which [tool.NAME] of type "knowledge" answers what no intent does."""
     facts: dict[str, str] = field(default_factory=dict)
+    """What {name} stands for in texts; a variable of that name that the dialplan passes goes
+    before it."""
     intents: tuple[Intent, ...] = ()
     replies: Rules = field(default_factory=Rules)
 
@@ -48,14 +53,22 @@ class OfflineProvider:
         if agent.language != "en":
             raise ConfigError(f"{where}: the offline engine speaks only English, language = 'en'")
         settings = self._settings
-        self._brain = RulesBrain(settings.intents, settings.facts, settings.replies, where)
+        try:
+            known = toolbox.knowledge_of(settings.knowledge, agent) if settings.knowledge else None
+        except ConfigError as error:
+            raise ConfigError(f"{where}: 'knowledge': {error}") from error
+        self._brain = RulesBrain(
+            *(settings.intents, settings.facts, settings.replies, where),
+            find=known.find if known else None,
+        )
         for intent in settings.intents:
             tools = ("transfer", "hang_up", *agent.every_tool)
-            if intent.tool and intent.tool not in tools:
-                raise ConfigError(
-                    f"{where}: intent '{intent.name}' calls the tool '{intent.tool}', which the "
-                    f"agent's 'tools' don't allow: {', '.join(tools)}"
-                )
+            for tool in (intent.tool, intent.lookup.tool if intent.lookup else ""):
+                if tool and tool not in tools:
+                    raise ConfigError(
+                        f"{where}: intent '{intent.name}' calls the tool '{tool}', which the "
+                        f"agent's 'tools' don't allow: {', '.join(tools)}"
+                    )
             if intent.tool == "transfer":
                 try:
                     agent.transfer.find(intent.extension)
@@ -72,7 +85,8 @@ class OfflineProvider:
         self._tts = await piper(self._shared, self._settings.voice, RATE)
         agent = self._agent
         back = [agent.rejoin_greeting] if agent.rejoin_s else []
-        own = [agent.greeting, *back, *agent.fillers.values()]
+        greeting = filled(agent.greeting, self._settings.facts)
+        own = [greeting, *back, *agent.fillers.values()]
         texts = [*own, *self._brain.fixed(), agent.go_on if agent.max_reply_s else ""]
         await self._tts.prepare([s for text in texts for s in sentences(text)])
 

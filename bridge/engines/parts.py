@@ -33,16 +33,18 @@ class Said:
     digits   keys that the caller pressed, in `text`, without the terminator
     silence  the caller said nothing, for the `count`-th time in a row; `last`: take leave of him
     failed   the tool named `text` could not be carried out
+    done     it was, and this is what it gave (`value`); only for a brain that waits for it
     declined the caller doesn't want to hear the rest of a long answer
     answered whom the tool `transfer` has rung hears this, and not the caller: `text` names him,
              `said` is what he said, if he did
     """
 
-    kind: Literal["words", "digits", "silence", "failed", "answered", "declined"]
+    kind: Literal["words", "digits", "silence", "failed", "answered", "declined", "done"]
     text: str = ""
     count: int = 0
     last: bool = False
     said: str = ""
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,20 @@ class Brain(Protocol):
 
     def understands(self, text: str, memory: Any) -> float | None:
         """How well it could answer just this, 0 to 1, at once; None if it can't say."""
+
+
+@runtime_checkable
+class Personal(Protocol):
+    """A brain that says something else in each call."""
+
+    facts: Mapping[str, str]
+    """What it says unless the dialplan passes other values, by name."""
+
+    def of(self, variables: Mapping[str, str]) -> Brain:
+        """The one for a call for which these were passed."""
+
+    def waits_for(self, tool: str, memory: Any) -> bool:
+        """Whether it wants to be told what that tool gave."""
 
 
 @runtime_checkable

@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from bridge.engines.base import Context, Entry, ToolCall
+from bridge.engines.base import Context, Entry, ToolCall, filled
 from bridge.errors import ConfigError
 
 GROUP = "ari_bridge.context"
@@ -98,7 +97,7 @@ async def assemble(context: Context, instructions: str, history: Sequence[Entry]
         instructions: the operator's.
         history: the conversation.
     """
-    told = re.sub(r"\{(\w+)\}", lambda m: context.variables.get(m[1], m[0]), instructions.strip())
+    told = filled(instructions.strip(), context.variables)
     parts = [told, ON_THE_PHONE, _noted(context.notes)]
     system = Message("system", "\n\n".join(part for part in parts if part))
     return [system, *conversation(history)]

@@ -158,9 +158,9 @@ class SpeechEngine:
         wire = await self._sessions.begin()
         if resume is not None:
             self._go_on(wire, resume)
-        elif context.rejoin or (context.agent.greeting and not context.history):
+        elif context.rejoin or (context.greeting and not context.history):
             self._due()
-            wire.say(context.rejoin or context.agent.greeting)
+            wire.say(context.rejoin or context.greeting)
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """The caller's audio, which is also the clock."""
@@ -365,9 +365,9 @@ class SpeechEngine:
             rest = REST.format(rest=resume.rest) if resume.rest else ""
             self._due()
             wire.tell(GO_ON.format(given=given, rest=rest), answer=True)
-        elif resume.replying and not self._history and self.context.agent.greeting:
+        elif resume.replying and not self._history and self.context.greeting:
             self._due()
-            wire.say(self.context.agent.greeting)
+            wire.say(self.context.greeting)
         elif resume.replying or (resume.owed and last in ("caller", "dtmf")):
             self._due()
             wire.tell(ANSWER, answer=True)

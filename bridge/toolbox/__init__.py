@@ -78,6 +78,17 @@ def known(agent: Agent) -> list[str]:
     ]
 
 
+def knowledge_of(name: str, agent: Agent) -> Knowledge:
+    """The agent's documents that its table of that name declares. Raises `ConfigError`."""
+    tables = [table for table, one in agent.tool.items() if isinstance(one, KnowledgeTool)]
+    if name not in tables:
+        have = ", ".join(tables) or "none"
+        raise ConfigError(f"no [tool.{name}] with type = 'knowledge'; there are: {have}")
+    tool = _made(name, agent)
+    assert isinstance(tool, Knowledge)
+    return tool
+
+
 async def prepare(agent: Agent) -> None:
     """Have what its tools need ready, so that no caller waits for it. Raises `ConfigError`.
 
@@ -86,9 +97,7 @@ async def prepare(agent: Agent) -> None:
     check(agent)
     for name, table in agent.tool.items():
         if isinstance(table, KnowledgeTool):
-            tool = _made(name, agent)
-            assert isinstance(tool, Knowledge)
-            await tool.prepare()
+            await knowledge_of(name, agent).prepare()
     await servers(agent, 0)
 
 

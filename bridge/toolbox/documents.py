@@ -93,7 +93,7 @@ def _pieces(paragraphs: list[str]) -> Iterator[str]:
         if held and len(held) + len(paragraph) > GOOD:
             yield held
             held = ""
-        held = f"{held}\n{paragraph}".strip()
+        held = f"{held}\n\n{paragraph}".strip()
         while len(held) > MOST:
             cut = max(held.rfind(end, GOOD, MOST) for end in (". ", "! ", "? ", ".\n", "\n"))
             if cut < 0:

@@ -181,8 +181,12 @@ class Knowledge:
         """Read the documents before anybody asks."""
         await asyncio.to_thread(self._index.load)
 
+    async def find(self, query: str) -> list[dict[str, str]]:
+        """As `Index.search`."""
+        return await asyncio.to_thread(self._index.search, query, self._results)
+
     async def __call__(self, call: ToolContext, /, **arguments: Any) -> Any:
         """What was found: a list of `Index.search`, or a sentence that there is nothing."""
         schema.check(self.parameters, arguments)
-        found = await asyncio.to_thread(self._index.search, arguments["query"], self._results)
+        found = await self.find(arguments["query"])
         return found or "The documents say nothing of that; other words may find it."

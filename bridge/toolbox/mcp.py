@@ -140,6 +140,8 @@ class Server:
                 self.why = await self._live()
             except (OSError, ConfigError) as error:  # a secret that has gone, no more processes
                 self.why = str(error)
+            except ValueError:  # no line of ours, or one without an end
+                self.why = "its client is out of order"
             self.tried.set()
             if clock() - began > STEADY_S:
                 wait_s = FIRST_WAIT_S

@@ -253,9 +253,11 @@ class Session:
 
 
 def tell(message: dict[str, Any]) -> None:
-    """One line to the worker."""
-    sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
-    sys.stdout.buffer.flush()
+    """One line to the worker, if it is there."""
+    line = json.dumps(message).encode() + b"\n"
+    with contextlib.suppress(BrokenPipeError):
+        while line:
+            line = line[os.write(1, line) :]
 
 
 async def _small() -> str:
@@ -321,5 +323,4 @@ async def main() -> None:
 if __name__ == "__main__":
     logging.disable()  # a line of garbage is a traceback to the SDK
     os.nice(5)
-    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        asyncio.run(main())
+    asyncio.run(main())

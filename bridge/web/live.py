@@ -219,7 +219,6 @@ def _call(record: Record, now: float) -> dict[str, Any]:
     return {
         **told,
         "codec": record.codec,
-        "takeovers": max(0, record.fence - 1),
         "latency": json.loads(record.latency or "[]"),
         "audio": {name: audio[name] for name in _SHORT if name in audio},
     }

@@ -1,8 +1,9 @@
-"""`python -m tests.browser.pictures`: the dashboard's pictures in docs/, of real calls.
+"""`python -m tests.browser.pictures [--staged]`: the dashboard's pictures in docs/, of real calls.
 
 Four phones talk with the demo agent at the same time; one of them holds the conversation of `make
 demo`, in which it interrupts, says "okay", and its worker is killed. Looked at meanwhile and when
-it is over, dark and light, wide and as small as a phone.
+it is over, dark and light, wide and as small as a phone. `--staged`: of calls that are only written
+down as the tests of the views do, with all that can happen in one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.browser.stage import save
+from tests.browser.stage import TOKEN, a_bookshop, save, stage
 from tests.demo.__main__ import hold, recorded_agents
 from tests.demo.script import SHIPPED, load
 from tests.demo.voice import clip
 from tests.lab.browser import browser
 from tests.lab.capture import RATE
+from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY
 from tests.lab.stack import AGENT_EXTENSION, Stack
 
@@ -29,6 +31,8 @@ OTHERS = (
     ("Do you sell gift cards?", "How long do I have to return a book?"),
     ("What events do you have coming up?", "Do you have anything for children?"),
 )
+SEEK = 3
+"""Times 10 s, where the playhead stands."""
 GREETED_S, ANSWERED_S = 7.0, 14.0
 LOOKS_S = (28.0, 40.0, 52.0, 64.0, 76.0)
 
@@ -73,8 +77,13 @@ async def look_back(stack: Stack, call_id: str, out: Path) -> None:
         async with browser(**options) as context:
             page = await context.new_page()
             await page.goto(f"{stack.dashboard}&to=/call/{call_id}")
-            await page.get_by_role("list", name="Transcript").get_by_role("button").nth(6).click()
-            await asyncio.sleep(1.5)
+            await page.get_by_role("button", name="Play", exact=True).wait_for()
+            await page.get_by_role("slider", name="Time in the call").focus()
+            for _ in range(SEEK):
+                await page.keyboard.press("Shift+ArrowRight")
+            await asyncio.sleep(0.5)
+            await page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
+            await asyncio.sleep(0.3)
             await save(page, out / f"{name}.png")
             await page.evaluate("location.hash = '#/history'")
             await asyncio.sleep(0.5)
@@ -101,10 +110,43 @@ async def run(stack: Stack, out: Path) -> None:
     await look_back(stack, held.call_id, out)
 
 
+async def staged(redis: Redis, folder: Path, out: Path) -> None:
+    """Pictures of `stage.a_bookshop`."""
+    async with stage(redis, folder) as shown:
+        a_bookshop(shown)
+        for call_id, amplitude in (("c1", 8000), ("c2", 900), ("c3", 3000)):
+            shown.loud(call_id, amplitude)
+        await shown.written()
+        kinds: dict[str, dict[str, Any]] = {
+            "dark": {"viewport": WIDE, "color_scheme": "dark"},
+            "light": {"viewport": WIDE, "color_scheme": "light"},
+            "small": {"viewport": SMALL, "color_scheme": "light", "device_scale_factor": 2},
+        }
+        for name, options in kinds.items():
+            async with browser(**options) as context:
+                page = await context.new_page()
+                await page.goto(f"{shown.url}#token={TOKEN}")
+                await page.locator(".card").nth(3).wait_for()
+                await asyncio.sleep(1.0)
+                await save(page, out / f"staged-live-{name}.png")
+                await page.evaluate("location.hash = '#/call/over'")
+                slider = page.get_by_role("slider", name="Time in the call")
+                await slider.focus()
+                for _ in range(SEEK):
+                    await page.keyboard.press("Shift+ArrowRight")
+                await page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
+                await asyncio.sleep(0.5)
+                await save(page, out / f"staged-call-{name}.png")
+
+
 def main() -> int:
     """Leaves the pictures in out/pictures; who looks at them copies the good ones to docs/."""
     out = REPOSITORY / "out" / "pictures"
     out.mkdir(parents=True, exist_ok=True)
+    if sys.argv[1:] == ["--staged"]:
+        with Redis() as redis, tempfile.TemporaryDirectory() as folder:
+            asyncio.run(staged(redis, Path(folder), out))
+        return 0
     with contextlib.ExitStack() as up:
         agents = recorded_agents(Path(up.enter_context(tempfile.TemporaryDirectory())))
         stack = up.enter_context(

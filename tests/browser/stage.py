@@ -60,7 +60,7 @@ async def save(page: Page, path: Path) -> None:
     """A picture of what is seen now, with few enough colours to be small."""
     await page.screenshot(path=path)
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
 

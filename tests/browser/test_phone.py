@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import wave
 from collections.abc import Callable, Iterator
@@ -22,10 +23,15 @@ from tests.lab.capture import RATE
 from tests.lab.stack import Stack
 
 QUESTION = "What are your opening hours?"
-BEFORE_S, AFTER_S = 8.0, 60.0
-"""Silence before the question, for the greeting, and after it: the browser's file ends never."""
-TIMEOUT_S = 40.0
-WRITTEN_MS = 20_000
+BEFORE_S, AFTER_S, TIMES = 8.0, 15.0, 5
+"""Silence before the question, for the greeting, and after it. It is asked again and again: on a
+busy machine nobody may be there yet when it is asked first."""
+TIMEOUT_S = BEFORE_S + TIMES * AFTER_S
+WRITTEN_MS = 30_000
+GREETING = {"street", "books", "help"}
+ANSWER = {"open", "nine", "morning", "close", "six", "evening", "monday", "saturday"}
+ENOUGH = 7
+"""So many words of the greeting and the answer a small model finds even in sound with gaps."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE)
-        file.writeframes(np.concatenate([before, clip(QUESTION).pcm, after]).tobytes())
+        file.writeframes(np.concatenate([before, *([clip(QUESTION).pcm, after] * TIMES)]).tobytes())
     return path
 
 
@@ -70,9 +76,9 @@ async def test_both_sides_hear_each_other(stack: Stack, microphone: Path) -> Non
         page.on("pageerror", lambda error: complaints.append(str(error)))
         await page.goto(stack.dashboard)
         await page.get_by_role("button", name="Phone", exact=True).click()
+        await listen(page)
         await page.get_by_role("button", name="Call", exact=True).click()
         await page.locator("#phone-state", has_text="Talking").wait_for()
-        await listen(page)
         await until(lambda: "saturday" in lines("agent"), "the agent has answered the question")
         sdp = stack.pbx.cli("pjsip show channelstats")
         await page.get_by_role("button", name="Hang up").click()
@@ -85,8 +91,8 @@ async def test_both_sides_hear_each_other(stack: Stack, microphone: Path) -> Non
     listener = Listener()
     texts = [text.lower() for text in listener.texts(sound)]
     listener.close()
-    assert any("street books" in text for text in texts), texts
-    assert any("saturday" in text for text in texts), texts
+    understood = max(len((GREETING | ANSWER) & set(re.findall(r"[a-z]+", text))) for text in texts)
+    assert understood >= ENOUGH, texts
     assert stack.pbx.wait_idle() == []
 
 

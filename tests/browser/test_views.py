@@ -13,7 +13,7 @@ from tests.browser.stage import TOKEN, Stage, a_bookshop, stage
 from tests.lab.browser import browser
 from tests.lab.redis import Redis
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=40_000)
 SMALL = {"width": 390, "height": 844}
 
 

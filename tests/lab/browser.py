@@ -22,18 +22,22 @@ from tests.lab.capture import RATE, Pcm
 from tests.lab.root import REPOSITORY, LabError
 
 _EXECUTABLE = REPOSITORY / ".lab-browser" / "bin" / "chromium-headless-shell"
-_TIMEOUT_MS = 20_000
+_TIMEOUT_MS = 40_000
 
-# Collects what the telephone's <audio> plays, as 16-bit samples.
-_LISTEN = """async (rate) => {
-  const stream = document.getElementById('phone-audio').srcObject
+# Collects what the telephone's <audio> plays, as 16-bit samples, from when it has anything to play.
+_LISTEN = """(rate) => {
   const context = new AudioContext({ sampleRate: rate })
   const tap = context.createScriptProcessor(4096, 1, 1)
   globalThis.heard = []
   tap.onaudioprocess = ({ inputBuffer }) =>
     globalThis.heard.push(Int16Array.from(inputBuffer.getChannelData(0), (x) => x * 32767))
-  context.createMediaStreamSource(stream).connect(tap)
   tap.connect(context.destination)
+  const audio = document.getElementById('phone-audio')
+  const waiting = setInterval(() => {
+    if (!audio.srcObject) return
+    clearInterval(waiting)
+    context.createMediaStreamSource(audio.srcObject).connect(tap)
+  }, 10)
 }"""
 _HEARD = """() => {
   let text = ''

@@ -63,6 +63,8 @@ def test_audio_is_counted_once(meters):
     assert value(meters, "audio_concealed_seconds_total") == pytest.approx(0.1)
     # 12 late and 20 of a frame; with 40 / 2 + 5 of the caller's leg
     assert value(meters, "one_way_delay_seconds_sum") == pytest.approx(0.032 + 0.057)
+    meter.count(ours, {**caller, "round_trip_ms": 65_000.0, "jitter_ms": 9e9})  # a phone's nonsense
+    assert value(meters, "one_way_delay_seconds_sum") == pytest.approx(0.032 + 0.057 + 0.032)
     # Another worker takes the call over: what was counted counts no more.
     heir = metrics.AudioMeter({**ours, "received": 900.0, "lost": 5.0, "concealed_ms": 100.0})
     heir.count({**ours, "received": 950.0, "lost": 5.0, "concealed_ms": 100.0}, caller)

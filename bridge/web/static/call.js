@@ -254,15 +254,19 @@ async function ended(main, call, path, again) {
   main.replaceChildren(
     heading(call),
     facts(call),
-    picture.element,
     h(
-      'div.player',
+      'div.stays',
       {},
-      play,
-      recording ? h('label', {}, h('span.sr', {}, 'Speed'), speed) : null,
-      time,
-      none,
-      key(),
+      picture.element,
+      h(
+        'div.player',
+        {},
+        play,
+        recording ? h('label', {}, h('span.sr', {}, 'Speed'), speed) : null,
+        time,
+        none,
+        key(),
+      ),
     ),
     h(
       'div.columns-2',
@@ -283,18 +287,26 @@ async function ended(main, call, path, again) {
     await fetched
   }
 
+  async function begin() {
+    try {
+      await sound.play()
+    } catch (error) {
+      if (error.name !== 'AbortError') throw error // stopped before it began
+    }
+  }
+
   async function seek(to, start = true) {
     at = to
     shown()
     if (!recording) return
     await fetchSound()
     sound.currentTime = to
-    if (start) await sound.play()
+    if (start) await begin()
   }
 
   async function toggle() {
     await fetchSound()
-    if (sound.paused) await sound.play()
+    if (sound.paused) await begin()
     else sound.pause()
   }
 

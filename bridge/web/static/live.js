@@ -101,7 +101,7 @@ export const shortName = (name) => name.split('-').slice(-2).join('-') || '–'
 
 export function badges(call) {
   const found = []
-  const taken = Math.max(call.takeovers ?? 0, takeovers(call.lines))
+  const taken = takeovers(call.lines)
   if (taken)
     found.push(
       h(

@@ -22,6 +22,7 @@ from bridge.engines.base import (
 from bridge.engines.cascade import PRE_ROLL_MS, Cascade, CascadeSettings
 from bridge.engines.memory import MAX_HISTORY
 from bridge.engines.parts import Do, Said, Say
+from bridge.engines.rules import Intent, Lookup, Rules, RulesBrain
 from bridge.errors import EngineError
 from bridge.tooltables import KnowledgeTool
 from tests.unit.engines.line import Line
@@ -46,6 +47,44 @@ async def test_it_greets_and_the_greeting_is_heard():
         await call.silence(100)
     assert call.heard == [Heard(1, 400, "Hello there.", False)]
     assert call.turns.state is State.LISTENING
+
+
+def looker():
+    """The rules brain with a fact, and an intent whose tool looks a number up."""
+    lookup = Lookup(tool="status", argument="order", found="It {state}.", missing="No {digits}.")
+    order = Intent("order", ("where is my order",), "Which?", lookup=lookup)
+    return RulesBrain((order,), {"name": "somebody", "day": "Monday"}, Rules(), "test")
+
+
+async def test_a_greeting_holds_what_the_dialplan_passed():
+    agent = Agent("test", greeting="Hello {name}. Until {day} {else}.")
+    passed = {"name": "Anna {day}", "other": "x"}
+    async with line(FakeStt(), looker(), FakeTts(), agent=agent, variables=passed) as call:
+        await call.until(lambda: len(call.heard) == 2)
+    assert call.lines == ["Hello Anna {day}.", "Until Monday {else}."]
+
+
+async def test_what_a_tool_found_is_said_and_what_it_did_not():
+    async with line(FakeStt(), looker(), FakeTts()) as call:
+        for n, (ok, value, said) in enumerate(
+            [(False, "404", "No one, one."), (True, {"state": "is ready"}, "It is ready.")]
+        ):
+            await call.press("11#")
+            await call.until(lambda n=n: len(call.of(ToolCall)) > n)
+            tool = call.of(ToolCall)[n]
+            assert (tool.name, tool.arguments) == ("status", {"order": "11"})
+            call.engine.notify(ToolResult(tool.id, ok, value))
+            await call.until(lambda n=n: len(call.heard) > n)
+            assert call.lines[-1] == said
+
+
+async def test_what_nobody_asked_a_tool_for_is_not_said():
+    async with line(FakeStt(), looker(), FakeTts()) as call:
+        await call.press("11#")
+        await call.until(lambda: call.of(ToolCall))
+        call.engine.notify(ToolResult("another", True, {"state": "is ready"}))
+        await call.silence(500)
+        assert call.lines == []
 
 
 async def test_what_bridges_a_wait_is_given_for_each_tool_that_has_words_of_its_own():

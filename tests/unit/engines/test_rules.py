@@ -197,7 +197,7 @@ def test_fixed_texts_hold_every_answer_that_is_known_in_advance(brain):
         ({"reply": ""}, "has no reply"),
         ({"reply": "x", "examples": []}, "has no examples"),
         ({"reply": "x", "tool": "transfer"}, "has no extension"),
-        ({"reply": "x", "lookup": {}}, "'table' is missing"),
+        ({"reply": "x", "lookup": {}}, "a lookup takes either"),
         ({"reply": "x", "exampels": []}, "did you mean 'examples'"),
     ],
 )
@@ -214,3 +214,99 @@ def test_what_is_wrong_in_an_agent_file_is_said(intent, error):
 def test_two_intents_of_one_name_are_an_error():
     with pytest.raises(ConfigError, match="two intents"):
         RulesBrain([INTENTS[0], INTENTS[0]], FACTS, REPLIES, "file")
+
+
+FOUND = [
+    {"source": "delivery.md, Delivery", "text": "Parcels leave every weekday. Abroad costs ten."},
+    {"source": "gifts.md, Gifts", "text": "We wrap presents for free."},
+]
+
+
+@pytest.fixture
+def asks():
+    """A brain with documents, and what it looked for."""
+    asked = []
+
+    async def find(query):
+        asked.append(query)
+        return FOUND
+
+    brain = RulesBrain(INTENTS, FACTS, REPLIES, "test", find)
+
+    async def ask(text, kind="words"):
+        memory = Memory(asked_back="hours")
+        return [
+            step.text
+            async for step in brain.think(Said(kind, text), memory, ())
+            if isinstance(step, Say)
+        ]
+
+    return ask, asked
+
+
+async def test_what_no_intent_knows_the_documents_may(asks):
+    ask, asked = asks
+    assert await ask("Do you wrap presents?") == ["We wrap presents for free."]
+    assert await ask("When does a parcel leave?") == [FOUND[0]["text"]]
+    assert asked == ["Do you wrap presents?", "When does a parcel leave?"]
+    assert await ask("Do you sell tractors?") == ["Pardon?"]
+
+
+@pytest.mark.parametrize("said", ["when are you open", "yes", "42171", "4217"])
+async def test_what_is_known_isnt_looked_for(asks, said):
+    ask, asked = asks
+    await ask(said, "digits" if said == "4217" else "words")
+    assert asked == []
+
+
+def test_what_the_dialplan_passes_goes_before_a_fact(brain):
+    mine = brain.of({"hours": "never {place}", "other": "x"})
+    assert Talk(mine)("when are you open") == "We are open never {place}."
+    assert Talk(brain)("when are you open") == "We are open nine to six."
+
+
+LOOKUP = Lookup(
+    tool="status", argument="order", found="{digits} {state}, {when}.", missing="No {digits}."
+)
+
+
+@pytest.fixture
+def looks():
+    order = Intent("order", ("where is my order", "check my order status"), "Which?", lookup=LOOKUP)
+    return RulesBrain((order,), {}, REPLIES, "test")
+
+
+def test_a_tool_may_look_a_number_up(looks):
+    talk = Talk(looks)
+    assert talk("where is my order") == "Which?"
+    assert talk("4217", "digits") == ""
+    assert talk.tools == [("status", {"order": "4217"})]
+    assert looks.waits_for("status", talk.memory)
+    assert not looks.waits_for("other", talk.memory)
+    (said, _) = looks.decide(
+        Said("done", "status", value={"state": "is ready", "n": 3}), talk.memory
+    )
+    assert said == Say("four, two, one, seven is ready, .")
+    assert talk("status", "failed") == "No four, two, one, seven."
+    assert talk("one one one one") == ""  # the next number is for the same intent
+    assert talk.tools[1:] == [("status", {"order": "1111"})]
+
+
+def test_a_lookup_has_either_a_table_or_a_tool():
+    for wrong in ({}, {"tool": "a", "table": {"1": "b"}}):
+        with pytest.raises(ValueError, match="either a 'table' or a 'tool'"):
+            Lookup(**wrong)
+
+
+def test_what_a_yes_and_a_no_to_a_question_of_its_own_mean():
+    offer = Intent("offer", ("what is it",), "Tea. Do you take it?", yes="takes", no="bye")
+    takes = Intent("takes", ("I take it",), "Thanks.")
+    bye = Intent("bye", ("goodbye",), "Bye.", tool="hang_up")
+    brain = RulesBrain((offer, takes, bye), {}, REPLIES, "test")
+    assert [Talk(brain)("what is it"), Talk(brain)("yes")] == ["Tea. Do you take it?", "Pardon?"]
+    for answer, said in (("Yes, please.", "Thanks."), ("No.", "Bye.")):
+        talk = Talk(brain)
+        talk("what is it")
+        assert (talk(answer), talk("yes")) == (said, "Pardon?")
+    with pytest.raises(ConfigError, match="no intent 'take'; did you mean 'takes'"):
+        RulesBrain((Intent("x", ("x",), "x", yes="take"), takes), {}, REPLIES, "test")

@@ -36,21 +36,21 @@ on <b>weekdays</b> &amp; more.</p><h2>Abroad</h2><ul><li>France<li>Spain</ul>
 
 def test_a_chunk_has_the_headings_above_it():
     assert chunks(MARKDOWN, ".md") == [
-        Chunk("Delivery", "We deliver on weekdays.\nIt is free."),
+        Chunk("Delivery", "We deliver on weekdays.\n\nIt is free."),
         Chunk("Delivery › Abroad", "Ten dollars."),
-        Chunk("Delivery › Returns", "Within thirty days.\n# no heading"),
+        Chunk("Delivery › Returns", "Within thirty days.\n\n# no heading"),
     ]
 
 
 def test_html_is_read_as_it_looks():
     assert chunks(HTML, ".html") == [
         Chunk("Delivery", "We deliver on weekdays & more."),
-        Chunk("Delivery › Abroad", "France\nSpain\none two"),
+        Chunk("Delivery › Abroad", "France\nSpain\n\none two"),
     ]
 
 
 def test_plain_text_has_no_headings():
-    assert chunks("# one\r\n\r\ntwo\r\n---\r\n", ".txt") == [Chunk("", "# one\ntwo\n---")]
+    assert chunks("# one\r\n\r\ntwo\r\n---\r\n", ".txt") == [Chunk("", "# one\n\ntwo\n---")]
 
 
 @pytest.mark.parametrize("end", [". ", " ", ""])
