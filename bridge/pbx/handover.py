@@ -12,6 +12,7 @@ some milliseconds.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -23,6 +24,8 @@ from bridge.pbx.names import Name, parse_name
 from bridge.pbx.net import NET, Net
 from bridge.pbx.other import Other
 
+_TAKEN_S: Final = (0.0, 0.02, 0.1, 0.3, 0.6)
+"""When it is looked whether the dialplan has put them together; usual: after 3 ms."""
 JOIN: Final = "s", "ari-bridge-join"
 _PEER: Final = "ARI_BRIDGE_PEER"
 """Where the dialplan puts two together, and the variable that names the other."""
@@ -149,7 +152,16 @@ class Handover:
 
     async def left_over(self) -> list[str]:
         """Channels of his to be hung up at the call's end."""
-        return [self.other.id()] if self.other.is_there and not await self._is_given() else []
+        if self.other.is_there:
+            return [] if await self._is_given() else [self.other.id()]
+        if self.other.state != "given":
+            return []
+        # The caller may have hung up on his way, and then nobody takes him.
+        for wait_s in _TAKEN_S:
+            await asyncio.sleep(wait_s)
+            if await self._is_given():
+                return []
+        return [self.other.id()]
 
     async def _is_given(self) -> bool:
         """Whether he talks to the caller already: a former owner may have had no time to note
