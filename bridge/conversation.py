@@ -69,6 +69,10 @@ DRY_MS, LOOK_MS = 40, 200
 least it is asked what was heard of it."""
 
 
+WORDS_MS = 10_000
+"""Words that come so long after a turn are another's."""
+
+
 class Conversation:
     """One call's. It goes on from `start` or `take_up` until the call is `over`."""
 
@@ -581,7 +585,7 @@ class Conversation:
                 self._expected = kind
             case engines.CallerText(text, final=True):
                 self._turn_ms = -1
-                self._transcript.caller(text, *(self._now_ms - at for at in self._said))
+                self._transcript.caller(text, *self._said_ago())
                 self.note()
             case engines.CallerText(text, until_ms=until_ms, understood=understood, hum=hum):
                 # What he has said so far decides how long a silence ends his turn.
@@ -591,6 +595,11 @@ class Conversation:
                 self._carry_out(
                     self._turns.words(text, until_ms, silence_ms, asked, understood, hum)
                 )
+
+    def _said_ago(self) -> tuple[int, int]:
+        """How long ago the caller began and ended what he said, ms; 0: not known."""
+        begin, end = (self._now_ms - at for at in self._said)
+        return (begin, end) if self._said[1] and end < WORDS_MS else (0, 0)
 
     # The agent's audio ----------------------------------------------------------------------------
 

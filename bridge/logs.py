@@ -30,7 +30,8 @@ OURS = "bridge"
 _TEXT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(call)s %(name)s: %(message)s"
 _HIDDEN = "***"
 _LOOKS_SECRET = re.compile(
-    r"(?i)(\b(?:basic|bearer) +|://[^\s/:@]*:|[?&](?:api_?)?key=)[^\s@&\"']+"
+    r"(?i)(\b(?:basic|bearer) +|[?&](?:api_?)?key=)[^\s@&\"']+"
+    r"|(://[^\s/:@]*:)[^\s/@]+(?=@)"  # of a URL's login; not its port
 )
 
 
@@ -81,7 +82,7 @@ def _clean(text: str) -> str:
     for secret in sorted(secrets.known, key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, _HIDDEN)
-    return _LOOKS_SECRET.sub(rf"\1{_HIDDEN}", text)
+    return _LOOKS_SECRET.sub(lambda found: (found[1] or found[2]) + _HIDDEN, text)
 
 
 def _stamp(record: logging.LogRecord) -> bool:

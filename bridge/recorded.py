@@ -140,6 +140,8 @@ class Recording:
         except OSError as error:
             log.error("the call is not recorded: %s", error.strerror or error)
             return
+        if not notes.recorder_runs(self._media.runtime_dir):
+            log.warning("nobody records the call as yet: `ari-bridge recorder` isn't running")
         self._parts.append(str(path))
         self._started = self._started or now
         self._slot.record(True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -86,7 +87,10 @@ def peaks(sound: NDArray[np.int16], rate: int, per_s: int) -> NDArray[np.uint8]:
 
 
 def _convert(notes: Notes, scratch: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        raise RecordingError("ffmpeg is not installed")
     from pydub import AudioSegment
+    from pydub.exceptions import CouldntEncodeError
 
     sound = samples(notes)
     key = Key.read(Path(notes.key_file)) if notes.key_file else None
@@ -97,8 +101,9 @@ def _convert(notes: Notes, scratch: Path) -> None:
     options = {"codec": "libopus"} if notes.format == "opus" else {}
     try:
         whole.export(made, format=notes.format, bitrate=KBIT[notes.format], **options)
-    except FileNotFoundError as error:
-        raise RecordingError("ffmpeg is not installed") from error
+    except CouldntEncodeError as error:
+        said = str(error).strip().splitlines()
+        raise RecordingError(f"ffmpeg failed: {said[-1] if said else 'it says nothing'}") from error
     data = made.getvalue()
     name = Path(notes.path).name + f".{notes.format}" + (".sealed" if key is not None else "")
     fresh = notes.file.with_name(f".{name}.new")

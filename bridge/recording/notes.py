@@ -11,6 +11,8 @@ is in it.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +26,7 @@ from bridge.errors import RecordingError
 
 ORDERS = "recording"
 """The orders' folder in the runtime directory."""
+_LOCK = "recorder.lock"
 
 
 @dataclass(slots=True)
@@ -108,9 +111,43 @@ def ordered(runtime: Path, call_id: str) -> Notes | None:
     return Notes.read(place) if place.is_file() else None
 
 
-def done(runtime: Path, call_id: str) -> None:
-    """Nobody needs the order any more."""
-    _order(runtime, call_id).unlink(missing_ok=True)
+def take(runtime: Path) -> int:
+    """Be the one recorder of a runtime directory, as soon as there is no other; returns the lock,
+    which the kernel lets go of when its holder dies. Raises `OSError`."""
+    lock = os.open(runtime / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def recorder_runs(runtime: Path) -> bool:
+    """Whether there is one."""
+    try:
+        lock = os.open(runtime / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def done(runtime: Path, notes: Notes) -> None:
+    """Nobody needs this order any more; the call may have another by now."""
+    with contextlib.suppress(RecordingError):
+        found = ordered(runtime, notes.call_id)
+        if found is not None and found.path == notes.path:
+            _order(runtime, notes.call_id).unlink(missing_ok=True)
+
+
+def sweep(runtime: Path, before: float) -> None:
+    """Forget orders that were given before then, and that no recorder has ever seen to the end."""
+    for file in (runtime / ORDERS).glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_mtime < before:
+                file.unlink()
 
 
 def base(folder: Path, call_id: str, agent: str, started: float) -> Path:

@@ -14,7 +14,6 @@ deletes those whose time is over (`retention_days`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import queue
@@ -39,8 +38,8 @@ log = logging.getLogger(__name__)
 
 ROUND_S = 0.5
 _RETENTION_S = 3600.0
-_STOP_S = 5.0
-_SLOTS, _LOCK = "media.slots", "recorder.lock"
+_STOP_S, _DAY_S = 5.0, 86_400.0
+_SLOTS = "media.slots"
 
 Job = Callable[[], None]
 
@@ -181,6 +180,7 @@ class Recorder:
 
     def _look(self, now: float) -> list[Path]:
         """Delete what has outlived its time; returns what is to be finished."""
+        recordings.sweep(self._runtime, now - _DAY_S)
         left = []
         for folder in {*self._folders()}:
             for notes in recordings.all_in(folder):
@@ -225,13 +225,12 @@ def serve(runtime: Path, folders: Callable[[], Iterable[Path]]) -> None:
     hang_up = [signal.SIGHUP] if keeper.has_terminal() else []
     try:
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(runtime / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = recordings.take(runtime)
     except OSError as error:
         raise MediaError(
             f"can't write to {runtime}: {error.strerror}; set [media] runtime_dir"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
             signal.signal(number, lambda *_: recorder.stop())
         recorder.run()

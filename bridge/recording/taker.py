@@ -25,7 +25,7 @@ from bridge.media.slots import FRAME_MS, FREE, RECORD_MARKS, SPEECH, UP_FRAMES, 
 from bridge.recording import notes as recordings
 from bridge.recording.notes import Notes
 from bridge.recording.sealed import Key, SealedFile
-from bridge.recording.track import Mark, Track, stereo
+from bridge.recording.track import Mark, Track, joined, pauses, stereo
 from bridge.recording.wav import WavFile
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,8 @@ class Taker:
             goes_on = (before.place, before.slot) == (self._slots.place, known)
             notes = before if goes_on else notes
         if not goes_on:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.parents[1].mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.parent.mkdir(mode=0o700, exist_ok=True)
             first = self._marks(index, 0)
             notes.slot, notes.place, notes.rate = known, self._slots.place, rate * 1000
             notes.origin = first[0][0] if first else 0
@@ -173,7 +174,9 @@ class Taker:
             before_us = [mark for mark in marks if mark[0] <= track.cursor]
             track.marks_seen = int(self._c["record_count"][index]) - len(marks) + len(before_us)
             track.on = before_us[-1][1] if before_us else True
-            track.paused = [_frames(span) for span in notes.pauses]
+            # Its notes are as old as the last change; the marks know the rest.
+            told = [_frames(span) for span in notes.pauses]
+            track.paused = joined([*told, *pauses(before_us, track.origin, track.cursor)])
             track.lost = [_frames(span) for span in notes.lost]
             log.info("call %s: its recording goes on", call_id)
         track.shift = track.shift_for(self._late_ms(index))
@@ -271,7 +274,7 @@ class Taker:
         except OSError as error:
             log.error("%s can't be written: %s", take.notes.sound_file, error.strerror or error)
         if over:
-            recordings.done(self._runtime, take.notes.call_id)
+            recordings.done(self._runtime, take.notes)
             if take.notes.state != "ready":
                 self.ended.append(take.notes.file)
 

@@ -15,7 +15,7 @@ until the next one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,6 +111,27 @@ class Track:
     def frames(self) -> int:
         """How long it is by now."""
         return self.cursor - self.origin
+
+
+def pauses(marks: Sequence[Mark], origin: int, until: int) -> list[Span]:
+    """What those marks leave out of a recording that is written up to the slot's frame `until`."""
+    ends = [frame for frame, _ in marks[1:]] + [until]
+    return joined(
+        (max(frame, origin) - origin, min(end, until) - origin)
+        for (frame, on), end in zip(marks, ends, strict=False)
+        if not on and max(frame, origin) < min(end, until)
+    )
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """All of them, in order; those that touch are one."""
+    found: list[Span] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
 
 
 def _extend(spans: list[Span], span: Span) -> None:

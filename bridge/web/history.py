@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from bridge.agent import recording_folders
 from bridge.errors import BridgeError, RecordingError
-from bridge.recording import finish, notes, sealed
+from bridge.recording import finish, notes, sealed, wav
 from bridge.recording.notes import Notes
 from bridge.sessions import export
 from bridge.sessions.export import Placed
@@ -239,7 +240,7 @@ class _Routes:
             parts=len(told["parts"]),
             format=Path(one.sound.removesuffix(".sealed")).suffix[1:] or one.format,
             rate=one.rate,
-            duration_ms=one.duration_ms,
+            duration_ms=await _off_loop(_length_ms, one),
             pauses=tuple(one.pauses),
             lost=tuple(one.lost),
             encrypted=bool(one.key_file),
@@ -314,8 +315,20 @@ async def _off_loop(work: Callable[..., T], *what: object) -> T:
         return await asyncio.to_thread(work, *what)
     except RecordingError as error:
         raise not_found(str(error)) from error
+    except FileNotFoundError as error:
+        raise not_found("the sound of this call is gone") from error
     except (BridgeError, OSError) as error:
         raise Refused(500, "recording", str(error)) from error
+
+
+def _length_ms(one: Notes) -> int:
+    """How long it is by now."""
+    if one.state != "recording":
+        return one.duration_ms
+    if one.key_file:
+        return max(0, round((time.time() - one.started) * 1000))
+    pairs = max(0, one.sound_file.stat().st_size - wav.HEADER) // wav.PAIR
+    return pairs * 1000 // one.rate
 
 
 def _opened(one: Notes) -> bytes:

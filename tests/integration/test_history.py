@@ -191,6 +191,19 @@ async def test_a_recording_can_be_heard_and_seen(house, api, tmp_path, sealed):
     assert "no recording 1" in (await got(api.get("/v1/calls/a/recording?part=1"), 404))["reason"]
 
 
+async def test_a_recording_that_goes_on_is_as_long_as_its_file(house, api):
+    told = house.record("a", np.ones((8000, 2), np.int16))
+    await house.call("a", 1000.0, state="talking", recording=told)
+    one = Notes.read(next(house.folder.glob("agents/records/*/*.json")))
+    one.state, one.duration_ms = "recording", 0
+    one.save()
+    about = await got(api.get("/v1/calls/a/recording.json"))
+    assert (about["state"], about["duration_ms"]) == ("recording", 1000)
+    paused = json.dumps({**json.loads(told), "on": False})
+    await house.call("b", 1001.0, state="talking", recording=paused)
+    assert (await got(api.get("/v1/calls/b/recording.json")))["state"] == "paused"
+
+
 async def test_a_recording_on_another_host_or_deleted_is_said_so(house, api):
     told = json.dumps({"parts": ["/nowhere/x"], "on": True, "started": 1.0})
     await house.call("a", 1000.0, recording=told)

@@ -80,7 +80,7 @@ async def test_who_looks_on_hears_the_call(api):
     async with api.listen(call["id"]) as sound, api.listen(call["id"]) as other:
         pcm = TABLES[PCMU][np.frombuffer(await sound.readexactly(RATE), np.uint8)]
         spectrum = np.abs(np.fft.rfft(pcm.astype(float)))
-        assert int(np.argmax(spectrum)) == 400  # a second of it: a bin is a hertz
+        assert abs(int(np.argmax(spectrum)) - 400) <= 2  # a second of it: a bin is a hertz
         assert len(await other.readexactly(RATE // 2)) == RATE // 2
     async with api.listen(call["id"]) as sound:
         await sound.readexactly(160)

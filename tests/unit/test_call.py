@@ -355,6 +355,25 @@ async def test_a_turn_is_told_to_the_engine_and_written_when_it_is_answered():
         assert talk.store.lines[1:] == [("agent", "good morning")]
 
 
+async def test_it_is_written_when_he_said_it_unless_the_words_are_those_of_another_turn():
+    async with Talk() as talk:
+        lines = []
+        talk.store.say = lambda call_id, line: lines.append(line)
+        talk.engine.context.emit(engines.CallerText("early", final=True))
+        talk.engine.context.emit(engines.ReplyDone())
+        talk.slot.deliver(True, 40)
+        talk.slot.deliver(False, 40)
+        talk.engine.context.emit(engines.CallerText("hello", final=True, turn=1))
+        talk.engine.context.emit(engines.ReplyDone())
+        talk.slot.deliver(False, 600)
+        talk.engine.context.emit(engines.CallerText("late", final=True))
+        talk.engine.context.emit(engines.ReplyDone())
+        early, hello, late = (line for line in lines if line.role == "caller")
+        assert (early.begin, late.begin) == (0, 0)
+        assert 0.7 < hello.end - hello.begin < 0.9
+        assert 0.7 < hello.at - hello.end < 0.9
+
+
 async def test_barge_in_drops_the_rest_and_tells_what_was_heard():
     async with Talk() as talk:
         item = talk.engine.say("one two three four five six seven eight", 4000)

@@ -74,6 +74,13 @@ def test_no_line_holds_a_secret(told, form):
     assert "@h/0" in out
 
 
+def test_a_port_is_no_password(told):
+    stream = told("text")
+    LOG.warning("nobody listens at http://127.0.0.1:8088: start it; or wss://h:1/x, mail a@b.c")
+    text = "nobody listens at http://127.0.0.1:8088: start it; or wss://h:1/x, mail a@b.c"
+    assert stream.getvalue().endswith(f"{text}\n")
+
+
 def test_libraries_say_little_whatever_the_level(told):
     stream = told("text", "debug")
     logging.getLogger("aiohttp.client").debug("a frame with keys that were pressed: 1234")

@@ -104,3 +104,33 @@ def test_the_end_of_a_recorded_call_waits_to_be_read(tmp_path):
     assert sim.c["t_head"][1], "it is all still there"
     assert sim.plane.open(sim.now, "then", (IP, 9), "PCMU") == 1, "but nobody is turned away"
     assert not sim.c["record"][1]
+
+
+def left_at(sim, plane, call, until):
+    """When each frame left, by frame."""
+    times, head = {}, int(sim.c["down_head"][call])
+    while sim.now < until:
+        sim.now += 1
+        plane.tick(sim.now)
+        for frame in range(head, int(sim.c["down_head"][call])):
+            times[frame] = sim.now
+        head = int(sim.c["down_head"][call])
+    return times
+
+
+def test_it_is_known_when_each_frame_leaves_also_of_a_successor(tmp_path):
+    sim = Simulation(tmp_path, calls=3)
+    left_at(sim, sim.plane, 0, 33)
+    sim.plane.close(1)
+    assert sim.plane.open(sim.now, "late", (IP, 9), "PCMU") == 1
+    for plane in (sim.plane, None):
+        if plane is None:
+            sim.now += 417
+            plane = Plane(sim.slots, sim.link, sim.now)
+            plane.tick(sim.now)  # what is owed leaves at once
+        begin = sim.now
+        for call in (0, 1):
+            times = left_at(sim, plane, call, begin + 100 * (call + 1))
+            opened, first = sim.c["t_open_ms"][call], sim.c["down_ms"][call]
+            assert len(times) == 5
+            assert all(0 <= t - (opened + first + 20 * n) < 1 for n, t in times.items())

@@ -87,6 +87,8 @@ def test_both_sides_are_there_to_the_sample(tmp_path):
     out = [np.frombuffer(data[12:], np.uint8) for _, data in studio.link.sent][1 + begin : 151]
     assert (g711.encode_ulaw(right) == np.concatenate(out)).all()
     assert not studio.c["record"].any(), "the slot may be used again"
+    for made in (notes.file.parents[1], notes.file.parent, notes.file, notes.sound_file):
+        assert made.stat().st_mode & 0o077 == 0, "the operator's alone"
     assert recordings.ordered(tmp_path, "c0") is None
 
 
@@ -139,7 +141,7 @@ def test_a_successor_knows_of_the_pause(tmp_path):
     studio = Studio(tmp_path)
     studio.order()
     studio.go(700).mark(False)
-    studio.go(1000)
+    studio.go(1500)
     studio.taker = Taker(tmp_path, SlotMap.attach(tmp_path / "slots"), studio.put)
     studio.go(2000).mark(True)
     studio.go(2500)
@@ -179,6 +181,23 @@ def test_a_slot_that_is_used_again_at_once_ends_its_recording(tmp_path):
     studio.taker.round()
     assert studio.notes(0).state == "ready"
     assert studio.notes(1).state == "recording"
+
+
+def test_a_slot_that_changes_hands_while_it_is_read_gives_nothing_of_the_next_call(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(1000)
+    studio.go(1400, rounds=False)
+
+    class Rings(dict):
+        def __getitem__(self, rate):
+            studio.c["generation"][0] += 1
+            return super().__getitem__(rate)
+
+    studio.slots.up = Rings(studio.slots.up)
+    studio.taker.round()
+    studio.taker.round()
+    assert len(sides(studio.notes())[0]) == 1000 * 8
 
 
 def test_a_disk_that_is_too_slow_leaves_a_gap(tmp_path):
@@ -259,3 +278,24 @@ def test_notes_of_a_newer_version_can_be_read(tmp_path):
         json.dumps({"call_id": "1", "path": str(tmp_path / "a"), "mood": "calm"})
     )
     assert Notes.read(tmp_path / "a.json").call_id == "1"
+
+
+@pytest.mark.parametrize(("line", "rate"), [(16, 16), (24, 16)])
+def test_wide_band_calls_are_recorded_as_wide_as_they_are_heard(tmp_path, line, rate):
+    studio = Studio(tmp_path)
+    studio.c["t_rate"][0], studio.c["down_rate"][0] = line, rate
+    studio.order()
+    samples_up = np.arange(100 * line * 20)
+    tone = (8000 * np.sin(2 * np.pi * 3 / line * samples_up)).astype(np.int16)  # 3 kHz
+    studio.slots.up[line][0, :100] = tone.reshape(100, -1)
+    studio.slots.down[rate][0, :100] = np.arange(100)[:, None]
+    for head in (25, 50, 75, 100):
+        studio.c["t_head"][0], studio.c["down_head"][0] = head * line * 20, head
+        studio.taker.round()
+    notes = studio.end()
+    assert notes.rate == rate * 1000
+    left, right = sides(notes)
+    assert (right == np.repeat(np.arange(100), rate * 20)).all()
+    spectrum = np.abs(np.fft.rfft(left[1600:].astype(float)))
+    assert spectrum.argmax() * rate * 1000 / len(left[1600:]) == pytest.approx(3000, abs=2)
+    assert np.abs(left[1600:]).max() == pytest.approx(8000, rel=0.05)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.recording.track import Track, stereo
+from bridge.recording.track import Track, joined, pauses, stereo
 
 LOOKS = st.lists(st.integers(0, 90), min_size=1, max_size=30)
 MARKS = st.lists(st.tuples(st.integers(0, 600), st.booleans()), max_size=8)
@@ -49,6 +49,16 @@ def test_who_looks_too_late_has_lost_what_is_older_and_stays_in_step(steps):
     assert lost | set(kept) == set(range(7, head))
     assert not lost & set(kept)
     assert track.cursor == head
+
+
+@given(LOOKS, MARKS, st.integers(0, 10_000))
+def test_the_marks_alone_tell_what_was_paused(steps, marks, origin):
+    track, _, head, marks = take(steps, marks, origin)
+    assert pauses(marks, origin, head) == track.paused
+
+
+def test_spans_that_touch_are_one():
+    assert joined([(5, 7), (1, 2), (7, 9), (6, 8), (2, 3)]) == [(1, 3), (5, 9)]
 
 
 def test_a_mark_of_the_past_holds_at_once():
