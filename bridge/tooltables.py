@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 Parameters = dict[str, dict[str, Any]]
 
@@ -76,9 +76,7 @@ class HttpTool:
         _check_time(self.timeout_s)
         if not 0 <= self.retries <= 5:
             raise ValueError(f"'retries' is {self.retries}; it takes 0 to 5")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"'url' is '{self.url}'; it takes http://... or https://...")
+        parts = _address(self.url)
         if parts.username or parts.password:
             raise ValueError("'url' holds a password; put it into 'headers' as ${NAME}")
         if PLACE.search(parts.netloc):
@@ -155,9 +153,7 @@ class McpTool:
         if bool(self.command) == bool(self.url):
             raise ValueError("it takes either 'command' (a program) or 'url' (a server)")
         if self.url:
-            parts = urlsplit(self.url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"'url' is '{self.url}'; it takes http://... or https://...")
+            _address(self.url)
         if self.url and self.env:
             raise ValueError("'env' is for 'command'; with 'url' it takes 'headers'")
         if self.command and self.headers:
@@ -207,6 +203,17 @@ def check_names(names: Iterable[str], reserved: Iterable[str]) -> None:
             raise ValueError(f"tool '{name}': a name takes letters, digits and _, up to 64")
         if name in reserved:
             raise ValueError(f"tool '{name}' is built in; choose another name")
+
+
+def _address(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that don't close
+        there = False
+    if not there:
+        raise ValueError(f"'url' is '{url}'; it takes http://... or https://...")
+    return parts
 
 
 def _check_time(timeout_s: float) -> None:

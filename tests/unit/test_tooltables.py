@@ -86,6 +86,8 @@ def test_a_tool_that_is_named_as_well_is_told_of_once(agent):
         (ORDERS + ORDER + 'descripton = "x"', "unknown key 'descripton'; did you mean 'descr"),
         (ORDERS + ORDER.replace("string", "text"), "'type' takes 'string', 'integer'"),
         (ORDERS.replace("https", "ftp") + ORDER, "it takes http://... or https://..."),
+        (BARE.replace(".com", ".com:80orders"), "it takes http://... or https://..."),
+        (BARE.replace("//shop", "//[shop"), "it takes http://... or https://..."),
         (ORDERS.replace("shop.", "{order}.") + ORDER, "an argument in its host"),
         (ORDERS.replace("shop.", "me:pw@shop.") + ORDER, "'url' holds a password"),
         (ORDERS.replace('"http"', '"htpp"') + ORDER, "is 'htpp'; it takes 'http'"),
