@@ -3,12 +3,16 @@
 Run as a process of its own with the lowest priority (`python -m bridge.recording.finish FILE`), one
 at a time: no call waits for it. WAV stays what it is. Opus and MP3 are made by ffmpeg; where that
 fails or isn't installed the WAV stays, and the notes say why. ffmpeg reads and writes pipes: with a
-key the sound is in no file in clear, and whoever is killed leaves nothing.
+key the sound is in no file in clear, and whoever is killed leaves nothing. A second one for the
+same recording (of another host that shares the folder, or of a recorder that has died) does
+nothing: who is at it locks the sound, which stays until the notes say what has become of it.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -35,6 +39,7 @@ _ENCODERS = {
 
 def finish(notes: Notes) -> None:
     """Make of an ended recording what it is to be, and note it. Raises `OSError`."""
+    before = notes.sound_file
     try:
         if notes.state != "ended":  # whoever wrote it has died
             notes.duration_ms = len(samples(notes)) * 1000 // notes.rate
@@ -45,6 +50,8 @@ def finish(notes: Notes) -> None:
         notes.fault = f"no {notes.format}, it is WAV: {reason}"
     notes.state = "ready"
     notes.save()
+    if notes.sound_file != before:
+        before.unlink(missing_ok=True)
 
 
 def samples(notes: Notes) -> NDArray[np.int16]:
@@ -114,8 +121,7 @@ def _convert(notes: Notes) -> None:
     else:
         fresh.write_bytes(data)
         fresh.chmod(0o600)
-    old = notes.sound_file
-    fresh.replace(old.with_name(name))
+    fresh.replace(notes.file.with_name(name))
     loud = peaks(sound, notes.rate, PEAKS_PER_S)
     notes.peaks = {
         "per_s": PEAKS_PER_S,
@@ -123,14 +129,31 @@ def _convert(notes: Notes) -> None:
         "agent": base64.b64encode(loud[1].tobytes()).decode(),
     }
     notes.sound = name
-    notes.save()
-    old.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(sound: Path) -> Iterator[bool]:
+    """Whether nobody else finishes the recording with this sound, until the end of the block."""
+    with contextlib.ExitStack() as stack:
+        # Without a sound nothing can be lost. (Over NFS a lock needs a file open for writing.)
+        with contextlib.suppress(FileNotFoundError):
+            file = stack.enter_context(sound.open("r+b"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+        yield True
 
 
 def main() -> int:
     """Finish one recording: its notes' file."""
     os.nice(19)
-    finish(Notes.read(Path(sys.argv[1])))
+    file = Path(sys.argv[1])
+    with _alone(Notes.read(file).sound_file) as alone:
+        notes = Notes.read(file)  # another may just have been done with it
+        if alone and notes.state in ("recording", "ended"):
+            finish(notes)
     return 0
 
 

@@ -1,5 +1,6 @@
 """What becomes of a recording once its call is over."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -110,6 +111,64 @@ def test_what_its_writer_did_not_end_has_its_length_all_the_same(tmp_path):
     one = recorded(tmp_path, state="recording", format="wav")
     finish.finish(one)
     assert (one.state, one.duration_ms) == ("ready", 1000)
+
+
+def told(one):
+    return one.file.read_bytes(), one.sound_file.read_bytes()
+
+
+def test_what_is_finished_stays_as_it_is(tmp_path, ffmpeg):
+    one = finished(recorded(tmp_path))
+    before = told(one)
+    finished(one)
+    assert told(one) == before
+
+
+def test_while_another_finishes_it_nothing_is_touched(tmp_path, ffmpeg):
+    one = recorded(tmp_path)
+    before = told(one)
+    with one.sound_file.open("r+b") as sound:
+        fcntl.flock(sound, fcntl.LOCK_EX)
+        finished(one)
+        assert told(one) == before
+    assert finished(one).state == "ready", "he has died"
+
+
+def test_who_comes_when_another_is_just_done_believes_the_notes_of_then(
+    tmp_path, ffmpeg, monkeypatch
+):
+    one, lock, done = recorded(tmp_path), fcntl.flock, []
+
+    def late(*what):  # between the first look and the lock
+        finish.finish(Notes.read(one.file))
+        done.append(told(Notes.read(one.file)))
+        lock(*what)
+
+    monkeypatch.setattr(finish.fcntl, "flock", late)
+    monkeypatch.setattr(finish.os, "nice", lambda _: 0)
+    monkeypatch.setattr(sys, "argv", ["finish", str(one.file)])
+    assert finish.main() == 0
+    assert [told(Notes.read(one.file))] == done
+
+
+def test_whoever_dies_before_the_notes_are_written_leaves_all_that_the_next_needs(
+    tmp_path, ffmpeg, monkeypatch
+):
+    one = recorded(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Notes, "save", lambda _: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            finish.finish(Notes.read(one.file))
+    after = finished(one)
+    assert (after.state, after.fault) == ("ready", "")
+    assert after.sound_file.name.endswith(".opus")
+    assert len([*one.file.parent.iterdir()]) == 2
+
+
+def test_a_sound_that_is_gone(tmp_path):
+    one = recorded(tmp_path, state="recording", format="wav")
+    one.sound_file.unlink()
+    assert "it is WAV" in finished(one).fault
 
 
 # ---- the process around it
