@@ -60,6 +60,9 @@ def test_the_map_is_only_looked_at(tmp_path, slots):
         ("ari-bridge.token.w6TDtg", "äö"),
         ("sip", ""),
         (f"{PROTOCOL}%%%", ""),
+        (f"{PROTOCOL}w6Q", "ä"),
+        (f"{PROTOCOL}ä", ""),
+        (f"{PROTOCOL}\udcff", ""),
         ("", ""),
     ],
 )
