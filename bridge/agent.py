@@ -17,13 +17,14 @@ from typing import Any, Literal
 from bridge.errors import ConfigError
 from bridge.settings import build
 from bridge.tooltables import McpTool, ToolTable, check_names, served
+from bridge.transfertable import TransferSettings as TransferSettings
 
 log = logging.getLogger(__name__)
 
-ALWAYS = ("transfer", "hang_up", "leave")
+ALWAYS = ("transfer", "connect", "take_back", "hang_up", "leave")
 """Tools that every agent has."""
 BUILT_IN = (
-    *("remember", "get_variable", "set_variable", "send_dtmf"),
+    *("remember", "get_variable", "set_variable", "outcome", "send_dtmf"),
     *("pause_recording", "resume_recording"),
 )
 """Tools that an agent has whose `tools` name them."""
@@ -93,15 +94,6 @@ class TurnSettings:
 
 
 @dataclass(frozen=True)
-class TransferSettings:
-    """Where an agent may hand a caller to."""
-
-    context: str = "from-ari-bridge"
-    extensions: tuple[str, ...] = ()
-    """The allowlist; the first is where a caller goes who just wants a human."""
-
-
-@dataclass(frozen=True)
 class VariableSettings:
     """Which channel variables (or dialplan functions) an agent may use."""
 
@@ -151,6 +143,11 @@ class Agent:
     """What bridges a wait of several seconds, such as "One moment, please."; without it, a soft
     sound does, as it does before."""
     max_call_s: int = 1800
+    max_reply_s: int = 30
+    """A longer answer stops behind the sentence in which it gets so long, and the agent asks
+    whether to go on; 0: never. An engine that speaks by itself is only told to keep to it."""
+    go_on: str = "Shall I go on?"
+    """How it asks."""
     voice_to_voice_ms: int = 1200
     """What a caller should wait at most from his last word to the answer's first sound: slower
     turns are counted, and an alert tells of too many."""
@@ -186,6 +183,8 @@ class Agent:
         for name in ("engine_silent_s", "engine_give_up_s"):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' is {getattr(self, name):g}; the least is 1")
+        if self.max_reply_s < 0:
+            raise ValueError(f"'max_reply_s' is {self.max_reply_s}; the least is 0 (never)")
         check_names(self.tool, (*ALWAYS, *BUILT_IN))
         served(self.tool, (*ALWAYS, *BUILT_IN, *self.tools))
         for tool, key in (("get_variable", "read"), ("set_variable", "write")):

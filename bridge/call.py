@@ -31,7 +31,7 @@ from bridge import metrics
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
-from bridge.engines.base import Context, Engine
+from bridge.engines.base import Context, Engine, Told
 from bridge.errors import (
     BridgeError,
     ConfigError,
@@ -41,7 +41,7 @@ from bridge.errors import (
     StoreUnreachable,
 )
 from bridge.media.base import Media, Slot
-from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
+from bridge.pbx.base import CalleeLeft, Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
 from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
 from bridge.recorded import KEYS_S, Recording
@@ -50,7 +50,7 @@ from bridge.sessions.base import Store
 from bridge.sessions.model import Record
 from bridge.sessions.progress import Progress
 from bridge.tools import Outcome as Outcome
-from bridge.tools import Tools
+from bridge.tools import Tools, variables
 from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,9 @@ _NUMBERS_S = 5.0
 
 
 _NUMBERS = itertools.count()
+
+_RINGS_S = 2.0
+"""Who orders a transfer waits so long for its outcome; longer, it rings."""
 
 _KEYS_S = (0.0, 0.3)
 """When keys are looked for that the former owner passed on: his last may come a little later."""
@@ -161,18 +164,35 @@ class Call:
         """See `Leg.unspy`."""
         await self._leg.unspy(number)
 
-    async def transfer(self, extension: str) -> None:
-        """Hand the caller over to an extension that the agent may transfer to.
+    async def transfer(self, to: str) -> None:
+        """Transfer the caller as the agent may; returns when that is done or it rings.
+
+        What comes of the ringing, the agent is told.
 
         Raises:
-            ConfigError: it may not.
-            PbxError: the dialplan has no such extension; or he has gone.
+            ConfigError: the agent may not.
+            PbxError: he can't be had, as was found out at once; or the caller has gone.
         """
-        if self._tools is None:
+        if self._tools is None or self._over.done():
             raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
-        context = self._tools.may_transfer(extension)
-        done = Outcome("transferred", extension, gone=True)
-        await self._go(done, self._leg.transfer(extension, context))
+        self._tools.may_transfer(to)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(self._transfer(self._tools, to, answer), name="transfer")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RINGS_S):
+                await answer
+
+    async def _transfer(self, tools: Tools, to: str, answer: asyncio.Future[None]) -> None:
+        try:
+            if told := await tools.hand_over(to):
+                tools.transfer.tell(told)
+        except BridgeError as error:
+            if answer.done():
+                tools.transfer.tell(f"Nothing came of a transfer: {error}. The caller hears you.")
+            else:
+                answer.set_exception(error)
+        if not answer.done():
+            answer.set_result(None)
 
     async def _go(self, outcome: Outcome, leave: Awaitable[None]) -> None:
         """End the call by what takes the caller from us."""
@@ -237,6 +257,9 @@ class Call:
         conversation.listen()
         if self._memory:
             self._tasks.create_task(self._passed_keys(conversation), name="passed keys")
+            assert self._tools
+            await self._tools.transfer.resume(again=self._tools.transfers_again)
+            self._tools.next()
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
 
@@ -359,6 +382,7 @@ class Call:
             end=self.end,
             tell=engine.notify,
         )
+        self._tools.transfer.tell = lambda text: engine.notify(Told(text))
         self._recording = self._tools.recording = Recording(
             *(agent, self._leg.incoming, slot, self._media, self._store, transcript)
         )
@@ -394,9 +418,9 @@ class Call:
 
     async def _give_back(self, outcome: Outcome) -> None:
         """The dialplan goes on with the caller."""
-        variables = {"ARI_BRIDGE_RESULT": outcome.result, "ARI_BRIDGE_REASON": outcome.reason}
+        notes = self._tools.notes if self._tools is not None else {}
         try:
-            await self._leg.leave(variables)
+            await self._leg.leave(variables(outcome, notes))
         except PbxGone:
             log.info("the caller hung up meanwhile")
         except BridgeError as error:
@@ -458,6 +482,8 @@ class Call:
                     # What we asked for may be told before the answer to our request comes.
                     leaving = self._tools.leaving if self._tools is not None else None
                     self.end(self._leaving or leaving or Outcome("hung-up", cause, gone=True))
+                case CalleeLeft() if self._tools is not None:
+                    self._tasks.create_task(self._tools.transfer.callee_left(), name="transfer")
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
                 case Hold(on) if talk is not None and not self._over.done():

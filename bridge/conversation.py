@@ -119,6 +119,7 @@ class Conversation:
         self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
         self._speaking, self._given_ms = False, 0  # as the turns know it; when it gave audio last
         self._replying = self._leaving = False
+        self._on_hold = self._apart = False  # by his phone; for a transfer
         self._armed: bool | None = None  # as the slot was told
         self._expected: Expected = ""
         self._given: list[tuple[int, str]] = []
@@ -134,6 +135,7 @@ class Conversation:
         # In one batch with the line, so that nobody takes the caller's words for unsettled.
         tools.on_change = transcript.on_settled = self.note
         tools.quiet = lambda: not self._mouth.playing
+        tools.transfer.aside = self._set_apart
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -203,7 +205,9 @@ class Conversation:
             self._turns.reply_done(0)
         self._muted = progress.muted
         if progress.held:
-            self._hold(True)
+            self._on_hold = True
+        self._tools.transfer.took_up()
+        self._hold()
         for heard in cut:
             self._transcript.settle()
             self._transcript.agent(heard)
@@ -255,7 +259,7 @@ class Conversation:
             since_ms=self._turn_ms if self._turn_ms >= 0 else self._speech_ms,
             unanswered=self._turn_ms >= 0,
             answered_ms=self._answered_ms,
-            held=self._mouth.held,
+            held=self._on_hold,
             muted=self._muted,
             extra=self._state,
             done=self._tools.done,
@@ -285,6 +289,8 @@ class Conversation:
         """He pressed a key."""
         self._wake()
         self._transcript.say("dtmf", digit)
+        if self._apart or self._tools.transfer.talks_to:
+            return  # the agent isn't with him
         self._leaving = False
         self._filler.silent_since(self._now_ms)
         self._carry_out(self._turns.digit(self._now_ms))
@@ -297,10 +303,21 @@ class Conversation:
         """His phone holds the call, or takes it back."""
         self._wake()
         self._transcript.say("event", "hold" if on else "resume")
-        self._hold(on)
+        self._on_hold = on
+        self._hold()
         self.note()
 
-    def _hold(self, on: bool) -> None:
+    def _set_apart(self, on: bool) -> None:
+        """He is out of hearing, because somebody else is rung; or he, or that one, is there."""
+        self._wake()
+        self._apart = on
+        self._hold()
+        self.note()
+
+    def _hold(self) -> None:
+        on = self._on_hold or self._apart
+        if on is self._mouth.held:
+            return
         self._mouth.hold(on)
         self._carry_out(self._turns.hold(on))
         self._arm()
@@ -552,6 +569,8 @@ class Conversation:
             case engines.State(values):
                 self._state = values
                 self.note()
+            case engines.Wants(name):
+                self._tools.intent(name)
             case engines.Note(text, restarted):
                 self._transcript.say("event", text)
                 if restarted and self._replying:

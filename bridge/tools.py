@@ -1,8 +1,9 @@
 """Tool calls: what an engine may do in the world, one at a time, when the caller has heard why.
 
 A tool waits until all audio that was emitted before it has been heard; an interruption before that
-cancels it. `transfer`, `hang_up` and `leave` (the dialplan goes on) are ours, and end the call by
-an `Outcome`; the others come from `bridge.toolbox`.
+cancels it. `transfer` (with `connect` and `take_back`: `bridge.transfer`), `hang_up` and `leave`
+(the dialplan goes on) are ours, and end the call by an `Outcome`; the others come from
+`bridge.toolbox`.
 
     add ─▶ waiting ─▶ begun (noted, and durable before the tool runs) ─▶ done (result noted)
               └─ cancelled
@@ -25,18 +26,20 @@ import hashlib
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge import toolbox
 from bridge.agent import Agent
 from bridge.engines.base import ToolCall, ToolResult
-from bridge.errors import BridgeError, ConfigError, PbxGone
+from bridge.errors import BridgeError, PbxGone, ToolError
 from bridge.pbx.base import Leg
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Done, Progress, Tool
+from bridge.toolbox.base import INTENT, SUMMARY
 from bridge.transcript import Transcript
+from bridge.transfer import Transfer
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ MOST_RESULT = 4000
 """Characters of a result that are kept."""
 MOST_DONE = 20
 """Results that are kept of replies that are over."""
-LEAVING = ("transfer", "hang_up", "leave")
+LEAVING = ("transfer", "connect", "take_back", "hang_up", "leave")
 """They take the caller away: while he is here, none has had its effect."""
 UNKNOWN = "it was interrupted; it is not known whether it was done"
 
@@ -60,6 +63,16 @@ class Outcome:
     reason: str = ""
     gone: bool = False
     """The caller is with us no more: he hung up, was hung up on, or was handed over."""
+
+
+def variables(outcome: Outcome, notes: Mapping[str, str]) -> dict[str, str]:
+    """What the dialplan is told of it, by channel variables."""
+    return {
+        "ARI_BRIDGE_RESULT": outcome.result,
+        "ARI_BRIDGE_REASON": outcome.reason,
+        "ARI_BRIDGE_INTENT": notes.get(INTENT, ""),
+        "ARI_BRIDGE_SUMMARY": notes.get(SUMMARY, ""),
+    }
 
 
 class Tools:
@@ -96,6 +109,7 @@ class Tools:
         """Called when `open` or `done` has something else to tell."""
         self.quiet: Callable[[], bool] = lambda: True
         """Whether all audio has been heard."""
+        self.transfer = Transfer(leg, agent.transfer, transcript, store, self.notes)
         self._leg, self._agent, self._transcript, self._store = leg, agent, transcript, store
         self._tasks, self._end, self._tell = tasks, end, tell
         self._context = contextvars.copy_context()  # the call's: audio comes in from elsewhere
@@ -145,6 +159,16 @@ class Tools:
                 self._used[what] = max(self._used[what], int(number))
         self._count = Counter(self._base if asks_again else self._used)
 
+    @property
+    def transfers_again(self) -> bool:
+        """Whether a transfer waits to be run."""
+        return any(tool.name == "transfer" for tool in self._waiting)
+
+    def intent(self, name: str) -> None:
+        """What the caller wants."""
+        self.notes[INTENT] = name
+        self.on_change()
+
     def open(self) -> tuple[Tool, ...]:
         """What isn't done, as a session remembers it."""
         running = () if self._running is None else (self._running,)
@@ -160,13 +184,27 @@ class Tools:
         """What was done since the caller's last turn."""
         return tuple(self._done.values())
 
-    def may_transfer(self, extension: str) -> str:
-        """The context where that extension is, if the agent may transfer there. Raises
-        `ConfigError`."""
-        allowed = self._agent.transfer
-        if extension not in allowed.extensions:
-            raise ConfigError(f"'{extension}' is not in the agent's transfer.extensions")
-        return allowed.context
+    def may_transfer(self, name: str) -> None:
+        """Raise `ConfigError` if the agent may not transfer there."""
+        self._agent.transfer.find(name)
+
+    async def hand_over(self, name: str) -> str | None:
+        """Transfer the caller; returns what the engine is to know, if it talks to another now.
+
+        Raises:
+            ConfigError: the agent may not transfer there.
+            PbxError: he can't be had; the caller is with the agent.
+        """
+        there = self._agent.transfer.find(name)
+        if there.kind == "dialplan":
+            extension, _, context = there.to.partition("@")
+            place = extension, context or self._agent.transfer.context
+            await self._go(self._transferred(name), self._leg.transfer(*place))
+            return None
+        told = await self.transfer.reach(name, there)
+        if told is None:
+            await self._go(self._transferred(name), self.transfer.connect())
+        return told
 
     def next(self) -> None:
         """All audio before the next tool was heard: run it, if none is running."""
@@ -256,10 +294,17 @@ class Tools:
     async def _do(self, tool: Tool) -> Any:
         match tool.name:
             case "transfer":
-                extension = str(tool.arguments.get("extension", ""))
-                context = self.may_transfer(extension)
-                done = Outcome("transferred", extension, gone=True)
-                await self._go(done, self._leg.transfer(extension, context))
+                arguments = tool.arguments
+                to = str(arguments.get("to", "") or arguments.get("extension", ""))
+                return await self.hand_over(to)
+            case "connect":
+                if not (name := self.transfer.talks_to):
+                    raise ToolError("nobody is there to connect the caller to: call transfer first")
+                await self._go(self._transferred(name), self.transfer.connect())
+            case "take_back":
+                return await self.transfer.take_back()
+            case "hang_up" if self.transfer.talks_to:  # not on the caller, who waits
+                raise ToolError(await self.transfer.take_back())
             case "hang_up":
                 done = Outcome("done", "the agent hung up", gone=True)
                 await self._go(done, self._leg.hang_up())
@@ -268,6 +313,9 @@ class Tools:
             case _:
                 return await self._do_theirs(tool)
         return None
+
+    def _transferred(self, name: str) -> Outcome:
+        return Outcome("transferred", name, gone=True)
 
     async def _do_theirs(self, tool: Tool) -> Any:
         function = toolbox.named(tool.name, self._agent)
@@ -294,6 +342,7 @@ class Tools:
         self.leaving = outcome
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await self._leg.outcome(variables(outcome, self.notes))
                 await leave
         finally:
             self.leaving = None

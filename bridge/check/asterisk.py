@@ -14,6 +14,7 @@ _MODULES: dict[str, str] = {
     "bridge_simple.so": "nobody hears anybody",
     "bridge_softmix.so": "a mixing bridge can't be made",
     "chan_rtp.so": "there is no external media",
+    "func_cdr.so": "each call makes a call detail record for its external media, too",
     "func_channel.so": "the caller's codec isn't known, so everything is transcoded",
     "func_dialplan.so": "no transfer: extensions can't be looked up",
     "func_timeout.so": "nobody ends a call if everything of ours dies",
@@ -26,7 +27,7 @@ _MODULES: dict[str, str] = {
     "res_stasis_answer.so": "a call can't be answered",
 }
 """What a call needs, and what fails without."""
-_WORKS_WITHOUT = ("func_channel.so", "func_timeout.so")
+_WORKS_WITHOUT = ("func_cdr.so", "func_channel.so", "func_timeout.so")
 
 
 async def findings(ari: Ari, settings: AsteriskSettings) -> list[Finding]:

@@ -15,6 +15,7 @@ from bridge.media import control
 from bridge.media.settings import MediaSettings
 from bridge.media.udp import open_socket
 from bridge.pbx.ari import Ari
+from bridge.pbx.destinations import QUEUES, place_of
 from bridge.pbx.settings import AsteriskSettings
 
 
@@ -119,13 +120,20 @@ async def _dialplan(
 async def _transfers(call: TestCall, agents: Iterable[Agent]) -> list[Finding]:
     places: dict[tuple[str, str], list[str]] = {}
     for agent in agents:
-        for extension in agent.transfer.extensions:
-            places.setdefault((agent.transfer.context, extension), []).append(agent.name)
+        settings = agent.transfer
+        for there in settings.named.values():
+            if (place := place_of(there.to, settings.context)) is not None:
+                places.setdefault((place[1], place[0]), []).append(agent.name)
+            if there.kind != "dialplan":
+                places.setdefault(("ari-bridge-join", "s"), []).append(agent.name)
     found = []
     for (context, extension), names in places.items():
         if await call.function(f"DIALPLAN_EXISTS({context},{extension},1)") != "1":
-            said = f"context {context} has no extension {extension}, where {', '.join(names)} "
+            who = ", ".join(dict.fromkeys(names))
+            said = f"context {context} has no extension {extension}, where {who} "
             cure = "write it, or take it out of [transfer] in the agent's file"
+            if context in ("ari-bridge-join", QUEUES):
+                cure = "take the present ari-bridge-extensions.conf in, and reload the dialplan"
             found.append(Finding("transfer", "fail", f"{said}transfers to", cure))
     if places and not found:
         told = ", ".join(f"{extension}@{context}" for context, extension in places)

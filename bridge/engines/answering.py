@@ -5,6 +5,10 @@ waits before its second sentence; a model's that answers a mere pause waits befo
 rendered: a voice that renders in vain keeps the caller's next words, and the next answer, waiting.
 No tool is called before the reply is open, because a call is given like everything else. A model
 goes on when its tools are done: what they gave is a line of the conversation.
+
+An answer that has become longer than the agent's `max_reply_s` stops behind the sentence, and the
+caller is asked whether to go on: what a brain had still to say or do waits for his yes. A model
+knows what it has said, and is asked by him to go on.
 """
 
 from __future__ import annotations
@@ -16,10 +20,30 @@ from functools import partial
 
 import numpy as np
 
-from bridge.engines.base import Audio, Context, Expect, ItemDone, Resume, Text, ToolResult, Words
+from bridge.engines.base import (
+    Audio,
+    Context,
+    Expect,
+    ItemDone,
+    Resume,
+    Text,
+    ToolResult,
+    Wants,
+    Words,
+)
 from bridge.engines.english import yes_or_no
 from bridge.engines.memory import Memory
-from bridge.engines.parts import Began, Brain, Do, Model, Remember, Said, Say, Step, Tts
+from bridge.engines.parts import (
+    Began,
+    Brain,
+    Do,
+    Model,
+    Remember,
+    Said,
+    Say,
+    Step,
+    Tts,
+)
 from bridge.engines.prompt import used
 from bridge.engines.reply import Reply
 from bridge.engines.sentences import sentences
@@ -60,6 +84,7 @@ class Answering:
     ) -> None:
         """Say it, or the answer to it; of a reply that another process began, what is missing of
         it. Raises `EngineError`."""
+        reply.bounded = isinstance(what, Said)
         if resume is not None and resume.rest:
             await self._say(context, reply, resume.rest, 0)
         if isinstance(what, Said) and isinstance(self._brain, Model):
@@ -86,22 +111,36 @@ class Answering:
                         reply.stamp(first_token=self._clock())
                     case Say():
                         reply.stamp(first_token=self._clock())
-                        if not await self._sentences(context, reply, step.text, left):
+                        rest = await self._sentences(context, reply, step.text, left)
+                        if rest is None:
+                            return
+                        if rest:
+                            await self._ask_to_go_on(context, reply, rest, steps)
                             return
                     case Do():
                         self._do(reply, step)
                     case Remember():
                         reply.give(partial(self._memory.keep, step.memory))
-                    case Expect():
+                    case Expect() | Wants():
                         reply.give(step)
 
-    async def _sentences(self, context: Context, reply: Reply, text: str, left: list[str]) -> bool:
-        """Speak those that aren't `left` from another process; False: that reply was about
-        something else, and has been said."""
-        for sentence in sentences(text):
+    async def _sentences(
+        self, context: Context, reply: Reply, text: str, left: list[str]
+    ) -> list[str] | None:
+        """Speak those that aren't `left` from another process.
+
+        Returns:
+            Those that are too many for one reply; None: that reply was about something else, and
+            has been said.
+        """
+        most = context.agent.max_reply_s * self._tts.rate
+        every = sentences(text)
+        for n, sentence in enumerate(every):
             if left:
                 if left.pop(0) != sentence:
-                    return False
+                    return None
+            elif most and reply.bounded and reply.samples >= most:
+                return every[n:]
             else:
                 if isinstance(self._brain, Model):
                     await reply.likely.wait()
@@ -109,7 +148,25 @@ class Answering:
                     await reply.opened.wait()
                 await self._say(context, reply, sentence, reply.spoken)
             reply.spoken += 1
-        return True
+        return []
+
+    async def _ask_to_go_on(
+        self, context: Context, reply: Reply, rest: list[str], steps: AsyncIterator[Step]
+    ) -> None:
+        if not isinstance(self._brain, Model):
+            later: list[Step] = [Say(" ".join(rest))]
+            async for step in steps:
+                match step:
+                    case Remember():
+                        reply.give(partial(self._memory.keep, step.memory))
+                    case Wants():
+                        reply.give(step)
+                    case Say() | Do():
+                        later.append(step)
+            reply.give(partial(self._memory.put_off, later))
+        reply.give(Expect("yes-no"))
+        for sentence in sentences(context.agent.go_on):
+            await self._say(context, reply, sentence, reply.spoken)
 
     async def _steps(
         self, context: Context, reply: Reply, what: Said | Say, resume: Resume | None
@@ -132,6 +189,16 @@ class Answering:
                     reply.give(memory.forget)
                     yield Say(context.greeting)
                     return
+        if memory.later and what.kind in ("words", "digits"):
+            later = memory.later
+            reply.give(partial(memory.put_off, []))
+            match yes_or_no(what.text):
+                case True:
+                    for step in later:
+                        yield step
+                    return
+                case False:
+                    what = Said("declined")
         async for step in self._brain.think(what, memory.brains, history):
             yield step
 
@@ -176,6 +243,7 @@ class Answering:
                 reply.give(Words(item, marks))
             reply.give(Audio(item, pcm))
             ahead += len(pcm)
+            reply.samples += len(pcm)
         reply.give(ItemDone(item))
 
     def _do(self, reply: Reply, step: Do) -> None:

@@ -83,6 +83,18 @@ class ToolResult:
     value: Any
 
 
+TALK_NOTE = "on the line"
+"""The note (`Context.notes`) that is there while the agent talks to whom it has rung, and not
+to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something that the engine did not ask for, and has to speak about: one line for a model."""
+
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Speak:
     """Somebody who looks after the call wants just this said now; what was being said is dropped.
@@ -106,6 +118,7 @@ CallEvent = (
     | Marked
     | ToolResult
     | NoInput
+    | Told
 )
 
 
@@ -240,6 +253,13 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class Wants:
+    """What the caller wants, in the operator's word for it: the dialplan is told."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the transcript, of what happened to the engine."""
 
@@ -263,6 +283,7 @@ EngineEvent = (
     | ToolCall
     | Failed
     | State
+    | Wants
     | Note
 )
 

@@ -32,6 +32,7 @@ import numpy as np
 from bridge.dialog.completeness import Completeness, judge
 from bridge.engines.answering import Answering
 from bridge.engines.base import (
+    TALK_NOTE,
     BargeIn,
     CallerText,
     CallEvent,
@@ -46,6 +47,7 @@ from bridge.engines.base import (
     Resume,
     Speak,
     SpeechStarted,
+    Told,
     ToolResult,
     TurnCommitted,
     TurnEager,
@@ -201,6 +203,10 @@ class Cascade:
                 self._begin(Said("silence", count=event.count, last=event.last))
             case ToolResult():
                 self._tool_result(event)
+            case Told(text):
+                self._memory.remember(Entry("event", text))
+                talks = self._context is not None and TALK_NOTE in self._context.notes
+                self._begin(Said("answered", text) if talks else Said("failed", "transfer"))
             case Speak(text):
                 self._begin(Say(text))
             case _:
@@ -372,7 +378,12 @@ class Cascade:
         text = found.text
         reply.stamp(heard=found.heard, transcript=found.known)
         reply.give(CallerText(text, True, turn.turn))
-        return Said("words", text) if text else None
+        if not text:
+            return None
+        note = self._context.notes.get(TALK_NOTE) if self._context else None
+        if note and not isinstance(self._brain, Model):
+            return Said("answered", note, said=text)
+        return Said("words", text)
 
     # A call that is taken up, keys, tools --------------------------------------------------------
 
@@ -424,6 +435,10 @@ class Cascade:
                 self._begin(Said("failed", call.name))
         elif not event.ok:
             self._begin(Said("failed", call.name))
+        elif call.name == "transfer" and event.value:  # whom it rang hears it now
+            self._begin(Said("answered", str(event.value)))
+        elif call.name == "take_back":
+            self._begin(Said("failed", "transfer"))
         elif self._waits_for(call.name):
             self._begin(Said("done", call.name, value=event.value))
 

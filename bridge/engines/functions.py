@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import toolbox
-from bridge.agent import Agent
+from bridge.agent import Agent, TransferSettings
 from bridge.errors import ConfigError
 
 
@@ -47,19 +47,41 @@ def declared(agent: Agent) -> tuple[Function, ...]:
     Raises:
         ConfigError: one isn't installed, or its signature can't be told in JSON schema.
     """
-    own = (_transfer(agent.transfer.extensions),) if agent.transfer.extensions else ()
+    own = _transfer(agent.transfer) if agent.transfer else ()
     return (*own, HANG_UP, *(_described(name, agent) for name in toolbox.known(agent)))
 
 
-def _transfer(extensions: tuple[str, ...]) -> Function:
+CONNECT = Function(
+    "connect",
+    "Put the caller through to whom you talk to after a transfer. You are out of the call then.",
+    _NONE,
+)
+TAKE_BACK = Function(
+    "take_back", "End your talk with whom you have rung, and talk to the caller again.", _NONE
+)
+
+
+def _transfer(settings: TransferSettings) -> tuple[Function, ...]:
+    to: dict[str, Any] = {"type": "string"}
+    known = [f"{name}: {d.description}" for name, d in settings.to.items() if d.description]
+    if settings.patterns:
+        names = ", ".join((*settings.named, *settings.patterns))
+        known.insert(0, f"One of {names}; _ begins a pattern: X is a digit, N 2 to 9, Z 1 to 9")
+    else:
+        to["enum"] = list(settings.named)
+    if known:
+        to["description"] = "; ".join(known)
     schema = {
         "type": "object",
-        "properties": {"extension": {"type": "string", "enum": list(extensions)}},
-        "required": ["extension"],
+        "properties": {"to": to},
+        "required": ["to"],
         "additionalProperties": False,
     }
     text = "Hand the caller over to a human, after you have told him so."
-    return Function("transfer", text, schema)
+    transfer = Function("transfer", text, schema)
+    if any(d.kind == "attended" for d in (*settings.named.values(), *settings.patterns.values())):
+        return (transfer, CONNECT, TAKE_BACK)
+    return (transfer,)
 
 
 def _described(name: str, agent: Agent) -> Function:

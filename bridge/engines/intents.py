@@ -52,6 +52,8 @@ class Intent:
     """For one of the agent's tools."""
     failed: str = ""
     """What to say when the tool failed."""
+    announce: str = ""
+    """What to say to whom an attended transfer has reached, before the caller is put through."""
 
     def __post_init__(self) -> None:
         if not self.examples:
@@ -74,4 +76,6 @@ class Rules:
     """Taken in turn, the last one for ever; `no_input_end` comes after `no_input_prompts`."""
     no_input_end: str = "I can't hear you. Goodbye."
     failed: str = "I'm sorry, that didn't work."
+    announce: str = "Hello, I have a caller for you. I am putting you through."
+    """To whom an attended transfer has reached."""
     nothing_to_repeat: str = "I haven't said anything yet."

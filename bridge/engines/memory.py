@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.engines.base import Entry
-from bridge.engines.parts import Brain, Remember, Said
+from bridge.engines.parts import Brain, Remember, Said, Step
 from bridge.engines.prompt import Used
 
 MAX_HISTORY = 200
@@ -27,6 +27,8 @@ class Memory:
         """The conversation, the oldest line first; the last `MAX_HISTORY` of it."""
         self.rejoining = False
         """The caller, who is back, hasn't said yet whether to go on."""
+        self.later: list[Step] = []
+        """What the brain had still to say and do when its answer became too long."""
         self._before: tuple[Any, list[Entry]] | None = None
 
     def remember(self, entry: Entry) -> None:
@@ -37,6 +39,10 @@ class Memory:
     def keep(self, brains: Any) -> None:
         """What the brain wants to know at its next answer."""
         self.brains = brains
+
+    def put_off(self, steps: list[Step]) -> None:
+        """That is for when the caller wants to hear more."""
+        self.later = steps
 
     def rejoined(self) -> None:
         """The caller has said it."""

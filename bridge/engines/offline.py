@@ -69,12 +69,11 @@ class OfflineProvider:
                         f"{where}: intent '{intent.name}' calls the tool '{tool}', which the "
                         f"agent's 'tools' don't allow: {', '.join(tools)}"
                     )
-            allowed = agent.transfer.extensions
-            if intent.tool == "transfer" and intent.extension not in allowed:
-                raise ConfigError(
-                    f"{where}: intent '{intent.name}' transfers to {intent.extension}, "
-                    f"which [transfer] extensions doesn't allow: {', '.join(allowed) or 'none'}"
-                )
+            if intent.tool == "transfer":
+                try:
+                    agent.transfer.find(intent.extension)
+                except ConfigError as error:
+                    raise ConfigError(f"{where}: intent '{intent.name}': {error}") from None
         self._agent = agent
         self._shared = shared
         self._stt: SttQueue | None = None
@@ -87,7 +86,8 @@ class OfflineProvider:
         agent = self._agent
         back = [agent.rejoin_greeting] if agent.rejoin_s else []
         greeting = filled(agent.greeting, self._settings.facts)
-        texts = [greeting, *back, *agent.fillers.values(), *self._brain.fixed()]
+        own = [greeting, *back, *agent.fillers.values()]
+        texts = [*own, *self._brain.fixed(), agent.go_on if agent.max_reply_s else ""]
         await self._tts.prepare([s for text in texts for s in sentences(text)])
 
     def create(self) -> Engine:

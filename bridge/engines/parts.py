@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from bridge.engines.base import Context, Entry, Expect, Marks, Pcm
+from bridge.engines.base import Context, Entry, Expect, Marks, Pcm, Wants
 from bridge.engines.hearing import Hearing
 from bridge.engines.stt_queue import Rank
 
@@ -34,12 +34,16 @@ class Said:
     silence  the caller said nothing, for the `count`-th time in a row; `last`: take leave of him
     failed   the tool named `text` could not be carried out
     done     it was, and this is what it gave (`value`); only for a brain that waits for it
+    declined the caller doesn't want to hear the rest of a long answer
+    answered whom the tool `transfer` has rung hears this, and not the caller: `text` names him,
+             `said` is what he said, if he did
     """
 
-    kind: Literal["words", "digits", "silence", "failed", "done"]
+    kind: Literal["words", "digits", "silence", "failed", "answered", "declined", "done"]
     text: str = ""
     count: int = 0
     last: bool = False
+    said: str = ""
     value: Any = None
 
 
@@ -72,7 +76,7 @@ class Began:
     """The answer's first piece has come; no sentence of it is whole yet."""
 
 
-Step = Say | Do | Remember | Expect | Began
+Step = Say | Do | Remember | Expect | Wants | Began
 
 
 class Stt(Protocol):

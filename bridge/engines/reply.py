@@ -30,6 +30,10 @@ class Reply:
         """Where the pause began (ms) in which it was begun, while nobody takes that for the end."""
         self.spoken = 0
         """Sentences that it has said, here or where it was begun."""
+        self.samples = 0
+        """Of their audio."""
+        self.bounded = False
+        """Whether it may become too long: the caller is asked then whether to go on."""
         self.task: asyncio.Task[None] | None = None
         self._emit = emit
         self._kept: list[EngineEvent | Callable[[], None]] = []

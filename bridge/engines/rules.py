@@ -26,13 +26,14 @@ from __future__ import annotations
 import copy
 import difflib
 import itertools
+import re
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.engines import excerpt
-from bridge.engines.base import Entry, Expect
+from bridge.engines.base import Entry, Expect, Wants
 from bridge.engines.english import number, only_number, spell, stem, words, yes_or_no
 from bridge.engines.intents import Intent as Intent
 from bridge.engines.intents import Lookup as Lookup
@@ -143,6 +144,7 @@ class RulesBrain:
         texts += [self._replies.declined, self._replies.failed]
         texts += [self._ask_back(i) for i in self._intents.values() if i.about]
         texts += [i.failed for i in self._intents.values() if i.failed]
+        texts += [i.announce for i in self._intents.values() if i.announce]
         return [self._fill(text) for text in texts] + self._found()
 
     def _found(self) -> list[str]:
@@ -162,6 +164,10 @@ class RulesBrain:
             return self._looked_up(said, memory)
         if said.kind == "failed":
             return self._failed(said.text, memory)
+        if said.kind == "declined":
+            return self._say(self._replies.declined, memory)
+        if said.kind == "answered":
+            return self._announce(said)
         digits = said.text if said.kind == "digits" else number(said.text)
         if digits and (intent := self._wants_number(said, memory)):
             return self._look_up(intent, digits, memory)
@@ -221,7 +227,8 @@ class RulesBrain:
         reply = next((r for word, r in intent.instead.items() if stem(word) in heard), intent.reply)
         number_for = intent.name if intent.lookup else ""
         after = Memory(intent.yes, intent.no, number_for=number_for, last=memory.last)
-        steps = self._say(reply, after)
+        said = self._say(reply, after)
+        steps = [Wants(intent.name), *said]
         if intent.tool:
             transfer = {"extension": intent.extension} if intent.tool == "transfer" else {}
             steps.append(Do(intent.tool, {**intent.arguments, **transfer}))
@@ -251,7 +258,8 @@ class RulesBrain:
         # One that isn't there was misheard or mistyped: the next number is for the same intent.
         number_for = intent.name if value is None else ""
         after = Memory(number_for=number_for, last=memory.last)
-        return self._say(text, after, digits=spell(digits), value=value or "")
+        said = self._say(text, after, digits=spell(digits), value=value or "")
+        return [Wants(intent.name), *said]
 
     def _looked_up(self, said: Said, memory: Memory) -> list[Step]:
         """What the tool gave, or that it gave nothing."""
@@ -277,7 +285,18 @@ class RulesBrain:
             return [Say(self._fill(texts[min(said.count, len(texts)) - 1])), Remember(memory)]
         return [Say(self._fill(self._replies.no_input_end)), Do("hang_up")]
 
+    def _announce(self, said: Said) -> list[Step]:
+        """To whom a transfer has reached; it isn't the caller, so nothing is remembered."""
+        if said.said and yes_or_no(said.said) is False:
+            return [Do("take_back")]
+        named = re.split(r"[ ,]", said.text)
+        every = (i for i in self._intents.values() if i.tool == "transfer" and i.announce)
+        intent = next((i for i in every if i.extension in named), None)
+        text = intent.announce if intent else self._replies.announce
+        return [Say(self._fill(text)), Do("connect")]
+
     def _failed(self, tool: str, memory: Memory) -> list[Step]:
+        tool = "transfer" if tool == "connect" else tool
         intent = next((i for i in self._intents.values() if i.tool == tool and i.failed), None)
         return self._say(intent.failed if intent else self._replies.failed, memory)
 
@@ -299,7 +318,8 @@ class RulesBrain:
             for other in (intent.yes, intent.no):
                 if other and other not in self._intents:
                     raise ConfigError(f"{name}: there is no intent '{other}'; {self._near(other)}")
-            for text in (intent.reply, intent.about, intent.failed, *intent.instead.values()):
+            own = (intent.reply, intent.about, intent.failed, intent.announce)
+            for text in (*own, *intent.instead.values()):
                 self._check_text(text, (), name)
             if intent.lookup:
                 self._check_text(intent.lookup.wait, (), name)

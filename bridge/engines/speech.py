@@ -51,6 +51,7 @@ from bridge.engines.base import (
     SpeechStarted,
     State,
     Text,
+    Told,
     ToolCall,
     ToolResult,
     TurnCommitted,
@@ -67,6 +68,12 @@ MAX_DIGITS = 32
 MAX_HISTORY = 400
 KEEP_MS, PRE_ROLL_MS = 30_000, 300
 """Of the caller's audio, where turns are the bridge's: kept, and sent from before he spoke."""
+
+LONG = (
+    "Where there is more to say than fits into {most_s} seconds of speech, stop before, and ask "
+    "whether you shall go on."
+)
+"""Nobody but the vendor knows where its sentences end, and what it will say next."""
 
 SAY = 'Say exactly this to the caller, in these words, and nothing else: "{text}"'
 SILENT = "[The caller has been silent for a while. Ask him briefly whether he is still there.]"
@@ -187,6 +194,9 @@ class SpeechEngine:
                 self._digit(digit)
             case ToolResult():
                 self._result(wire, event)
+            case Told(text):
+                self._due()
+                wire.tell(f"[{text}]", answer=True)
             case Speak(text):
                 self._cut_short(wire)
                 self._due()
@@ -323,7 +333,10 @@ class SpeechEngine:
         """What a connection begins with."""
         context = self.context
         assemble = assembler(self._settings.context, f"engine '{context.agent.engine}'")
-        messages = await assemble(context, self._settings.instructions, tuple(self._history))
+        told = self._settings.instructions
+        if most_s := context.agent.max_reply_s:
+            told = f"{told}\n\n{LONG.format(most_s=most_s)}".strip()
+        messages = await assemble(context, told, tuple(self._history))
         return Past(messages, declared(context.agent), self._state, self.lines)
 
     def changed_over(self) -> None:

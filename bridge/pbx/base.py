@@ -224,6 +224,9 @@ class Leg(Protocol):
     async def take_back(self) -> None:
         """Hang up on whom we rang, and put the caller back into the mixing bridge."""
 
+    async def outcome(self, variables: Mapping[str, str]) -> None:
+        """Set channel variables for whatever the dialplan does with the caller from here on."""
+
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis(). `HungUp` follows.
 

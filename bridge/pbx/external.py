@@ -20,7 +20,7 @@ from bridge.pbx.ari import Dropped
 from bridge.pbx.base import Address, Codec
 from bridge.pbx.commands import Commands
 from bridge.pbx.names import FORMATS, Name, new_token
-from bridge.pbx.net import NET
+from bridge.pbx.net import NET, NO_RECORD
 from bridge.pbx.settings import AsteriskSettings
 
 
@@ -98,7 +98,7 @@ class External:
                     app=self._home,
                     external_host=f"{host}:{to[1]}",
                     format=FORMATS[codec],
-                    variables={NET: str(self._settings.max_call_s)},
+                    variables={NET: str(self._settings.max_call_s), **NO_RECORD},
                 )
                 break
             except Dropped:

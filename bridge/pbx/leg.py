@@ -5,10 +5,7 @@
                   TIMEOUT(absolute)  ┘
     join ───────▶ wait for the external media's own StasisStart (before it, 422), then add both
     release ────▶ DELETE external media, DELETE mixing bridge, by name
-    ring ───────▶ the caller out of the mixing bridge, ringing or music for him; originate another
-    talk ───────▶ the other into the mixing bridge
-    connect ────▶ the caller goes on in the dialplan with Bridge(the other's channel): both leave us
-    take_back ──▶ DELETE the other; the caller into the mixing bridge
+    ring, talk, connect, take_back: see `bridge.pbx.handover`
 
 The caller may be gone between any two of these steps. Nothing is then left behind, because what is
 made is noted before it is asked for, because a request to make something is never abandoned half
@@ -25,7 +22,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from bridge.audio.codecs import usable
-from bridge.errors import PbxGone, PbxNotAnswered, PbxRefused, PbxUnreachable
+from bridge.errors import PbxGone, PbxNotAnswered, PbxRefused
 from bridge.pbx.ari import Ari
 from bridge.pbx.base import (
     Address,
@@ -40,9 +37,10 @@ from bridge.pbx.base import (
     PbxEvent,
 )
 from bridge.pbx.commands import Commands, do_all
-from bridge.pbx.destinations import DIALPLAN_WORD, place_of
+from bridge.pbx.destinations import DIALPLAN_WORD
 from bridge.pbx.dialing import Dialing
 from bridge.pbx.external import External
+from bridge.pbx.handover import Handover
 from bridge.pbx.machine import Machine
 from bridge.pbx.names import Name, app_of, codec_of, parse_name
 from bridge.pbx.net import NET, Net
@@ -54,9 +52,6 @@ log = logging.getLogger(__name__)
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
-_JOIN: Final = "s", "ari-bridge-join"
-_PEER: Final = "ARI_BRIDGE_PEER"
-"""Where the dialplan puts two together, and the variable that names the other."""
 # Events that nobody fetches, beyond which keys and holds are dropped (never the last event).
 _MOST_EVENTS: Final = 256
 
@@ -116,13 +111,19 @@ class AsteriskLeg:
             *(self._commands, settings, self.channel, self.home),
             token=lambda: self.token,
             check=self._check,
+            whole=self._finished,
+        )
+        self._handover = Handover(
+            *(self._commands, self._net, self.other, self.channel),
+            bridge_id=lambda: self._bridge_id,
+            exists=self.extension_exists,
+            put=self.set_variable,
         )
         self.spies = Spies(
             *(self._commands, settings, self.channel, self.home), token=lambda: self.token
         )
         self._bridge: Literal["none", "tried", "made"] = "none"
         self._inside = False  # the caller is in the mixing bridge, or set aside
-        self._aside = ""  # what he hears instead: `ring`, `moh`
         self._changed = asyncio.Event()
         self._move_failed = False
         self._hangup_requested = False
@@ -240,16 +241,12 @@ class AsteriskLeg:
             made["joined"] = "1"
         if (before_s := self._net.before_s) is not None:
             made["net_s"] = f"{before_s:.3f}"
-        made["callee"] = self.callee
-        made["callee_id"] = self.other.id() if self.other.is_there else ""
-        return made
+        return {**made, **self._handover.handles}
 
     @property
     def callee(self) -> CalleeState:
         """Whether somebody was rung, or the caller is still set aside for it."""
-        if self.other.state == "answered":
-            return "answered"
-        return "ringing" if self._aside or self.other.is_there else ""
+        return self._handover.state
 
     def forget(self) -> None:
         """Another worker owns the call: keep our hands off it."""
@@ -293,15 +290,10 @@ class AsteriskLeg:
             self._bridge, self._inside = "made", bool(handles.get("joined"))
         if handles.get("net_s"):
             self._net.inherit(float(handles["net_s"]))
-        rung = parse_name(handles.get("callee_id", ""))
-        if handles.get("callee"):
-            self._aside = "any"
-        if rung is not None and rung.n is not None:
+        if (rung := self._handover.inherit(handles)) is not None:
             self.media.token = rung.token
-            self.other.inherit(rung, handles.get("callee", ""))
         await do_all(self._fetch_caller(), self._fetch_media() if near else self.media.remove())
-        if self.other.state == "answered" and not await self.other.fetch():
-            self.other.state = ""
+        if not await self._handover.fetch():
             self.tell(CalleeLeft())
 
     async def _fetch_caller(self) -> None:
@@ -387,83 +379,32 @@ class AsteriskLeg:
     async def ring(self, callee: Callee, noted: Callable[[], Awaitable[None]]) -> None:
         """Ring somebody for the caller, who is set aside meanwhile."""
         self._check()
-        place = place_of(callee.to, callee.context)
-        if place is not None and not await self.extension_exists(*place):
-            raise PbxRefused(f"the dialplan has no extension '{place[0]}' in context '{place[1]}'")
-        await self._can_join()
-        if self.other.is_there:
-            await self.other.remove()
-        self.other.plan()
-        await noted()
-        if not self._aside:
-            await self._set_aside(callee.music)
         name = self.incoming.caller_name.translate({ord(c): None for c in '"<>'})
-        await self.other.ring(callee, f'"{name}" <{self.incoming.caller_number}>')
-        await noted()
-
-    async def _can_join(self) -> None:
-        if not await self.extension_exists(*_JOIN):
-            raise PbxRefused(
-                f"the dialplan has no context '{_JOIN[1]}', in which two are put together: take "
-                "the present ari-bridge-extensions.conf in, and reload the dialplan"
-            )
-
-    async def _set_aside(self, music: str) -> None:
-        # 409, 422: he isn't in it any more
-        await self._commands.do(
-            "bridges.removeChannel", bridgeId=self._bridge_id, channel=self.channel, ok=(409, 422)
-        )
-        self._aside = "moh" if music else "ring"
-        if music:
-            await self._do("channels.startMoh", mohClass=music)
-        else:
-            await self._do("channels.ring")
+        await self._handover.ring(callee, f'"{name}" <{self.incoming.caller_number}>', noted)
 
     async def talk(self) -> None:
         """Put whom we rang into the mixing bridge, in the caller's place."""
         self._check()
-        if self.other.state != "answered":
-            raise PbxRefused("he has hung up")
-        await self._commands.do(
-            "bridges.addChannel", bridgeId=self._bridge_id, channel=self.other.id()
-        )
+        await self._handover.talk()
 
     async def connect(self) -> None:
         """Put the caller and whom we rang together, for good."""
-        if self.other.state != "answered":
-            raise PbxRefused("he has hung up")
-        await self._can_join()
-        other = self.other.id()
-        await do_all(
-            self._silence(),
-            self._net.take_away(),
-            self.set_variable(_PEER, self.other.name),
-            self._commands.do("channels.setChannelVar", channelId=other, variable=NET, value="0"),
-        )
-        await self._net.take_dialplans_away()
-        self._sent_away, self.other.state = True, "given"
+        self._check()
+        self._sent_away = True
         try:
-            await self._continue(*_JOIN)
+            await self._handover.connect(self._continue)
         except BaseException:
-            self._sent_away, self.other.state = False, "answered"
+            self._sent_away = False
             raise
 
     async def take_back(self) -> None:
         """Hang up on whom we rang, and put the caller back into the mixing bridge."""
-        await self.other.remove()
-        if self._aside:
-            await self._silence()
-            await self._commands.do(
-                "bridges.addChannel", bridgeId=self._bridge_id, channel=self.channel
-            )
-            self._aside = ""
+        self._check()
+        await self._handover.take_back()
 
-    async def _silence(self) -> None:
-        """End what the caller hears while he is set aside; a former owner may have begun it."""
-        if self._aside in ("ring", "any"):
-            await self._do("channels.ringStop", ok=(412,))
-        if self._aside in ("moh", "any"):
-            await self._do("channels.stopMoh", ok=(412,))
+    async def outcome(self, variables: Mapping[str, str]) -> None:
+        """Set channel variables."""
+        await do_all(*(self.set_variable(name, value) for name, value in variables.items()))
 
     async def leave(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, and let the dialplan go on after Stasis()."""
@@ -471,7 +412,8 @@ class AsteriskLeg:
             await self.hang_up()
             return
         await do_all(
-            self._net.take_away(), *(self.set_variable(n, v) for n, v in variables.items())
+            *(self._handover.silence(), self._net.take_away()),
+            *(self.set_variable(n, v) for n, v in variables.items()),
         )
         await self._do("channels.continueInDialplan")
         self._sent_away = True
@@ -584,23 +526,13 @@ class AsteriskLeg:
             await commands.persist(self._send_on)
         await self.spies.close_all()
         things = [("channels.hangup", {"channelId": self.media.id(n)}) for n in self._numbers()]
-        if self.other.is_there and not await self._is_given():
-            things.append(("channels.hangup", {"channelId": self.other.id()}))
+        others = await self._handover.left_over()
+        things += [("channels.hangup", {"channelId": channel}) for channel in others]
         if self._bridge != "none":
             things.append(("bridges.destroy", {"bridgeId": self._bridge_id}))
         await asyncio.gather(
             *(commands.persist(commands.removal(what, **thing)) for what, thing in things)
         )
-
-    async def _is_given(self) -> bool:
-        """Whether whom we rang talks to the caller already: a former owner may have had no time to
-        note that."""
-        try:
-            bridges = await self._commands.do("bridges.list")
-        except (PbxGone, PbxRefused, PbxUnreachable):
-            return True  # then he is swept, if it isn't so
-        other = self.other.id()
-        return any(other in b["channels"] and b["bridge_class"] != "stasis" for b in bridges)
 
     def _numbers(self) -> range:
         return range(1, self.media.n + 1)
@@ -613,5 +545,6 @@ class AsteriskLeg:
             return
         if self._net.before_s is not None:
             await commands.do("channels.setChannelVar", channelId=channel, variable=NET, value="0")
+        await self._handover.silence()
         await commands.do("channels.continueInDialplan", channelId=channel)
         log.info("call %s goes on in the dialplan", self.incoming.call_id)

@@ -16,6 +16,8 @@ from bridge.errors import PbxRefused
 log = logging.getLogger(__name__)
 
 NET: Final = "TIMEOUT(absolute)"
+NO_RECORD: Final = {"CDR_PROP(disable)": "1"}
+"""For channels that are ours and nobody's call: Asterisk writes no call detail record of them."""
 # Our dialplan fragment sets NET itself, notes it here, and takes it away again when the call comes
 # back to it; a transferred call does not come back.
 _DIALPLAN_NET: Final = "ARI_BRIDGE_NET"

@@ -12,15 +12,15 @@ listens to takes nobody: if he answers while we are dead, Asterisk hangs up on h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Literal
 
 from bridge.errors import PbxGone, PbxRefused
 from bridge.pbx.base import Callee
 from bridge.pbx.commands import Commands
 from bridge.pbx.destinations import endpoint_of, why
 from bridge.pbx.names import Name
-from bridge.pbx.net import NET
+from bridge.pbx.net import NET, NO_RECORD
 from bridge.pbx.settings import AsteriskSettings
 
 _LONGER_S = 5
@@ -38,6 +38,7 @@ class Other:
         home: str,
         token: Callable[[], str],
         check: Callable[[], None],
+        whole: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]],
     ) -> None:
         """Nobody is rung yet.
 
@@ -48,7 +49,9 @@ class Other:
             home: our application.
             token: of the call's leg.
             check: raises `PbxGone` when the call has ended.
+            whole: carries work out to its end, also if it isn't waited for any more.
         """
+        self._whole = whole
         self._commands, self._settings, self._check = commands, settings, check
         self._caller, self._home, self._token = caller, home, token
         self.n = 0
@@ -101,20 +104,22 @@ class Other:
         """Ring him, and wait until he has answered. Raises `PbxRefused` with why he hasn't."""
         endpoint = endpoint_of(callee.to, callee.context, callee.via)
         await self._commands.listened(self._settings.media_timeout_s)
+        self._check()
+        making = self._commands.do(
+            "channels.originateWithId",
+            again=False,
+            channelId=self.id(),
+            otherChannelId=self.id("f"),
+            endpoint=endpoint,
+            app=self._home,
+            appArgs="callee",
+            callerId=caller_id,
+            originator=self._caller,
+            timeout=int(callee.ring_s) + _LONGER_S,
+            variables={NET: str(self._settings.max_call_s), **NO_RECORD},
+        )
         try:
-            await self._commands.do(
-                "channels.originateWithId",
-                again=False,
-                channelId=self.id(),
-                otherChannelId=self.id("f"),
-                endpoint=endpoint,
-                app=self._home,
-                appArgs="callee",
-                callerId=caller_id,
-                originator=self._caller,
-                timeout=int(callee.ring_s) + _LONGER_S,
-                variables={NET: str(self._settings.max_call_s)},
-            )
+            await self._whole(making)
         except PbxRefused as error:
             self.state = ""
             if "with 500" not in str(error):

@@ -17,6 +17,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+INTENT, SUMMARY = "intent", "summary"
+"""Notes that the dialplan gets as ARI_BRIDGE_INTENT and ARI_BRIDGE_SUMMARY."""
+
 Function = Callable[..., Awaitable[Any]]
 
 

@@ -4,6 +4,7 @@
                    takeover, and when the conversation has become too long to be read as a whole
     get_variable   channel variables and dialplan functions of the caller's channel, those that
     set_variable   the agent's `[variables]` allow; the dialplan reads them when it goes on
+    outcome        what the caller wanted and what came of it: the dialplan reads that as well
     send_dtmf      presses keys, for a menu on the other side
     pause_recording    what is said from then on isn't recorded, nor written down, such as a card's
     resume_recording   number; until it is resumed
@@ -21,7 +22,7 @@ from typing import Annotated, Any
 from bridge.agent import VariableSettings
 from bridge.errors import ToolError
 from bridge.toolbox import schema
-from bridge.toolbox.base import Function, ToolContext
+from bridge.toolbox.base import INTENT, SUMMARY, Function, ToolContext
 
 MOST_NOTES = 30
 MOST_NAME, MOST_VALUE = 60, 500
@@ -37,6 +38,8 @@ def made(name: str, variables: VariableSettings) -> Function:
     match name:
         case "remember":
             return remember
+        case "outcome":
+            return outcome
         case "get_variable":
             return GetVariable(variables.read)
         case "set_variable":
@@ -69,6 +72,25 @@ async def remember(
 
 
 remember.again = True  # type: ignore[attr-defined]
+
+
+async def outcome(
+    call: ToolContext,
+    *,
+    intent: Annotated[str, "What the caller wants, in one or two words, such as: order status"],
+    summary: Annotated[str, "What came of it, in one sentence"] = "",
+) -> str:
+    """Note what the caller wants and what came of it. Do so before you end or transfer the call,
+    and again when it changes."""
+    told = {INTENT: _line(intent, MOST_NAME), SUMMARY: _line(summary, MOST_VALUE)}
+    for name, value in told.items():
+        call.notes[name] = value
+        # At once, because he may hang up any time.
+        await call.line.set_variable(f"ARI_BRIDGE_{name.upper()}", value)
+    return "noted"
+
+
+outcome.again = True  # type: ignore[attr-defined]
 
 
 async def send_dtmf(

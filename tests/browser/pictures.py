@@ -100,7 +100,7 @@ async def run(stack: Stack, out: Path) -> None:
     await asyncio.sleep(2.0 * len(OTHERS) + 2.0)
     looking = asyncio.create_task(look(stack, out))
     try:
-        held = await hold(stack, script, clips, out)
+        held = await hold(stack, script, clips, out, outbound=False)
         await looking
     finally:
         for task in (looking, *others):

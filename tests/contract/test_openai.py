@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from openai.types import realtime as rt
 
-from bridge.engines import openai_realtime
+from bridge.engines import openai_realtime, speech
 from bridge.engines.base import (
     BargeIn,
     Entry,
@@ -82,7 +82,8 @@ async def test_the_session_is_what_the_agent_file_says(far, call, agent):
         pass
     (update,) = far.of("session.update")
     session = update.session
-    assert session.instructions == f"You are a book shop.\n\n{ON_THE_PHONE}"
+    long = speech.LONG.format(most_s=30)
+    assert session.instructions == f"You are a book shop.\n\n{long}\n\n{ON_THE_PHONE}"
     assert session.audio.output.voice == "cedar"
     assert session.audio.input.noise_reduction.type == "near_field"
     assert session.audio.input.transcription.language == "en"

@@ -272,7 +272,7 @@ async def hold(
                     script,
                     clips,
                     kill=stack.kill_worker,
-                    reached=lambda extension: (stack.place(phone) or ("", ""))[1] == extension,
+                    reached=lambda extension: stack.talks_to(phone) == extension,
                     say=lambda what, text: say(f"{clock(time.time() - zero):>7}  [{what}] {text}"),
                 )
                 await caller.talk()

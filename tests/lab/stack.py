@@ -190,12 +190,28 @@ class Stack:
 
     def place(self, phone: Baresip) -> tuple[str, str] | None:
         """Context and extension where that phone's call is in the dialplan now."""
+        return self._places(phone)[0]
+
+    def talks_to(self, phone: Baresip) -> str:
+        """The extension that the phone's call has reached: where it is itself, or where whoever it
+        was put together with is."""
+        place, other = self._places(phone)
+        if place == ("ari-bridge-join", "s"):
+            place = other
+        return place[1] if place is not None else ""
+
+    def _places(self, phone: Baresip) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
+        """Of that phone's channel; and of a Local channel's far end."""
+        names = (f"PJSIP/{phone.user}-", f"PJSIP/{CALLED}-")
+        own: tuple[str, str] | None = None
+        far: tuple[str, str] | None = None
         for line in self.pbx.cli("core show channels concise").splitlines():
             fields = line.split("!")
-            ours = (f"PJSIP/{phone.user}-", f"PJSIP/{CALLED}-")
-            if len(fields) > 2 and fields[0].startswith(ours):
-                return fields[1], fields[2]
-        return None
+            if len(fields) > 2 and fields[0].startswith(names):
+                own = fields[1], fields[2]
+            elif len(fields) > 2 and fields[0].endswith(";2"):
+                far = fields[1], fields[2]
+        return own, far
 
 
 def capture(

@@ -26,11 +26,12 @@ def test_the_conversation_succeeds_at_3_percent_loss_and_30_ms_jitter(tmp_path: 
     script = replace(whole, turns=turns)
     clips = {turn.say: clip(turn.say) for turn in script.turns if turn.say}
     with Stack(loss=LOSS, jitter_ms=JITTER_MS) as stack:
-        held = asyncio.run(hold(stack, script, clips, tmp_path))
+        held = asyncio.run(hold(stack, script, clips, tmp_path, outbound=False))
         said = stack.bridge.log()
         with Redis.from_url(stack.redis.url, decode_responses=True) as redis:
             audio = json.loads(redis.hget(call_key(redis.zrange(INDEX, 0, -1)[-1]), "audio"))
-    conclude(held, script, SHIPPED, tmp_path, {"asterisk_version": "", "redis_version": ""})
+    versions = {"asterisk_version": "", "redis_version": ""}
+    conclude(held, script, SHIPPED, tmp_path, versions, outbound=False)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["agent_understood"] == summary["turns"] == len(script.turns)
     assert summary["transfer_reached"]

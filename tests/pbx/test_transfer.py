@@ -1,12 +1,15 @@
 """Whom we ring for a caller, on a real Asterisk: every way in which it may end."""
 
 import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from bridge.errors import PbxGone, PbxRefused
+from bridge.pbx.asterisk import AsteriskPbx
 from bridge.pbx.base import Callee, CalleeLeft
-from tests.pbx.conftest import next_event, over, set_up
+from tests.pbx.conftest import Controller, next_event, over, set_up
 
 EXTENSIONS = {
     "busy": ("Busy(1)",),
@@ -193,3 +196,124 @@ async def test_a_release_leaves_nothing(controller, callers, ear, phase):
     await asyncio.gather(ringing, return_exceptions=True)
     await callers.nothing_left(caller)
     await caller.hang_up()
+
+
+# A worker dies, and another takes the call up -----------------------------------------------------
+
+
+async def dies(controller):
+    """As `kill -9` would: no release, no goodbye."""
+    controller.running.cancel()
+    await asyncio.wait([controller.running])
+
+
+@asynccontextmanager
+async def killed(settings, callers, ear, phase, name="talks"):
+    """A caller, his leg in another worker, and the callee's channel, after a death in a phase."""
+    async with Controller(settings).run() as dead:
+        caller = await callers.dial("700")
+        leg = await dead.call()
+        await set_up(leg, ear)
+        there = asyncio.Event()
+
+        async def noted():
+            there.set()
+            if phase == "noted":
+                await asyncio.sleep(60)
+
+        ringing = asyncio.create_task(leg.ring(callee(name), noted))
+        await asyncio.wait_for(there.wait(), 10)
+        if phase == "ringing":
+            await until(lambda: present(callers, leg))
+        elif phase != "noted":
+            await ringing
+        if phase == "talking":
+            await leg.talk()
+        ringing.cancel()
+        handles = dict(leg.handles)
+        await dies(dead)
+    heir = Controller(settings)
+    heir.pbx = AsteriskPbx(settings, worker="heir")
+    async with heir.run():
+        incoming = replace(leg.incoming, resumed=True)
+        yield caller, await heir.pbx.adopt(incoming, handles, near=True), handles["callee_id"]
+
+
+@pytest.mark.parametrize("phase", ["noted", "ringing"])
+async def test_killed_while_it_rings_the_caller_is_taken_back(settings, callers, ear, phase):
+    async with killed(settings, callers, ear, phase, "rings") as (caller, leg, other):
+        assert leg.callee == "ringing"
+        await leg.take_back()
+        assert leg.callee == ""
+        await until(lambda: gone(callers, other))
+        there = await inside(callers)
+        assert caller.call_id in there
+        assert len(there) == 2
+        await leg.ring(callee("talks"), noted)
+        await leg.connect()
+        assert await over(leg) == "left"
+        await leg.release()
+        await until(lambda: gone_on(callers, caller))
+        await caller.hang_up()
+        await callers.nothing_left()
+
+
+@pytest.mark.parametrize("phase", ["answered", "talking"])
+async def test_killed_once_he_has_answered_he_comes_over_too(settings, callers, ear, phase):
+    async with killed(settings, callers, ear, phase) as (caller, leg, other):
+        assert leg.callee == "answered"
+        assert leg.handles["callee_id"] == other
+        assert (other in await inside(callers)) is (phase == "talking")
+        await leg.talk()
+        assert other in await inside(callers)
+        await leg.connect()
+        assert await over(leg) == "left"
+        await leg.release()
+        await until(lambda: gone_on(callers, caller))
+        await caller.hang_up()
+        await callers.nothing_left()
+
+
+async def test_killed_in_the_talk_and_he_is_gone_by_the_time(settings, callers, ear):
+    async with killed(settings, callers, ear, "talking", "leaves") as (caller, leg, _):
+        assert await next_event(leg) == CalleeLeft()
+        await leg.take_back()
+        there = await inside(callers)
+        assert caller.call_id in there
+        assert len(there) == 2
+        await caller.hang_up()
+        await leg.release()
+        await callers.nothing_left()
+
+
+async def test_killed_once_they_talk_there_is_nothing_to_take_over(settings, callers, ear):
+    async with Controller(settings).run() as dead:
+        caller = await callers.dial("700")
+        leg = await dead.call()
+        await set_up(leg, ear)
+        await leg.ring(callee("talks"), noted)
+        handles = dict(leg.handles)
+        await leg.connect()
+        await over(leg)
+        await dies(dead)
+    heir = Controller(settings)
+    heir.pbx = AsteriskPbx(settings, worker="heir")
+    async with heir.run():
+        incoming = replace(leg.incoming, resumed=True)
+        with pytest.raises(PbxGone):
+            await heir.pbx.adopt(incoming, handles, near=True)
+        await until(lambda: alone(callers, caller, handles["callee_id"]))
+        assert await gone_on(callers, caller)
+    await caller.hang_up()
+    await callers.nothing_left()
+
+
+async def gone(callers, channel):
+    return channel not in await callers.ids()
+
+
+async def alone(callers, *who):
+    """Whether these are in the only mixing bridge that there is."""
+    bridges = await callers.ask("GET", "/bridges")
+    ids = {who[0].call_id, *who[1:]}
+    return [set(b["channels"]) for b in bridges] == [ids]

@@ -41,6 +41,9 @@ class Leg:
         self.did = []
         self._fail = fail or {}
         self.variables = {}
+        self.callee = ""
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     def _step(self, name, *details):
         self.did.append((name, *details))
@@ -59,6 +62,27 @@ class Leg:
 
     async def transfer(self, extension, context):
         self._step("transfer", extension, context)
+
+    async def ring(self, callee, noted):
+        self.callee = "ringing"
+        self._step("ring", callee.to, callee.context)
+        await noted()
+        await self.answers.wait()
+        self.callee = "answered"
+        await noted()
+
+    async def talk(self):
+        self._step("talk")
+
+    async def connect(self):
+        self._step("connect")
+
+    async def take_back(self):
+        self._step("take_back")
+        self.callee = ""
+
+    async def outcome(self, variables):
+        self.variables |= variables
 
     async def leave(self, variables):
         self._step("leave", dict(variables))
@@ -332,6 +356,7 @@ async def test_what_can_not_be_served_goes_on_in_the_dialplan(fault, result):
     async with Talk(mind=fault) as talk:
         assert (await talk.end()).result == result
         variables = {"ARI_BRIDGE_RESULT": result, "ARI_BRIDGE_REASON": str(fault)}
+        variables |= {"ARI_BRIDGE_INTENT": "", "ARI_BRIDGE_SUMMARY": ""}
         assert talk.leg.did == [("leave", variables), ("release",)]
 
 
@@ -499,7 +524,8 @@ async def test_transfer_waits_until_the_announcement_was_heard():
         assert "transfer" not in talk.leg.names()
         talk.slot.deliver(False, 2)
         assert await talk.end() == Outcome("transferred", "200", gone=True)
-        assert ("transfer", "200", "from-ari-bridge") in talk.leg.did
+        assert ("ring", "200", "from-ari-bridge") in talk.leg.did
+        assert "connect" in talk.leg.names()
 
 
 async def test_a_barge_in_cancels_a_tool_that_waits():
@@ -515,8 +541,8 @@ async def test_a_barge_in_cancels_a_tool_that_waits():
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
-        ("transfer", {"extension": "666"}, "not in the agent's transfer.extensions"),
-        ("transfer", {}, "not in the agent's transfer.extensions"),
+        ("transfer", {"extension": "666"}, "not in the agent's [transfer]"),
+        ("transfer", {}, "not in the agent's [transfer]"),
         ("dance", {}, "there is no tool 'dance'"),
     ],
 )
@@ -531,10 +557,11 @@ async def test_a_tool_that_may_not_be(name, arguments, says):
 
 
 async def test_a_refused_transfer_is_told_and_the_call_goes_on():
-    async with Talk(fail={"transfer": PbxRefused("no extension 200")}) as talk:
-        talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
+    async with Talk(fail={"ring": PbxRefused("busy")}) as talk:
+        talk.engine.context.emit(engines.ToolCall("t", "transfer", {"to": "200"}))
         await talk.settle()
-        assert talk.engine.told[-1] == engines.ToolResult("t", ok=False, value="no extension 200")
+        assert talk.engine.told[-1] == engines.ToolResult("t", ok=False, value="200: busy")
+        assert "take_back" in talk.leg.names()
         assert not talk.task.done()
 
 
@@ -814,7 +841,7 @@ async def test_what_we_asked_for_may_be_told_before_the_answer_comes(name, resul
             talk.leg.events.put_nowait(HungUp("left"))
             await asyncio.sleep(60)
 
-        setattr(talk.leg, name, slowly)
+        setattr(talk.leg, {"transfer": "connect"}.get(name, name), slowly)
         talk.engine.context.emit(engines.ToolCall("t", name, {"extension": "200"}))
         assert (await talk.end()).result == result
 

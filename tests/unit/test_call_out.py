@@ -8,7 +8,7 @@ import pytest
 
 from bridge.dialog.turns import NoInput
 from bridge.engines import base as engines
-from bridge.errors import ConfigError, PbxGone, PbxNotAnswered
+from bridge.errors import ConfigError, PbxGone, PbxNotAnswered, PbxRefused
 from bridge.pbx.base import HungUp, Outgoing
 from bridge.sessions.progress import Progress
 from tests.unit.test_call import RATE, Leg, Talk
@@ -110,11 +110,20 @@ async def test_an_incoming_call_is_ended():
 
 async def test_a_caller_is_handed_over():
     async with Talk() as talk:
-        with pytest.raises(ConfigError, match=r"transfer\.extensions"):
+        with pytest.raises(ConfigError, match=r"not in the agent's \[transfer\]"):
             await talk.call.transfer("666")
         await talk.call.transfer("200")
         assert (await talk.end()).result == "transferred"
-        assert ("transfer", "200", "from-ari-bridge") in talk.leg.did
+        assert ("ring", "200", "from-ari-bridge") in talk.leg.did
+        assert "connect" in talk.leg.names()
+
+
+async def test_whoever_orders_a_transfer_is_told_at_once_why_it_can_not_be():
+    async with Talk(fail={"ring": PbxRefused("busy")}) as talk:
+        with pytest.raises(PbxRefused, match="200: busy"):
+            await talk.call.transfer("200")
+        assert "take_back" in talk.leg.names()
+        assert not talk.task.done()
 
 
 async def test_a_muted_agent_is_not_heard_but_listens():

@@ -87,6 +87,9 @@ def test_a_bad_second_is_a_line_of_the_transcript(monkeypatch):
         def __init__(self, *losses):
             self.losses, self.sum, self.lines = [0, *losses], 0, []
 
+        def stats(self):
+            return {}
+
         @property
         def lost(self):
             if not self.losses:

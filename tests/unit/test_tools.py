@@ -163,7 +163,7 @@ async def test_what_waited_runs_in_the_next_process(world):
 
 async def test_a_transfer_that_had_begun_is_begun_again():
     """The caller is here, so it had no effect."""
-    async with Desk(fail={"transfer": PbxRefused("no extension 200")}) as desk:
+    async with Desk(fail={"ring": PbxRefused("busy")}) as desk:
         desk.tools.take_up(
             Progress.from_text(
                 json.dumps(
@@ -183,11 +183,12 @@ async def test_a_transfer_that_had_begun_is_begun_again():
         )
         desk.tools.next()
         await desk.settle()
-    assert desk.leg.names() == ["transfer"]
-    assert desk.told == [ToolResult("t", ok=False, value="no extension 200")]
+    assert desk.leg.names() == ["ring", "take_back"]
+    assert desk.told == [ToolResult("t", ok=False, value="200: busy")]
     assert desk.store.lines == [
         ("event", "transfer 200"),
-        ("event", "transfer failed: no extension 200"),
+        ("event", "back with the caller"),
+        ("event", "transfer failed: 200: busy"),
     ]
 
 

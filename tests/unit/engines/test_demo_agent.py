@@ -11,7 +11,7 @@ import pytest
 
 from bridge.agent import load
 from bridge.dialog.completeness import UNDERSTOOD
-from bridge.engines.base import Shared
+from bridge.engines.base import Shared, Wants
 from bridge.engines.offline import OfflineProvider
 from bridge.engines.parts import Do, Said, Say
 from bridge.engines.rules import Memory
@@ -232,11 +232,12 @@ def test_everything_that_it_can_do_is_there(brain):
     assert Do("transfer", {"extension": "200"}) in steps
     assert Do("hang_up") in brain.decide(Said("words", "Goodbye."), Memory())
     waiting = Memory(number_for="order")
-    [say, _] = brain.decide(Said("digits", "4217"), waiting)
+    [wants, say, _] = brain.decide(Said("digits", "4217"), waiting)
+    assert wants == Wants("order")
     assert say == Say(
         "Yes, I see order number four, two, one, seven. It is ready for you to pick up."
     )
-    [say, _] = brain.decide(Said("digits", "9"), waiting)
+    [_, say, _] = brain.decide(Said("digits", "9"), waiting)
     assert "can't find an order with the number nine" in say.text
 
 

@@ -22,9 +22,9 @@ def test_what_every_agent_can_do():
     agent = Agent("a", transfer=TransferSettings(extensions=("200", "201")))
     transfer, hang_up = declared(agent)
     assert (transfer.name, hang_up.name) == ("transfer", "hang_up")
-    jsonschema.validate({"extension": "201"}, transfer.parameters)
+    jsonschema.validate({"to": "201"}, transfer.parameters)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"extension": "999"}, transfer.parameters)
+        jsonschema.validate({"to": "999"}, transfer.parameters)
 
 
 def test_a_signature_is_a_schema(monkeypatch):

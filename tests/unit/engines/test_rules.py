@@ -2,6 +2,7 @@
 
 import pytest
 
+from bridge.engines.base import Wants
 from bridge.engines.parts import Do, Remember, Said, Say
 from bridge.engines.rules import Intent, Lookup, Memory, Rules, RulesBrain
 from bridge.errors import ConfigError
@@ -132,7 +133,7 @@ def test_a_number_means_nothing_where_nothing_is_looked_up():
 
 def test_tools_come_after_what_is_said(brain):
     steps = brain.decide(Said("words", "can I speak to a human"), Memory())
-    assert [type(s) for s in steps] == [Say, Remember, Do]
+    assert [type(s) for s in steps] == [Wants, Say, Remember, Do]
     talk = Talk(brain)
     talk("can I speak to a human")
     talk("goodbye")

@@ -21,6 +21,7 @@ from bridge.engines.base import (
     SpeechStarted,
     State,
     Text,
+    Told,
     ToolResult,
     TurnCommitted,
     TurnWithdrawn,
@@ -421,3 +422,16 @@ async def test_a_result_that_a_dead_process_asked_for_is_told():
         ((what, text, answer),) = call.told
     assert (what, answer) == ("tell", True)
     assert "booked" in text
+
+
+async def test_it_is_told_how_long_an_answer_may_be():
+    async with Call() as call:
+        [instructions] = call.wires[-1].past.messages
+    assert "30 seconds of speech" in instructions.text
+
+
+async def test_what_it_did_not_ask_for_is_told_and_answered():
+    async with Call() as call:
+        call.engine.notify(Told("Ann is off the line."))
+        assert call.told == [("tell", "[Ann is off the line.]", True)]
+        assert call.of(Text)  # something is due

@@ -9,7 +9,7 @@ from bridge.errors import ConfigError, ToolError
 from bridge.toolbox import ToolContext, builtin
 from tests.unit.test_call import Leg
 
-NAMES = ("remember", "get_variable", "set_variable", "send_dtmf")
+NAMES = ("remember", "get_variable", "set_variable", "outcome", "send_dtmf")
 AGENT = Agent(
     "shop", tools=NAMES, variables=VariableSettings(("CUSTOMER", "CALLERID(name)"), ("REASON",))
 )
@@ -46,7 +46,8 @@ def test_a_model_is_told_of_those_that_the_agent_names():
 
 
 def test_which_of_them_may_run_again():
-    assert [toolbox.may_run_again(name, AGENT) for name in NAMES] == [True, True, True, False]
+    again = {name: toolbox.may_run_again(name, AGENT) for name in NAMES}
+    assert [name for name, may in again.items() if not may] == ["send_dtmf"]
 
 
 async def test_what_is_remembered_can_be_changed_and_forgotten(desk):
@@ -76,6 +77,13 @@ async def test_variables_that_are_allowed(desk):
     assert await desk.use("get_variable", name="CALLERID(name)") == "it is not set"
     await desk.use("set_variable", name="REASON", value=" a\nreturn ")
     assert desk.leg.variables["REASON"] == "a return"
+
+
+async def test_the_outcome_is_told_to_the_dialplan_at_once(desk):
+    assert await desk.use("outcome", intent="order\nstatus", summary="It is on its way.") == "noted"
+    assert desk.leg.variables["ARI_BRIDGE_INTENT"] == "order status"
+    assert desk.leg.variables["ARI_BRIDGE_SUMMARY"] == "It is on its way."
+    assert desk.notes == {"intent": "order status", "summary": "It is on its way."}
 
 
 @pytest.mark.parametrize(

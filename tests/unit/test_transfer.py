@@ -1,0 +1,299 @@
+"""A transfer's states: whoever can't be had, whoever hangs up, and a worker that dies in each."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from bridge.agent import Agent, TransferSettings
+from bridge.engines.base import TALK_NOTE, ToolCall, ToolResult
+from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
+from bridge.sessions.progress import Progress
+from bridge.tools import Outcome, Tools
+from bridge.transcript import Transcript
+from bridge.transfer import BACK, TALK
+from bridge.transfertable import Destination
+from tests.unit.test_call import Leg, Store
+
+AGENT = Agent(
+    "demo",
+    transfer=TransferSettings(
+        extensions=("200",),
+        to={"ann": Destination("201", "attended"), "box": Destination("300@vm", "dialplan")},
+    ),
+)
+
+
+class Desk:
+    """A call's tools; leaving it is a worker's death."""
+
+    def __init__(self, leg=None, fail=None):
+        self.leg, self.store = leg or Leg(fail), Store()
+        self.told, self.aside, self.news = [], [], []
+        self.outcome = None
+
+    async def __aenter__(self):
+        self.group = asyncio.TaskGroup()
+        await self.group.__aenter__()
+        self.tools = Tools(
+            *(self.leg, AGENT, Transcript(self.store, "c1"), self.store, self.group),
+            end=self.end,
+            tell=self.told.append,
+        )
+        self.transfer = self.tools.transfer
+        self.transfer.aside = self.aside.append
+        self.transfer.tell = self.news.append
+        return self
+
+    async def __aexit__(self, *error):
+        for task in list(self.group._tasks):
+            task.cancel()
+        await self.group.__aexit__(None, None, None)
+
+    def end(self, outcome):
+        self.outcome = outcome
+
+    async def ask(self, name, **arguments):
+        self.tools.add(ToolCall(name, name, arguments), 1)
+        self.tools.next()
+        await self.settle()
+
+    async def settle(self):
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    def progress(self, **more):
+        return Progress.from_text(
+            Progress(
+                tools=self.tools.open(),
+                done=self.tools.done,
+                asked=self.tools.asked,
+                notes=dict(self.tools.notes),
+                turn=1,
+                **more,
+            ).to_text()
+        )
+
+    async def heir(self, stack, *, again=False, leg=None):
+        """Another worker that takes the call up, as `Call` does."""
+        heir = await stack.enter_async_context(Desk(leg or self.leg))
+        self.leg.did.clear()
+        heir.tools.take_up(self.progress(replying=again), asks_again=again)
+        heir.transfer.took_up()
+        await heir.transfer.resume(again=heir.tools.transfers_again)
+        heir.tools.next()
+        await heir.settle()
+        return heir
+
+
+async def test_blind_both_are_put_together_once_he_answers():
+    async with Desk() as desk:
+        desk.leg.answers.clear()
+        await desk.ask("transfer", to="200")
+        assert desk.leg.names() == ["ring"]
+        assert desk.aside == [True]
+        assert desk.outcome is None
+        desk.leg.answers.set()
+        await desk.settle()
+        assert desk.leg.names() == ["ring", "connect"]
+        assert desk.outcome == Outcome("transferred", "200", gone=True)
+
+
+async def test_what_the_pbx_does_is_on_record_before():
+    async with Desk() as desk:
+        desk.leg.handles = {"callee": "ringing"}
+        await desk.ask("transfer", to="200")
+        assert desk.store.record["callee"] == "ringing"
+
+
+async def test_the_caller_hangs_up_while_it_rings():
+    async with Desk(fail={"ring": PbxGone("gone")}) as desk:
+        await desk.ask("transfer", to="200")
+        assert desk.outcome.result == "hung-up"
+        assert "take_back" not in desk.leg.names()
+
+
+async def test_the_dialplan_may_have_him_for_good():
+    async with Desk() as desk:
+        await desk.ask("transfer", to="box")
+        assert desk.leg.did == [("transfer", "300", "vm")]
+        assert desk.outcome.result == "transferred"
+
+
+@pytest.mark.parametrize("step", ["ring", "connect"])
+async def test_whoever_cant_be_had_brings_the_caller_back(step):
+    async with Desk(fail={step: PbxRefused("busy")}) as desk:
+        await desk.ask("transfer", to="200")
+        assert desk.leg.names()[-1] == "take_back"
+        assert desk.aside == [True, False]
+        assert desk.told[0].ok is False
+        assert "busy" in desk.told[0].value
+        assert desk.outcome is None
+
+
+async def test_he_is_taken_back_as_soon_as_the_pbx_can_be_asked(monkeypatch):
+    monkeypatch.setattr("bridge.transfer._TRY_S", 0)
+    async with Desk(fail={"ring": PbxUnreachable("away")}) as desk:
+        tries = [PbxUnreachable("away"), PbxUnreachable("away")]
+
+        async def take_back():
+            if tries:
+                raise tries.pop()
+
+        desk.leg.take_back = take_back
+        await desk.ask("transfer", to="200")
+        assert not tries
+        assert desk.aside == [True, False]
+
+
+async def test_attended_the_agent_talks_and_connects():
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+        assert desk.leg.names() == ["ring", "talk"]
+        assert desk.aside == [True, False]
+        assert desk.told == [ToolResult("transfer", True, TALK.format(name="ann"))]
+        assert desk.transfer.talks_to == "ann"
+        await desk.ask("connect")
+        assert desk.leg.names() == ["ring", "talk", "connect"]
+        assert desk.outcome == Outcome("transferred", "ann", gone=True)
+
+
+async def test_attended_the_agent_takes_the_caller_back():
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+        await desk.ask("take_back")
+        assert desk.told[-1] == ToolResult("take_back", True, BACK.format(name="ann"))
+        assert desk.leg.names()[-1] == "take_back"
+        assert not desk.transfer.talks_to
+        assert TALK_NOTE not in desk.tools.notes
+
+
+async def test_hanging_up_on_him_is_not_hanging_up_on_the_caller():
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+        await desk.ask("hang_up")
+        assert "hang_up" not in desk.leg.names()
+        assert desk.told[-1].value == BACK.format(name="ann")
+        await desk.ask("hang_up")
+        assert desk.outcome.result == "done"
+
+
+async def test_attended_he_hangs_up():
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+        desk.leg.callee = "ringing"  # the caller is set aside still
+        await desk.transfer.callee_left()
+        assert desk.leg.names()[-1] == "take_back"
+        assert desk.news == [BACK.format(name="ann")]
+        await desk.transfer.callee_left()
+        assert len(desk.news) == 1
+
+
+@pytest.mark.parametrize("name", ["connect", "take_back"])
+async def test_without_a_talk_there_is_nothing_to_end(name):
+    async with Desk() as desk:
+        await desk.ask(name)
+        assert not desk.told[0].ok
+        assert desk.leg.names() == []
+
+
+async def test_nobody_is_rung_while_the_agent_talks_to_another():
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+        await desk.ask("transfer", to="200")
+        assert not desk.told[-1].ok
+        assert desk.leg.names() == ["ring", "talk"]
+        assert desk.transfer.talks_to == "ann"
+
+
+# A worker dies -----------------------------------------------------------------------------------
+
+
+async def test_killed_while_it_rings_the_heir_rings_anew(stack):
+    async with Desk() as desk:
+        desk.leg.answers.clear()
+        await desk.ask("transfer", to="200")
+    heir = await desk.heir(stack)
+    assert heir.leg.names() == ["ring"]
+    assert heir.aside == [True, True]
+    heir.leg.answers.set()
+    await heir.settle()
+    assert heir.outcome == Outcome("transferred", "200", gone=True)
+
+
+async def test_killed_while_it_rings_and_nobody_goes_on_the_caller_is_taken_back(stack):
+    """The engine is to give its reply again, and it may not ask for the transfer again."""
+    async with Desk() as desk:
+        desk.leg.answers.clear()
+        await desk.ask("transfer", to="200")
+    heir = await desk.heir(stack, again=True)
+    assert heir.leg.names() == ["take_back"]
+    assert heir.aside == [True, False]
+
+
+async def test_killed_between_the_answer_and_the_connection_the_heir_connects(stack):
+    async with Desk() as desk:
+
+        async def connect():
+            await asyncio.sleep(60)
+
+        desk.leg.connect = connect
+        await desk.ask("transfer", to="200")
+        del desk.leg.connect
+    heir = await desk.heir(stack)
+    assert heir.leg.names() == ["connect"]
+    assert heir.outcome == Outcome("transferred", "200", gone=True)
+
+
+async def test_killed_in_the_talk_the_heir_goes_on_with_it(stack):
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+    heir = await desk.heir(stack)
+    assert heir.leg.names() == []
+    assert heir.aside == []
+    assert heir.transfer.talks_to == "ann"
+    await heir.ask("connect")
+    assert heir.outcome == Outcome("transferred", "ann", gone=True)
+
+
+async def test_killed_in_the_talk_and_he_has_hung_up_meanwhile(stack):
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+    desk.leg.callee = "ringing"
+    heir = await desk.heir(stack)
+    assert heir.leg.names() == ["take_back"]
+    assert heir.news == [BACK.format(name="ann")]
+    assert not heir.transfer.talks_to
+
+
+async def test_killed_while_it_connects_after_a_talk_the_heir_connects(stack):
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+
+        async def connect():
+            await asyncio.sleep(60)
+
+        desk.leg.connect = connect
+        await desk.ask("connect")
+        del desk.leg.connect
+    heir = await desk.heir(stack)
+    assert heir.leg.names() == ["connect"]
+    assert heir.outcome == Outcome("transferred", "ann", gone=True)
+
+
+@pytest.fixture
+async def stack():
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def test_the_dialplan_is_told_before_it_gets_the_caller():
+    async with Desk() as desk:
+        desk.tools.intent("opening hours")
+        await desk.ask("transfer", to="200")
+        assert desk.leg.variables == {
+            "ARI_BRIDGE_RESULT": "transferred",
+            "ARI_BRIDGE_REASON": "200",
+            "ARI_BRIDGE_INTENT": "opening hours",
+            "ARI_BRIDGE_SUMMARY": "",
+        }
