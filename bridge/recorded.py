@@ -6,7 +6,8 @@ and neither can hold a call up. What was begun stands in the call's record, so a
 it, paused or not: in the same file where it has the same slot, else in another part.
 
 While the recording is paused the transcript says only that something was said (PCI DSS 3.2: what
-may not be recorded may not be written down either).
+may not be recorded may not be written down either), and so it does of words that come after a pause
+but were said in it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Recording:
         self._agent, self._incoming = agent, incoming
         self._slot, self._media, self._store, self._transcript = slot, media, store, transcript
         self._parts: list[str] = []
-        self._started = 0.0
+        self._started = self._since = 0.0
         self._pressed = ""
         self.wanted = agent.recording.enabled
         self.on = False
@@ -62,14 +63,14 @@ class Recording:
         """Go on with what another process began; `told` is `Record.recording`."""
         table: dict[str, Any] = json.loads(told) if told else {}
         self._parts, self._started = list(table.get("parts", ())), float(table.get("started", 0))
-        on = bool(table.get("on", True))
+        on, since = bool(table.get("on", True)), float(table.get("since", 0))
         before = self._slot.recorded
         if before is not None:  # the slot knows best: the record may be a moment behind
-            self.wanted, self.on = True, before
-            self._transcript.private = not before
+            self.wanted = True
+            self._set(before, since if before == on else time.time())
         elif self._parts or self.wanted:  # also where this agent stands in for another's
             self.wanted = True
-            self._order(on)
+            self._order(on, since)
 
     def pause(self) -> bool:
         """Leave out what is said from now on. Returns whether that is so: False, it is not
@@ -110,15 +111,19 @@ class Recording:
         if not self._parts:
             return False
         if on != self.on:
-            self.on = on
-            self._transcript.private = False
-            self._transcript.say("event", "recording goes on" if on else "recording paused")
-            self._transcript.private = not on
+            self._transcript.note("recording goes on" if on else "recording paused")
+            self._set(on, time.time())
             self._slot.record(on)
             self._note()
         return True
 
-    def _order(self, on: bool) -> None:
+    def _set(self, on: bool, since: float) -> None:
+        """Whether it is recorded; `since` a resume or a pause, 0: there was none."""
+        self.on, self._since = on, since
+        self._transcript.private = not on
+        self._transcript.resumed = since if on else 0.0
+
+    def _order(self, on: bool, since: float = 0.0) -> None:
         """A new file."""
         now, agent, incoming = time.time(), self._agent, self._incoming
         settings = agent.recording
@@ -147,9 +152,10 @@ class Recording:
         self._slot.record(True)
         if not on:
             self._slot.record(False)
-        self.on, self._transcript.private = on, not on
+        self._set(on, since)
         self._note()
 
     def _note(self) -> None:
-        table = {"parts": self._parts, "on": self.on, "started": round(self._started, 3)}
+        started, since = round(self._started, 3), round(self._since, 3)
+        table = {"parts": self._parts, "on": self.on, "started": started, "since": since}
         self._store.put(self._incoming.call_id, recording=json.dumps(table))

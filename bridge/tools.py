@@ -33,7 +33,7 @@ from typing import Any
 from bridge import toolbox
 from bridge.agent import Agent
 from bridge.engines.base import ToolCall, ToolResult
-from bridge.errors import BridgeError, PbxGone, ToolError
+from bridge.errors import BridgeError, PbxGone, PbxRefused, ToolError
 from bridge.pbx.base import Leg
 from bridge.sessions.base import Store
 from bridge.sessions.progress import Done, Progress, Tool
@@ -110,6 +110,7 @@ class Tools:
         self.quiet: Callable[[], bool] = lambda: True
         """Whether all audio has been heard."""
         self.transfer = Transfer(leg, agent.transfer, transcript, store, self.notes)
+        self.transfer.give_up = lambda reason: self._end(Outcome("failed", reason))
         self._leg, self._agent, self._transcript, self._store = leg, agent, transcript, store
         self._tasks, self._end, self._tell = tasks, end, tell
         self._context = contextvars.copy_context()  # the call's: audio comes in from elsewhere
@@ -199,12 +200,25 @@ class Tools:
         if there.kind == "dialplan":
             extension, _, context = there.to.partition("@")
             place = extension, context or self._agent.transfer.context
-            await self._go(self._transferred(name), self._leg.transfer(*place))
+            await self._go(self._transferred(name), lambda: self._leg.transfer(*place))
             return None
         told = await self.transfer.reach(name, there)
         if told is None:
-            await self._go(self._transferred(name), self.transfer.connect())
+            await self._connect(name)
         return told
+
+    async def _connect(self, name: str) -> None:
+        """Put the caller through. Whatever fails, he has the agent again, however long that takes:
+        he waits in ringing or music, and whoever has answered in silence."""
+        try:
+            await self._go(self._transferred(name), self.transfer.connect)
+        except PbxGone:
+            raise
+        except Exception as error:
+            await self.transfer.back()
+            if isinstance(error, BridgeError | TimeoutError):
+                raise PbxRefused(f"{name}: {error or 'the PBX did not answer'}") from error
+            raise
 
     def next(self) -> None:
         """All audio before the next tool was heard: run it, if none is running."""
@@ -300,14 +314,14 @@ class Tools:
             case "connect":
                 if not (name := self.transfer.talks_to):
                     raise ToolError("nobody is there to connect the caller to: call transfer first")
-                await self._go(self._transferred(name), self.transfer.connect())
+                await self._connect(name)
             case "take_back":
                 return await self.transfer.take_back()
             case "hang_up" if self.transfer.talks_to:  # not on the caller, who waits
                 raise ToolError(await self.transfer.take_back())
             case "hang_up":
                 done = Outcome("done", "the agent hung up", gone=True)
-                await self._go(done, self._leg.hang_up())
+                await self._go(done, self._leg.hang_up)
             case "leave":
                 self._end(Outcome("done", "the engine is done with the call"))
             case _:
@@ -337,13 +351,22 @@ class Tools:
             value, text = str(value), str(value)
         return value if len(text) <= MOST_RESULT else text[:MOST_RESULT]
 
-    async def _go(self, outcome: Outcome, leave: Awaitable[None]) -> None:
+    async def _go(self, outcome: Outcome, leave: Callable[[], Awaitable[None]]) -> None:
         """End the call by what takes the caller from us."""
         self.leaving = outcome
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                await self._leg.outcome(variables(outcome, self.notes))
-                await leave
+                await self._tell_dialplan(outcome)
+                await leave()
         finally:
             self.leaving = None
         self._end(outcome)
+
+    async def _tell_dialplan(self, outcome: Outcome) -> None:
+        """What came of the call; nothing waits for that, or fails because of it."""
+        try:
+            await self._leg.outcome(variables(outcome, self.notes))
+        except PbxGone:
+            raise
+        except BridgeError as error:
+            log.warning("the dialplan isn't told what came of the call: %s", error)

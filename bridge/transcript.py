@@ -11,6 +11,10 @@ from bridge.sessions.base import Store
 from bridge.sessions.model import Line, Role
 
 HIDDEN = "(not recorded)"
+LATE_S = 10.0
+"""Words come so long after they were said, at most; so does the call of a tool for them."""
+_SLACK_S = 0.3
+"""So much later than it was said a line may seem to have begun."""
 
 
 class Transcript:
@@ -22,6 +26,9 @@ class Transcript:
         self._caller: Line | None = None
         self.private = False
         """What is said isn't written down, only that something is: the recording is paused."""
+        self.resumed = 0.0
+        """When it went on after the last pause: what was said before isn't written down either,
+        however late its words come."""
         self.on_settled: Callable[[], None] = lambda: None
         """Told when `caller_text` has become a line."""
 
@@ -33,9 +40,16 @@ class Transcript:
     def say(self, role: Role, text: str) -> None:
         """A line that is certain."""
         self.settle()
-        if self.private:
+        now = time.time()
+        # A key is pressed when it is; a tool called with what was said at any time before.
+        if self.private or (role != "dtmf" and self._hides(0, now)):
             role, text = "event" if role == "dtmf" else role, _discreet(role, text)
-        self._store.say(self._call_id, Line(time.time(), role, text))
+        self._store.say(self._call_id, Line(now, role, text))
+
+    def note(self, text: str) -> None:
+        """An event that tells nothing of what was said: it is written down in any case."""
+        self.settle()
+        self._store.say(self._call_id, Line(time.time(), "event", text))
 
     def caller(self, text: str, began_ms: int = 0, ended_ms: int = 0) -> None:
         """The words of the caller's turn; they replace those that were given before of the same.
@@ -44,7 +58,7 @@ class Transcript:
         """
         now = time.time()
         begin = now - began_ms / 1000 if began_ms else 0.0
-        text = _discreet("caller", text) if text and self.private else text
+        text = _discreet("caller", text) if text and self._hides(begin, now) else text
         line = Line(now, "caller", text, begin=begin, end=now - ended_ms / 1000 if began_ms else 0)
         self._caller = line if text else None
 
@@ -60,10 +74,15 @@ class Transcript:
         metrics.heard(heard.heard_ms)
         if heard.text or (heard.cut and heard.heard_ms):
             now = time.time()
-            text = _discreet("agent", heard.text) if self.private else heard.text
             begin = now - heard.heard_ms / 1000
+            text = _discreet("agent", heard.text) if self._hides(begin, now) else heard.text
             line = Line(now, "agent", text, heard.heard_ms, heard.cut, begin, now)
             self._store.say(self._call_id, line)
+
+    def _hides(self, begin: float, now: float) -> bool:
+        """Whether what was said from `begin` (0: nobody knows) until now may be of a pause."""
+        latest = begin - _SLACK_S if begin else now - LATE_S
+        return self.private or latest < self.resumed
 
 
 def _discreet(role: Role, text: str) -> str:

@@ -74,6 +74,8 @@ class Transfer:
         """Told when nobody is there to talk to (True), and when somebody is again."""
         self.tell: Callable[[str], None] = lambda text: None
         """Tells the engine what it didn't ask for."""
+        self.give_up: Callable[[str], None] = lambda reason: None
+        """Ends the call: the caller can't be taken back, and the dialplan is to have him."""
         self._leg, self._settings = leg, settings
         self._transcript, self._store, self._notes = transcript, store, notes
         self._lock = asyncio.Lock()
@@ -106,9 +108,11 @@ class Transfer:
                 await self._leg.talk()
             except PbxGone:
                 raise
-            except BridgeError as error:
+            except Exception as error:
                 await self._back()
-                raise PbxRefused(f"{name}: {error}") from error
+                if isinstance(error, BridgeError):
+                    raise PbxRefused(f"{name}: {error}") from error
+                raise
             self.aside(False)
             return TALK.format(name=name)
 
@@ -120,15 +124,14 @@ class Transfer:
         await self._leg.ring(callee, self._noted)
 
     async def connect(self) -> None:
-        """Put the two together, for good. Raises `PbxRefused`; the caller is taken back then."""
+        """Put the two together, for good. If that fails, or takes too long: `back`."""
         async with self._lock:
-            try:
-                await self._leg.connect()
-            except PbxGone:
-                raise
-            except BridgeError as error:
-                await self._back()
-                raise PbxRefused(str(error)) from error
+            await self._leg.connect()
+
+    async def back(self) -> None:
+        """Take the caller back whom nobody could be put together with."""
+        async with self._lock:
+            await self._back()
 
     async def take_back(self) -> str:
         """The agent talks to the caller again; returns what the engine is told."""
@@ -164,17 +167,27 @@ class Transfer:
         """The caller is with the agent again, as soon as the PBX can be asked."""
         self._notes.pop(TALK_NOTE, None)
         self._transcript.say("event", "back with the caller")
+        try:
+            await self._take_back()
+        except PbxGone:
+            raise
+        except BridgeError as error:
+            self.give_up(f"the caller could not be taken back: {error}")
+            raise
+        finally:
+            self.aside(False)
+        self._put()
+
+    async def _take_back(self) -> None:
         for last in (*[False] * _TRIES, True):
             try:
                 await self._leg.take_back()
-                break
+                return
             except PbxUnreachable as error:
                 if last:
                     raise
                 log.warning("the caller waits to be taken back: %s", error)
             await asyncio.sleep(_TRY_S)
-        self.aside(False)
-        self._put()
 
     async def _noted(self) -> None:
         self._put()

@@ -112,19 +112,29 @@ class Handover:
     async def talk(self) -> None:
         """See `Leg.talk`."""
         self._is_there()
-        await self._add(self.other.id())
+        try:
+            await self._add(self.other.id())
+        except PbxGone:
+            await self._look_for_him()
+            raise
 
     async def connect(self, go_on: Callable[[str, str], Awaitable[None]]) -> None:
         """See `Leg.connect`; `go_on` lets the caller go on at an extension of a context."""
         self._is_there()
         await self._can_join()
         other = self.other.id()
-        await do_all(
-            self.silence(),
-            self._net.take_away(),
-            self._put(_PEER, self.other.name),
-            self._commands.do("channels.setChannelVar", channelId=other, variable=NET, value="0"),
-        )
+        try:
+            await do_all(
+                self.silence(),
+                self._net.take_away(),
+                self._put(_PEER, self.other.name),
+                self._commands.do(
+                    "channels.setChannelVar", channelId=other, variable=NET, value="0"
+                ),
+            )
+        except PbxGone:
+            await self._look_for_him()
+            raise
         await self._net.take_dialplans_away()
         self.other.state = "given"
         try:
@@ -175,6 +185,12 @@ class Handover:
 
     def _is_there(self) -> None:
         if self.other.state != "answered":
+            raise PbxRefused("hung up meanwhile")
+
+    async def _look_for_him(self) -> None:
+        """Something is gone: raise `PbxRefused` if it is he, and not the caller."""
+        if await self._commands.do("channels.get", channelId=self.other.id(), ok=(404,)) is None:
+            self.other.state = ""
             raise PbxRefused("hung up meanwhile")
 
     async def _can_join(self) -> None:

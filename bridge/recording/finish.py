@@ -1,19 +1,18 @@
 """What becomes of a recording once its call is over: the asked-for format, and its end.
 
 Run as a process of its own with the lowest priority (`python -m bridge.recording.finish FILE`), one
-at a time: no call waits for it. WAV stays what it is. Opus and MP3 are made by pydub, which runs
-ffmpeg; where that fails or isn't installed the WAV stays, and the notes say why. With a key, the
-sound is never on a disk in clear: what ffmpeg reads lies in the runtime directory, in memory.
+at a time: no call waits for it. WAV stays what it is. Opus and MP3 are made by ffmpeg; where that
+fails or isn't installed the WAV stays, and the notes say why. ffmpeg reads and writes pipes: with a
+key the sound is in no file in clear, and whoever is killed leaves nothing.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import os
 import shutil
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,17 +25,21 @@ from bridge.recording.sealed import Key, pieces, seal_bytes
 from bridge.recording.wav import HEADER, PAIR, header
 
 PEAKS_PER_S = 10
-KBIT = {"opus": "32k", "mp3": "64k"}
-"""Of both channels together: speech."""
+_ENCODERS = {
+    "opus": ("-c:a", "libopus", "-b:a", "32k", "-f", "opus"),
+    "mp3": ("-c:a", "libmp3lame", "-b:a", "64k", "-write_xing", "0", "-f", "mp3"),
+}
+"""What ffmpeg is to make. The bitrates are of both channels together: speech. MP3's table of places
+(Xing) would be written into its beginning at the end, which a pipe can't."""
 
 
-def finish(notes: Notes, scratch: Path) -> None:
+def finish(notes: Notes) -> None:
     """Make of an ended recording what it is to be, and note it. Raises `OSError`."""
     try:
         if notes.state != "ended":  # whoever wrote it has died
             notes.duration_ms = len(samples(notes)) * 1000 // notes.rate
         if notes.format != "wav":
-            _convert(notes, scratch)
+            _convert(notes)
     except (BridgeError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         notes.fault = f"no {notes.format}, it is WAV: {reason}"
@@ -86,25 +89,24 @@ def peaks(sound: NDArray[np.int16], rate: int, per_s: int) -> NDArray[np.uint8]:
     return found
 
 
-def _convert(notes: Notes, scratch: Path) -> None:
+def _encoded(sound: bytes, kind: str) -> bytes:
+    """A WAV file in another format. Raises `RecordingError`, `OSError`."""
     if shutil.which("ffmpeg") is None:
         raise RecordingError("ffmpeg is not installed")
-    from pydub import AudioSegment
-    from pydub.exceptions import CouldntEncodeError
+    command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "wav", "-i", "pipe:0"]
+    done = subprocess.run(
+        [*command, *_ENCODERS[kind], "pipe:1"], input=sound, capture_output=True, check=False
+    )
+    if done.returncode or not done.stdout:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise RecordingError(f"ffmpeg failed: {said[-1] if said else 'it says nothing'}")
+    return done.stdout
 
+
+def _convert(notes: Notes) -> None:
     sound = samples(notes)
     key = Key.read(Path(notes.key_file)) if notes.key_file else None
-    whole = AudioSegment(data=sound.tobytes(), sample_width=2, frame_rate=notes.rate, channels=2)
-    # pydub writes a WAV for ffmpeg, and reads what that made of it.
-    tempfile.tempdir = str(scratch if key is not None else notes.file.parent)
-    made = io.BytesIO()
-    options = {"codec": "libopus"} if notes.format == "opus" else {}
-    try:
-        whole.export(made, format=notes.format, bitrate=KBIT[notes.format], **options)
-    except CouldntEncodeError as error:
-        said = str(error).strip().splitlines()
-        raise RecordingError(f"ffmpeg failed: {said[-1] if said else 'it says nothing'}") from error
-    data = made.getvalue()
+    data = _encoded(header(notes.rate, sound.nbytes) + sound.tobytes(), notes.format)
     name = Path(notes.path).name + f".{notes.format}" + (".sealed" if key is not None else "")
     fresh = notes.file.with_name(f".{name}.new")
     if key is not None:
@@ -126,9 +128,9 @@ def _convert(notes: Notes, scratch: Path) -> None:
 
 
 def main() -> int:
-    """Finish one recording: its notes' file, and a folder for what must not lie on a disk."""
+    """Finish one recording: its notes' file."""
     os.nice(19)
-    finish(Notes.read(Path(sys.argv[1])), Path(sys.argv[2]))
+    finish(Notes.read(Path(sys.argv[1])))
     return 0
 
 

@@ -174,7 +174,7 @@ class Recorder:
         if self._left:
             file = self._left.pop(0)
             self._finishing = subprocess.Popen(
-                [sys.executable, "-m", "bridge.recording.finish", str(file), str(self._runtime)],
+                [sys.executable, "-m", "bridge.recording.finish", str(file)],
                 process_group=0,
             )
 

@@ -123,7 +123,8 @@ class Record:
     audio: str = ""
     """How good the audio is, on both legs: `LineQuality.now`, as JSON; at the end, how it was."""
     recording: str = ""
-    """JSON: `{"parts": [paths without suffix], "on": bool, "started": s}`; empty: not recorded."""
+    """JSON: `{"parts": [paths without suffix], "on": bool, "started": s, "since": s}`, `since` when
+    `on` was changed, 0: never. Empty: not recorded."""
     started: float = 0.0
     answered: float = 0.0
     ended: float = 0.0

@@ -11,7 +11,7 @@ from bridge.pbx.base import Incoming
 from bridge.recorded import Recording
 from bridge.recording import notes
 from bridge.toolbox import ToolContext, builtin
-from bridge.transcript import Transcript
+from bridge.transcript import LATE_S, Transcript
 
 ON = {"enabled": True, "folder": "records"}
 
@@ -111,6 +111,63 @@ def test_a_pause_leaves_everything_out(tmp_path):
             ("dtmf", "5"),
         ]
     )
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1e9
+
+        def time(self):
+            return self.now
+
+    made = Clock()
+    monkeypatch.setattr("bridge.transcript.time", made)
+    monkeypatch.setattr("bridge.recorded.time", made)
+    return made
+
+
+def told_late(transcript, **ago):
+    """What comes after a pause and was said in it, or may have been."""
+    transcript.caller("4111", **ago)
+    transcript.agent(Heard(1, 2500, "4111, right?", False))
+    transcript.say("event", "charge 4111")
+
+
+@pytest.mark.parametrize("ago", [{"began_ms": 6000, "ended_ms": 3000}, {}])
+def test_what_was_said_in_a_pause_is_left_out_however_late_its_words_come(tmp_path, clock, ago):
+    call = Call(tmp_path)
+    call.recording.pause()
+    clock.now += 5
+    call.recording.resume()
+    clock.now += 2
+    told_late(call.transcript, **ago)
+    assert "4111" not in str(call.store.lines)
+    assert ("caller", "(not recorded)") in call.store.lines
+    heir = Call(tmp_path, slot=call.slot, told=call.store.told["recording"])
+    told_late(heir.transcript, **ago)
+    assert "4111" not in str(heir.store.lines)
+    call.recording.pause()
+    assert call.store.lines[-1] == ("event", "recording paused"), "so soon after, too"
+
+
+def test_what_was_said_after_a_pause_is_written_down(tmp_path, clock):
+    call = Call(tmp_path)
+    call.recording.pause()
+    call.recording.resume()
+    clock.now += 4
+    call.transcript.caller("That was it.", 3000, 1000)
+    call.transcript.settle()
+    call.transcript.agent(Heard(1, 1500, "Thank you.", False))
+    clock.now += LATE_S
+    call.transcript.caller("Bye.")
+    call.transcript.say("event", "charge it")
+    assert call.store.lines[2:] == [
+        ("caller", "That was it."),
+        ("agent", "Thank you."),
+        ("caller", "Bye."),
+        ("event", "charge it"),
+    ]
 
 
 def test_an_heir_goes_on_in_the_same_file_paused_as_it_was(tmp_path):

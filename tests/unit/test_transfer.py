@@ -297,3 +297,65 @@ async def test_the_dialplan_is_told_before_it_gets_the_caller():
             "ARI_BRIDGE_INTENT": "opening hours",
             "ARI_BRIDGE_SUMMARY": "",
         }
+
+
+# What fails in between ----------------------------------------------------------------------------
+
+
+async def test_a_dialplan_that_can_not_be_told_holds_nobody_up():
+    async with Desk() as desk:
+
+        async def outcome(variables):
+            raise PbxUnreachable("away")
+
+        desk.leg.outcome = outcome
+        await desk.ask("transfer", to="200")
+        assert desk.leg.names() == ["ring", "connect"]
+        assert desk.outcome.result == "transferred"
+
+
+@pytest.mark.parametrize("to", ["200", "ann"])
+@pytest.mark.parametrize("fault", [PbxUnreachable("away"), PbxRefused("no"), TimeoutError(), None])
+async def test_whatever_fails_of_a_connection_the_caller_has_the_agent_again(
+    monkeypatch, to, fault
+):
+    """Also where taking him back takes longer than a connection may."""
+    monkeypatch.setattr("bridge.transfer._TRY_S", 0)
+    monkeypatch.setattr("bridge.tools.LEAVE_TIMEOUT_S", 0.01)
+    async with Desk() as desk:
+        tries, back = [PbxUnreachable("away")] * 3, asyncio.Event()
+
+        async def connect():
+            await asyncio.sleep(60 if fault is None else 0)
+            raise fault
+
+        async def take_back():
+            if tries:
+                await asyncio.sleep(0.01)
+                raise tries.pop()
+            desk.leg.callee = ""
+            back.set()
+
+        desk.leg.connect, desk.leg.take_back = connect, take_back
+        await desk.ask("transfer", to=to)
+        if to == "ann":
+            await desk.ask("connect")
+        async with asyncio.timeout(10):
+            await back.wait()
+            await desk.settle()
+        assert desk.aside[-1] is False
+        assert desk.told[-1].ok is False
+        assert not desk.transfer.talks_to
+        assert desk.outcome is None
+
+
+@pytest.mark.parametrize("fault", [PbxRefused("no"), PbxUnreachable("away")])
+async def test_who_can_not_be_taken_back_goes_on_in_the_dialplan(monkeypatch, fault):
+    monkeypatch.setattr("bridge.transfer._TRY_S", 0)
+    async with Desk(fail={"ring": PbxRefused("busy"), "take_back": fault}) as desk:
+        await desk.ask("transfer", to="200")
+        for _ in range(10):
+            await desk.settle()
+        assert desk.outcome.result == "failed"
+        assert not desk.outcome.gone
+        assert desk.aside == [True, False]

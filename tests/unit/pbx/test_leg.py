@@ -389,3 +389,33 @@ async def test_what_is_no_event_is_survived(caplog):
     )
     assert drained(leg) == [HungUp("left")]
     assert "can't be understood" in caplog.text
+
+
+class Bridges(Ari):
+    """Says who is in which mixing bridge, the last for ever."""
+
+    def __init__(self, *listings):
+        super().__init__()
+        self.listings = list(listings)
+
+    async def call(self, name, /, **parameters):
+        await super().call(name, **parameters)
+        if name == "bridges.list":
+            return self.listings.pop(0) if len(self.listings) > 1 else self.listings[0]
+        return None
+
+
+@pytest.mark.parametrize(("later", "left"), [(True, False), (False, True)])
+async def test_whom_nobody_takes_after_all_is_hung_up_on(monkeypatch, later, left):
+    monkeypatch.setattr("bridge.pbx.handover._TAKEN_S", (0, 0, 0))
+    ari = Bridges([], [])
+    leg = leg_of(ari)
+    leg.other.plan()
+    leg.other.state = "given"
+    if later:
+        talk = {"id": "6f0c", "bridge_class": "basic", "channels": ["1.1", leg.other.id()]}
+        ari.listings = [[], [talk]]
+    leg.end()
+    await leg.release()
+    hung_up = {p["channelId"] for n, p in ari.asked if n == "channels.hangup"}
+    assert (leg.other.id() in hung_up) is left

@@ -18,17 +18,18 @@ from bridge.recording.wav import WavFile
 
 SOUND = np.random.default_rng(1).integers(-9000, 9000, (8000, 2)).astype(np.int16)
 
-# Stands in for ffmpeg: says what it was asked for, and of how much sound.
+# Stands in for ffmpeg: says what it was asked for, of how much sound, and which files hold that.
 FFMPEG = """#!{python}
-import os, sys, wave
+import io, os, pathlib, sys, wave
 words = sys.argv[1:]
-if "-version" in words:
-    sys.exit()
-source, target = words[words.index("-i") + 1], words[-1]
-frames = wave.open(source).getnframes()
+assert words[words.index("-i") + 1] == "pipe:0" and words[-1] == "pipe:1"
+given = wave.open(io.BytesIO(sys.stdin.buffer.read()))
+sound = given.readframes(given.getnframes())
 if os.environ.get("BROKEN"):
     sys.exit("no such codec")
-open(target, "w").write(" ".join(["made of", str(frames), *words[words.index("-i") + 2 : -1]]))
+files = [file for file in pathlib.Path({watched!r}).rglob("*") if file.is_file()]
+clear = [file.name for file in files if sound[4000:8000] in file.read_bytes()]
+print("made of", given.getnframes(), *words, "clear:", *clear)
 """
 
 
@@ -36,9 +37,10 @@ open(target, "w").write(" ".join(["made of", str(frames), *words[words.index("-i
 def ffmpeg(tmp_path, monkeypatch):
     folder = tmp_path / "programs"
     folder.mkdir()
-    (folder / "ffmpeg").write_text(FFMPEG.format(python=sys.executable))
+    (folder / "ffmpeg").write_text(FFMPEG.format(python=sys.executable, watched=str(tmp_path)))
     (folder / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("TMPDIR", str(folder))
 
 
 def recorded(folder, key=None, **about):
@@ -57,35 +59,35 @@ def recorded(folder, key=None, **about):
     return one
 
 
-def finished(one, scratch):
-    command = [sys.executable, "-m", "bridge.recording.finish", str(one.file), str(scratch)]
+def finished(one):
+    command = [sys.executable, "-m", "bridge.recording.finish", str(one.file)]
     subprocess.run(command, check=True, timeout=60)
     return Notes.read(one.file)
 
 
 @pytest.mark.parametrize(("kind", "words"), [("opus", "libopus"), ("mp3", "64k")])
 def test_ffmpeg_makes_what_was_asked_for(tmp_path, ffmpeg, kind, words):
-    one = finished(recorded(tmp_path, format=kind), tmp_path)
+    one = finished(recorded(tmp_path, format=kind))
     assert (one.state, one.fault) == ("ready", "")
     made = one.sound_file.read_text()
     assert made.startswith("made of 8000 ")
     assert words in made
+    assert made.endswith("clear: " + f"{one.file.stem}.wav\n"), "that is what it is made of"
     names = {file.suffix for file in one.file.parent.iterdir()}
     assert names == {".json", f".{kind}"}, "the WAV is gone"
     assert one.sound_file.stat().st_mode & 0o777 == 0o600
     assert one.peaks["per_s"] == 10
 
 
-def test_with_a_key_nothing_is_on_the_disk_in_clear(tmp_path, ffmpeg):
-    key, memory = tmp_path / "key", tmp_path / "memory"
+def test_with_a_key_no_file_holds_the_sound_in_clear(tmp_path, ffmpeg):
+    key = tmp_path / "key"
     key.write_text("q" * 43 + "=")
-    memory.mkdir()
-    one = finished(recorded(tmp_path, key), memory)
+    one = finished(recorded(tmp_path, key))
     assert one.sound.endswith(".opus.sealed")
     assert b"made of" not in one.sound_file.read_bytes()
     whole = b"".join(piece for _, piece in pieces(one.sound_file, Key.read(key)))
     assert whole.startswith(b"made of 8000 ")
-    assert list(memory.iterdir()) == []
+    assert whole.endswith(b" clear:\n"), "while it is made"
 
 
 @pytest.mark.parametrize("broken", [True, False])
@@ -95,7 +97,7 @@ def test_without_ffmpeg_the_wav_stays(tmp_path, ffmpeg, monkeypatch, broken):
     else:
         (tmp_path / "programs" / "ffmpeg").unlink()
         monkeypatch.setenv("PATH", str(tmp_path / "programs"))
-    one = finished(recorded(tmp_path), tmp_path)
+    one = finished(recorded(tmp_path))
     assert one.state == "ready"
     assert one.fault == "no opus, it is WAV: ffmpeg " + (
         "failed: no such codec" if broken else "is not installed"
@@ -106,7 +108,7 @@ def test_without_ffmpeg_the_wav_stays(tmp_path, ffmpeg, monkeypatch, broken):
 
 def test_what_its_writer_did_not_end_has_its_length_all_the_same(tmp_path):
     one = recorded(tmp_path, state="recording", format="wav")
-    finish.finish(one, tmp_path)
+    finish.finish(one)
     assert (one.state, one.duration_ms) == ("ready", 1000)
 
 
