@@ -71,6 +71,9 @@ _NUMBERS = itertools.count()
 _RINGS_S = 2.0
 """Who orders a transfer waits so long for its outcome; longer, it rings."""
 
+_ELSEWHERE = ("moved", "taken")
+"""Of `HungUp.cause`: the call hasn't ended, it isn't ours any more."""
+
 _KEYS_S = (0.0, 0.3)
 """When keys are looked for that the former owner passed on: his last may come a little later."""
 
@@ -439,8 +442,7 @@ class Call:
         if self._quality is not None:
             self._quality.note()
         log.info("call ended: %s %s", outcome.result, outcome.reason)
-        elsewhere = outcome.reason in ("moved", "taken") or not self._store.owns(self.id)
-        if not elsewhere:
+        if not outcome.elsewhere and self._store.owns(self.id):
             self._log_record(outcome)
             lasted_s = max(0.0, time.time() - self._started)
             metrics.call_ended(self._direction, outcome.result, lasted_s)
@@ -481,7 +483,8 @@ class Call:
                 case HungUp(cause):
                     # What we asked for may be told before the answer to our request comes.
                     leaving = self._tools.leaving if self._tools is not None else None
-                    self.end(self._leaving or leaving or Outcome("hung-up", cause, gone=True))
+                    left = Outcome("hung-up", cause, gone=True, elsewhere=cause in _ELSEWHERE)
+                    self.end(self._leaving or leaving or left)
                 case CalleeLeft() if self._tools is not None:
                     self._tasks.create_task(self._tools.transfer.callee_left(), name="transfer")
                 case MediaLost():

@@ -63,6 +63,8 @@ class Outcome:
     reason: str = ""
     gone: bool = False
     """The caller is with us no more: he hung up, was hung up on, or was handed over."""
+    elsewhere: bool = False
+    """It goes on with another worker, or program: its record is theirs."""
 
 
 def variables(outcome: Outcome, notes: Mapping[str, str]) -> dict[str, str]:

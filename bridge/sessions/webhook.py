@@ -36,9 +36,13 @@ log = logging.getLogger(__name__)
 GROUP = "webhook"
 SIGNATURE = "Ari-Bridge-Signature"
 GIVE_UP_S = 3 * 86_400.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 _LOOK_S, _TIMEOUT_S = 1.0, 10.0
-_AT_ONCE, _MOST_DUE = 20, 200
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 15.0, 900.0
+"""Longer than a request may take: nobody else takes up what is being sent."""
+_AT_ONCE = 5
+"""So many new ones, and so many that are due again, are sent at the same time."""
+_PAGE = 200
+"""So many of those that wait are looked at in a round."""
 Entry = tuple[str, Mapping[str, str]]
 
 
@@ -97,6 +101,8 @@ class Webhook:
         """Take records off the stream under the worker's name."""
         self._settings, self._reader, self._worker = settings, reader, worker
         self._away = ""
+        self._seen = ""
+        """Of those that wait, the last that was looked at; empty: begin with the oldest."""
 
     async def run(self) -> None:
         """Send what comes."""
@@ -113,11 +119,13 @@ class Webhook:
                     await asyncio.sleep(_LOOK_S)
 
     async def round(self, session: aiohttp.ClientSession) -> bool:
-        """Send what is new and what is due again; returns whether there was anything new."""
-        fresh = await self._fresh()
-        for entry in [*fresh, *await self._due()]:
-            await self._deliver(session, entry)
-        return bool(fresh)
+        """Send what is new and what is due again; returns whether there may be more of it."""
+        fresh, due = await self._fresh(), await self._due()
+        sent = [self._deliver(session, entry) for entry in [*fresh, *due]]
+        for fault in await asyncio.gather(*sent, return_exceptions=True):
+            if fault is not None:
+                raise fault
+        return bool(fresh) or len(due) == _AT_ONCE
 
     async def _deliver(self, session: aiohttp.ClientSession, entry: Entry) -> None:
         delivery, fields = entry
@@ -180,17 +188,28 @@ class Webhook:
         """What was taken, not got rid of, and has waited long enough since."""
         stream = self._reader.server
         waiting = await self._reader.ask(
-            stream.xpending_range(RECORDS, GROUP, min="-", max="+", count=_MOST_DUE)
+            stream.xpending_range(
+                *(RECORDS, GROUP),
+                min=f"({self._seen}" if self._seen else "-",
+                max="+",
+                count=_PAGE,
+                idle=int(_FIRST_WAIT_S * 1000),
+            )
         )
         due: list[Entry] = []
         for row in waiting:
+            if len(due) == _AT_ONCE:
+                return due
+            self._seen = row["message_id"]
             times, idle_ms = int(row["times_delivered"]), int(row["time_since_delivered"])
             wait_ms = int(min(_FIRST_WAIT_S * 2 ** min(times - 1, 16), _LONGEST_WAIT_S) * 1000)
-            if idle_ms < wait_ms or len(due) == _AT_ONCE:
+            if idle_ms < wait_ms:
                 continue
             # Whoever claims it first has it: for another's claim it hasn't waited any more.
             claimed: list[Entry] = await self._reader.ask(
                 stream.xclaim(RECORDS, GROUP, self._worker, wait_ms, [row["message_id"]])
             )
             due += [(i, fields) for i, fields in claimed if fields]
+        if len(waiting) < _PAGE:
+            self._seen = ""
         return due

@@ -39,7 +39,8 @@ class Levels:
         slots = self._attached()
         if slots is None:
             return {}
-        wanted, changed = {call_id.encode(): call_id for call_id in calls}, {}
+        wanted = {call_id.encode(): call_id for call_id in calls}
+        ids, changed = set(wanted.values()), {}
         state, names = slots.columns["state"], slots.columns["call_id"]
         for index in np.flatnonzero((state == OPEN) | (state == ORPHAN)):
             call_id = wanted.get(bytes(names[index]))
@@ -48,7 +49,8 @@ class Levels:
             level = self._caller(slots, index), self._agent(slots, index, call_id)
             if self.told.get(call_id) != level:
                 self.told[call_id] = changed[call_id] = level
-        self.told = {i: level for i, level in self.told.items() if i in wanted.values()}
+        self.told = {i: level for i, level in self.told.items() if i in ids}
+        self._played = {i: count for i, count in self._played.items() if i in ids}
         return changed
 
     def _attached(self) -> SlotMap | None:

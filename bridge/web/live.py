@@ -15,7 +15,7 @@ A message is a JSON object, of which what hasn't changed is left out:
     levels   {id: [caller, agent]}: how loud, 0 to 100; only calls whose audio flows through this
              host, and for others none: the record doesn't tell it
     workers  [worker, …], whenever one has come, gone or changed
-    away     why Redis can't be read now; empty when it can again
+    away     why Redis can't be read now; empty when it can again, with everything anew
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ _BEHIND = 40
 _KEEPALIVE_S = 15.0
 _SHORT = ("received", "lost", "loss_percent", "mos", "late_ms_p95", "concealed_ms", "caller")
 """What is shown of `Record.audio`."""
+
+
+_FAULT = "a fault of the bridge: see the web process' log"
 
 
 def routes(parts: Parts) -> list[Route]:
@@ -85,7 +88,7 @@ class Feed:
         )
         await response.prepare(asked.request)
         queue: asyncio.Queue[bytes] = asyncio.Queue(_BEHIND)
-        if self._reading is None:
+        if self._reading is None or self._reading.done():
             self._forget()
             self._reading = asyncio.create_task(self._read())
         queue.put_nowait(_event(self._everything()))
@@ -134,19 +137,30 @@ class Feed:
         due = clock()
         while True:
             try:
-                news = await self._look()
-                news |= {"away": ""} if self._away else {}
-                self._away = ""
-            except StoreUnreachable as error:
-                news = {} if self._away else {"away": str(error)}
-                self._away = str(error)
-            if levels := self._levels.now(self._calls):
-                news["levels"] = levels
-            if news:
-                self._tell(news)
+                if news := await self._news():
+                    self._tell(news)
+            except Exception:  # the feed's one boundary: it serves all viewers, and goes on
+                if self._away != _FAULT:
+                    log.exception("the live feed could not read what goes on")
+                    self._away = _FAULT
+                    self._tell({"away": _FAULT})
             self._tick += 1
             due = max(due + TICK_S, clock())
             await asyncio.sleep(due - clock())
+
+    async def _news(self) -> dict[str, Any]:
+        """What to tell all viewers."""
+        try:
+            news = await self._look()
+            if self._away:
+                self._away = ""
+                news = self._everything()  # what was read just before it failed was never told
+        except StoreUnreachable as error:
+            news = {} if self._away else {"away": str(error)}
+            self._away = str(error)
+        if levels := self._levels.now(self._calls):
+            news["levels"] = self._levels.told if "all" in news else levels
+        return news
 
     async def _look(self) -> dict[str, Any]:
         """What has changed."""

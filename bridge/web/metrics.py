@@ -12,6 +12,7 @@ sums and is out of all that is "now".
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from bridge.web.parts import Parts
 from bridge.web.routes import Asked, Route
 
 _ASK_S = 1.0
+READY_S = 1.0
+"""Anybody may ask whether we are ready, as often as he likes: it is looked up so often at most."""
 
 
 def routes(parts: Parts) -> list[Route]:
@@ -51,12 +54,20 @@ def routes(parts: Parts) -> list[Route]:
 class _Health:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._looking = asyncio.Lock()
+        self._workers, self._looked_at = 0.0, -math.inf
 
     async def live(self, asked: Asked) -> web.Response:
         return web.Response(text="live\n")
 
     async def ready(self, asked: Asked) -> web.Response:
-        workers = _value(await self._collected(), "ari_bridge_worker_ready")
+        clock = asyncio.get_running_loop().time
+        async with self._looking:
+            if clock() - self._looked_at >= READY_S:
+                found = await asyncio.to_thread(of_workers, metrics.folder(self._place))
+                self._workers = _value(found, "ari_bridge_worker_ready")
+                self._looked_at = clock()
+        workers = self._workers
         if not workers:
             raise Refused(503, "not-ready", "no worker of this host takes calls: see its log")
         return web.Response(text=f"ready: {workers:.0f} workers take calls\n")
@@ -67,11 +78,14 @@ class _Health:
         text = generate_latest(registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    @property
+    def _place(self) -> Path:
+        return Path(self._parts.config.media.runtime_dir)
+
     async def _collected(self) -> list[Metric]:
-        place = Path(self._parts.config.media.runtime_dir)
         found = [_build()]
-        found += await asyncio.to_thread(of_workers, metrics.folder(place))
-        found += await of_media(place)
+        found += await asyncio.to_thread(of_workers, metrics.folder(self._place))
+        found += await of_media(self._place)
         found.append(await self._redis())
         return found
 

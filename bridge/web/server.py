@@ -112,7 +112,8 @@ def _check(token: str, request: web.Request) -> None:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if not given:  # a page can't give a WebSocket any header but this one
         kind, given = "bearer", token_in(request.headers.get("Sec-WebSocket-Protocol", ""))
-    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+    named = given.strip().encode(errors="replace")  # bytes that aren't UTF-8 come as surrogates
+    if kind.lower() != "bearer" or not hmac.compare_digest(named, token.encode()):
         raise Refused(
             *(401, "no-token"),
             "the API wants the header 'Authorization: Bearer TOKEN'; 'ari-bridge token' shows it",

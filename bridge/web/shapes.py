@@ -185,6 +185,10 @@ class HangUpOrder:
 
     reason: str = "hung up over the API"
 
+    def __post_init__(self) -> None:
+        if len(self.reason) > 200:
+            raise ValueError("'reason' takes at most 200 letters")
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -335,6 +336,22 @@ async def test_set_up_and_a_caller_who_hangs_up():
         assert talk.slot.closed
         assert talk.engine.closed
         assert "leave" not in talk.leg.names()
+
+
+@pytest.mark.parametrize(
+    ("how", "records"),
+    [("hangup", 1), ("lost", 1), ("cancelled", 1), ("moved", 0), ("taken", 0), ("another's", 0)],
+)
+async def test_a_call_has_one_record_in_the_log(caplog, how, records):
+    async with Talk() as talk:
+        talk.store.owned = how != "another's"
+        if how == "cancelled":
+            await talk.call.cancel("moved")  # whatever reason somebody gives
+        else:
+            talk.leg.events.put_nowait(HungUp(how))
+        with caplog.at_level(logging.INFO):
+            await talk.end()
+    assert sum(line.startswith("call record ") for line in caplog.messages) == records
 
 
 @pytest.mark.parametrize("step", ["open_media", "answer", "join"])

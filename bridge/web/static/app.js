@@ -36,7 +36,7 @@ function status() {
   const text = !feed.status.connected
     ? 'Reconnecting …'
     : feed.status.away
-      ? 'Redis is away'
+      ? 'nothing can be read'
       : 'Connected'
   put($('link'), text)
   $('link').title = feed.status.away

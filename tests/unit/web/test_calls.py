@@ -82,3 +82,11 @@ async def test_workers(api):
         "started": 1.0,
         "host": "host",
     }
+
+
+async def test_why_somebody_hangs_up_is_told_shortly(api):
+    answer = await api.post("/v1/calls/c1/hangup", json={"reason": "x" * 201})
+    assert answer.status == 400
+    assert "200 letters" in (await answer.json())["reason"]
+    answer = await api.post("/v1/calls/c1/hangup", json={"reason": "x" * 200})
+    assert answer.status == 404, "there is no such call"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from bridge.config import Config
 from bridge.media import control
 from bridge.media.slots import OPEN, SlotMap
+from bridge.web import live
 from bridge.web.levels import Levels
+from bridge.web.parts import Parts
 from bridge.web.token import PROTOCOL, token_in
 
 
@@ -42,6 +47,17 @@ def test_the_agent_is_as_loud_as_what_was_played_since(tmp_path, slots):
     assert levels.now(["a"]) == {"a": (0, 0)}, "nothing was played since"
 
 
+def test_nothing_is_kept_of_a_call_that_is_over(tmp_path, slots):
+    levels = Levels(str(tmp_path))
+    slots.play[8][2, 0, :3] = 32767
+    levels.now(["a"])
+    levels.now([])
+    assert levels.told == {}
+    slots.columns["play_read"][2, 0] = 3
+    slots.columns["n_played"][2] = 3
+    assert levels.now(["a"]) == {"a": (0, 0)}, "what was played before it was looked at"
+
+
 def test_a_host_without_media_has_no_levels(tmp_path):
     assert Levels(str(tmp_path)).now(["a"]) == {}
 
@@ -60,11 +76,57 @@ def test_the_map_is_only_looked_at(tmp_path, slots):
         ("ari-bridge.token.w6TDtg", "äö"),
         ("sip", ""),
         (f"{PROTOCOL}%%%", ""),
+        (f"{PROTOCOL}w6Q", "ä"),
+        (f"{PROTOCOL}ä", ""),
+        (f"{PROTOCOL}\udcff", ""),
         ("", ""),
     ],
 )
 def test_a_websocket_names_the_token_as_a_protocol(named, token):
     assert token_in(named) == token
+
+
+async def test_a_fault_is_told_and_the_feed_goes_on(tmp_path, sessions, monkeypatch, caplog):
+    monkeypatch.setattr(live, "TICK_S", 0.0)
+    media = dataclasses.replace(Config().media, runtime_dir=str(tmp_path))
+    feed = live.Feed(Parts(dataclasses.replace(Config(), media=media), sessions))
+    looks = iter([{"gone": ["a"]}, ValueError("secret"), ValueError("secret"), {"gone": ["b"]}])
+
+    async def look():
+        found = next(looks, {})
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(feed, "_look", look)
+    viewer = asyncio.Queue()
+    feed._viewers.add(viewer)
+    reading = asyncio.create_task(feed._read())
+    try:
+        async with asyncio.timeout(10):
+            told = [json.loads((await viewer.get())[6:]) for _ in range(3)]
+    finally:
+        reading.cancel()
+    assert told[:2] == [
+        {"gone": ["a"]},
+        {"away": "a fault of the bridge: see the web process' log"},
+    ]
+    assert told[2]["all"], "who knows what was read before it failed"
+    assert told[2]["away"] == ""
+    assert len(caplog.records) == 1
+
+
+async def test_a_feed_that_has_ended_begins_anew(api, monkeypatch):
+    begun = []
+
+    async def ends(feed):
+        begun.append(feed)
+
+    monkeypatch.setattr(live.Feed, "_read", ends)
+    for times in (1, 2):
+        answer = await api.get("/v1/live")  # and looks on
+        assert (await answer.content.readline()).startswith(b"data: ")
+        assert len(begun) == times
 
 
 async def test_a_page_is_sent_with_what_keeps_foreign_scripts_out(api):

@@ -46,6 +46,7 @@ async def test_who_comes_through_a_proxy_does(api, header):
 
 
 async def test_live_and_ready(api, monkeypatch):
+    monkeypatch.setattr(collected, "READY_S", 0.0)
     assert (await api.get("/live", headers=NOBODY)).status == 200
     refused = await api.get("/ready", headers=NOBODY)
     assert refused.status == 503
@@ -54,6 +55,25 @@ async def test_live_and_ready(api, monkeypatch):
     one.add_metric([], 2)
     monkeypatch.setattr(collected, "of_workers", lambda folder: [one])
     assert "2 workers" in await (await api.get("/ready", headers=NOBODY)).text()
+
+
+async def test_whoever_asks_whether_we_are_ready_makes_no_work(api, sessions, monkeypatch):
+    looks = []
+
+    def look(folder):
+        looks.append(folder)
+        return []
+
+    def not_for_everybody(*_):
+        raise AssertionError("a question to Redis or the media process")
+
+    monkeypatch.setattr(collected, "READY_S", 1e9)
+    monkeypatch.setattr(collected, "of_workers", look)
+    monkeypatch.setattr(collected, "of_media", not_for_everybody)
+    sessions.members = not_for_everybody
+    asked = await asyncio.gather(*(api.get("/ready", headers=NOBODY) for _ in range(20)))
+    assert {answer.status for answer in asked} == {503}
+    assert len(looks) == 1
 
 
 async def test_redis_away_is_told_and_fails_nothing(api, sessions):

@@ -1,5 +1,7 @@
 """Who is let in, and how everything else is refused."""
 
+import asyncio
+
 import pytest
 
 from bridge.errors import StoreUnreachable
@@ -18,6 +20,20 @@ async def test_nobody_comes_in_without_the_token(api, header):
     answer = await api.get("/v1/calls", headers={"Authorization": header})
     assert (await refused(answer))[:2] == (401, "no-token")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Sec-WebSocket-Protocol"])
+@pytest.mark.parametrize("given", [b"\xc3\xa4", b"\xff\x80"])
+async def test_bytes_that_are_no_text_are_no_token(api, name, given):
+    kind = b"Bearer " if name == "Authorization" else b"ari-bridge.token."
+    lines = [b"GET /v1/calls HTTP/1.1", b"Host: x", b"Connection: close"]
+    lines.append(name.encode() + b": " + kind + given)
+    reader, writer = await asyncio.open_connection(api.host, api.port)
+    writer.write(b"\r\n".join([*lines, b"", b""]))
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 401 "), answer
 
 
 OPEN = ("/", "/live", "/ready", "/metrics")  # the last from this host only: test_metrics.py
