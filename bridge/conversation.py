@@ -211,7 +211,7 @@ class Conversation:
         for heard in cut:
             self._transcript.settle()
             self._transcript.agent(heard)
-        self._transcript.say("event", "taken over")
+        self._transcript.note("taken over")
         self.note()  # in one batch with these
         log.info("taken up with %d ms still to be heard", self._mouth.playout.waiting_ms)
         told = tuple(engines.Entry("agent", heard.text) for heard in cut if heard.text)
@@ -329,7 +329,7 @@ class Conversation:
         if on is self._muted:
             return
         self._wake()
-        self._transcript.say("event", "agent muted" if on else "agent unmuted")
+        self._transcript.note("agent muted" if on else "agent unmuted")
         self._muted = on
         if on:
             self._cut()
