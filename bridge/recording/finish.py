@@ -25,6 +25,8 @@ from bridge.recording.sealed import Key, pieces, seal_bytes
 from bridge.recording.wav import HEADER, PAIR, header
 
 PEAKS_PER_S = 10
+_BLOCK = 1 << 16
+"""Samples of both channels that are read at once."""
 _ENCODERS = {
     "opus": ("-c:a", "libopus", "-b:a", "32k", "-f", "opus"),
     "mp3": ("-c:a", "libmp3lame", "-b:a", "64k", "-write_xing", "0", "-f", "mp3"),
@@ -54,9 +56,7 @@ def samples(notes: Notes) -> NDArray[np.int16]:
         RecordingError: it is sealed with another key, or isn't WAV.
         OSError: it can't be read.
     """
-    name = notes.sound
-    if not name.removesuffix(".sealed").endswith(".wav"):
-        raise RecordingError(f"{name} is not WAV")
+    _check_wav(notes)
     if not notes.key_file:
         data: NDArray[np.int16] = np.fromfile(notes.sound_file, "<i2", offset=HEADER)
         return data[: len(data) // 2 * 2].reshape(-1, 2)
@@ -69,6 +69,11 @@ def samples(notes: Notes) -> NDArray[np.int16]:
     return sound
 
 
+def _check_wav(notes: Notes) -> None:
+    if not notes.sound.removesuffix(".sealed").endswith(".wav"):
+        raise RecordingError(f"{notes.sound} is not WAV")
+
+
 def wav(notes: Notes) -> Iterator[bytes]:
     """One that is WAV (still) as a whole file, in pieces. Raises as `samples`."""
     sound = samples(notes)
@@ -76,6 +81,36 @@ def wav(notes: Notes) -> Iterator[bytes]:
     step = 1 << 16
     for at in range(0, len(sound), step):
         yield sound[at : at + step].tobytes()
+
+
+def peaks_of(notes: Notes, per_s: int) -> NDArray[np.uint8]:
+    """`peaks` of one that is WAV (still), never the whole of it in memory. Raises as `samples`."""
+    size = max(1, notes.rate // per_s)
+    found: list[tuple[int, NDArray[np.uint8]]] = []
+    for at, sound in _blocks(notes):
+        led = np.pad(sound, ((at % size, 0), (0, 0)))
+        found.append((at // size, peaks(led, notes.rate, per_s)))
+    loud = np.zeros((2, max((at + part.shape[1] for at, part in found), default=0)), np.uint8)
+    for at, part in found:
+        span = loud[:, at : at + part.shape[1]]
+        np.maximum(span, part, out=span)
+    return loud
+
+
+def _blocks(notes: Notes) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    """The sound in pieces, (position, (n, 2)). Raises as `samples`."""
+    _check_wav(notes)
+    if notes.key_file:
+        for at, piece in pieces(notes.sound_file, Key.read(Path(notes.key_file))):
+            yield at, np.frombuffer(piece, "<i2").reshape(-1, 2)
+        return
+    with notes.sound_file.open("rb") as file:
+        file.seek(HEADER)
+        at = 0
+        while len(data := file.read(_BLOCK * PAIR)) >= PAIR:
+            sound = np.frombuffer(data[: len(data) // PAIR * PAIR], "<i2").reshape(-1, 2)
+            yield at, sound
+            at += len(sound)
 
 
 def peaks(sound: NDArray[np.int16], rate: int, per_s: int) -> NDArray[np.uint8]:

@@ -213,6 +213,8 @@ class _Routes:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._reader = parts, parts.reader
         self._desk = Desk(parts)
+        self._heavy = asyncio.Semaphore(1)
+        """A whole recording is gone through: for one request at a time."""
 
     async def search(self, asked: Asked) -> Found:
         q: Search = asked.query
@@ -260,8 +262,9 @@ class _Routes:
             if not one.sound_file.is_file():
                 raise not_found(f"the sound of this call is gone: {name}")
             return web.FileResponse(one.sound_file, headers=headers)
-        data = await _off_loop(_opened, one)
-        return _ranged(asked.request, data, headers)
+        async with self._heavy:
+            data = await _off_loop(_opened, one)
+            return _ranged(asked.request, data, headers)
 
     async def record(self, asked: Asked) -> None:
         order: RecordOrder = asked.body
@@ -270,7 +273,8 @@ class _Routes:
     async def peaks(self, asked: Asked) -> Peaks:
         query: PeaksQuery = asked.query
         one = await self._notes(await self._record(asked), query.part)
-        per_s, loud = await _off_loop(_loud, one, query.per_s)
+        async with self._heavy:
+            per_s, loud = await _off_loop(_loud, one, query.per_s)
         return Peaks(per_s, tuple(loud[0].tolist()), tuple(loud[1].tolist()))
 
     async def erase(self, asked: Asked) -> Erased:
@@ -346,7 +350,7 @@ def _loud(one: Notes, per_s: int) -> tuple[int, NDArray[np.uint8]]:
             for side in ("caller", "agent")
         ]
         return int(one.peaks["per_s"]), np.array(both)
-    return per_s, finish.peaks(finish.samples(one), one.rate, per_s)
+    return per_s, finish.peaks_of(one, per_s)
 
 
 def _erase_recordings(folders: set[Path], over: list[Record], number: str, living: set[str]) -> int:

@@ -1,6 +1,7 @@
 """From the slots' rings into files, on a simulated link: in step, whatever dies."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import pytest
 from bridge.audio import g711
 from bridge.media.plane import Plane
 from bridge.media.slots import FREE, SPEECH, SlotMap
+from bridge.recording import finish
 from bridge.recording import notes as recordings
 from bridge.recording.finish import peaks, samples
 from bridge.recording.notes import Notes
+from bridge.recording.sealed import Key, SealedFile
 from bridge.recording.taker import Taker
+from bridge.recording.wav import WavFile
 from tests.unit.media.simulated import IP, Simulation, packet
 
 
@@ -271,6 +275,33 @@ def test_peaks_say_how_loud_it_was():
     assert loud.shape == (2, 20)
     assert np.flatnonzero(loud[0]).tolist() == [10]
     assert (loud[0, 10], loud[1, 0]) == (255, 100)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_peaks_of_a_file_are_those_of_its_sound(tmp_path, monkeypatch, sealed):
+    monkeypatch.setattr(finish, "_BLOCK", 999)
+    sound = np.random.default_rng(1).integers(-32768, 32767, (8190, 2)).astype(np.int16)
+    (tmp_path / "key").write_text("q" * 43 + "=")
+    key = tmp_path / "key" if sealed else None
+    one = Notes("c", str(tmp_path / "a"), rate=8000, sound="a.wav", key_file=str(key or ""))
+    file = SealedFile(one.sound_file, 8000, Key.read(key)) if key else WavFile(one.sound_file, 8000)
+    file.write(0, sound[:3001].tobytes())
+    file.write(5000, sound[5000:].tobytes())
+    file.close(9001)
+    for per_s in (7, 10, 200):
+        assert np.array_equal(finish.peaks_of(one, per_s), peaks(samples(one), 8000, per_s))
+
+
+def test_an_hour_is_not_held_in_memory_for_its_peaks(tmp_path):
+    one = Notes("c", str(tmp_path / "a"), rate=8000, sound="a.wav")
+    file = WavFile(one.sound_file, 8000)
+    file.close(3600 * 8000)  # 115 MB of silence, none of it on the disk
+    tracemalloc.start()
+    try:
+        assert finish.peaks_of(one, 20).shape == (2, 72_000)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_notes_of_a_newer_version_can_be_read(tmp_path):
