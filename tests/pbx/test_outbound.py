@@ -183,3 +183,14 @@ async def test_nothing_remains_of_500_random_operations(out, api):
         while live := (await api.ask("GET", "/v1/calls?live=true"))[1]["calls"]:
             await asyncio.gather(*(api.verb(call["id"], "hangup") for call in live))
             await asyncio.sleep(0.2)
+
+
+async def test_who_was_called_is_put_through_to_a_human(out, api):
+    call_id = (await api.call("answers"))["id"]
+    await api.becomes(call_id, "talking")
+    status, refused = await api.verb(call_id, "transfer", to="666")
+    assert status == 409
+    assert "not in the agent's [transfer]" in refused["reason"]
+    assert (await api.verb(call_id, "transfer", to="hurried"))[0] == 204
+    call = await api.becomes(call_id, "ended")
+    assert (call["result"], call["reason"]) == ("transferred", "hurried")
