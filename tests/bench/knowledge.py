@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -44,6 +45,7 @@ def main() -> None:
                 f"p95 {took[QUERIES * 95 // 100]:.1f} ms, most {took[-1]:.1f} ms "
                 f"(goal {GOAL_MS:.0f}); {cpu_ms:.1f} ms of CPU"
             )
+    print(f"load average meanwhile: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":
