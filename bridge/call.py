@@ -163,6 +163,10 @@ class Call:
         assert self.talk
         return await self._leg.spy(to)
 
+    def renew_spy(self, number: int) -> None:
+        """See `Leg.renew_spy`."""
+        self._leg.renew_spy(number)
+
     async def unspy(self, number: int) -> None:
         """See `Leg.unspy`."""
         await self._leg.unspy(number)

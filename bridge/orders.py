@@ -61,6 +61,11 @@ async def _listen(call: Call, arguments: Arguments) -> Answer:
     return {"number": number, "host": host, "port": port}
 
 
+async def _listens(call: Call, arguments: Arguments) -> Answer:
+    call.renew_spy(int(arguments["number"]))
+    return {}
+
+
 async def _unlisten(call: Call, arguments: Arguments) -> Answer:
     await call.unspy(int(arguments["number"]))
     return {}
@@ -78,6 +83,7 @@ VERBS: dict[str, Callable[[Call, Arguments], Awaitable[Answer]]] = {
     "mute": _mute,
     "say": _say,
     "listen": _listen,
+    "listens": _listens,
     "unlisten": _unlisten,
     "record": _record,
 }

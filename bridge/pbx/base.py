@@ -246,8 +246,12 @@ class Leg(Protocol):
         """Have all that is said sent to `to`, as RTP with PCMU; neither side hears of it.
 
         Returns:
-            A number to `unspy` it by, and the address that its RTP comes from.
+            A number to `unspy` it by, and the address that its RTP comes from. It ends by itself
+            if `renew_spy` isn't called every few seconds.
         """
+
+    def renew_spy(self, number: int) -> None:
+        """Whoever listens is still there. Raises `PbxGone` if it has ended."""
 
     async def unspy(self, number: int) -> None:
         """End that. Nothing happens if it has ended."""

@@ -445,6 +445,10 @@ class AsteriskLeg:
         number, address = await self._finished(self.spies.open(to))
         return number, address
 
+    def renew_spy(self, number: int) -> None:
+        """He listens on."""
+        self.spies.renew(number)
+
     async def unspy(self, number: int) -> None:
         """End that."""
         await self.spies.close(number)

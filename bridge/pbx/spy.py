@@ -5,7 +5,8 @@
          RTP to him ◀── external media (-l<n>) ┘
 
 Neither side hears anything of it. The snoop channel ends with the caller's; the rest is taken away
-with the call, or swept like all that bears a call's name when its worker has died.
+with the call, when he doesn't say any more that he listens (he may have died), or swept like all
+that bears a call's name when its worker has died.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from bridge.errors import PbxError, PbxRefused
+from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.base import Address
 from bridge.pbx.commands import Commands, do_all
 from bridge.pbx.names import Name
 from bridge.pbx.net import NET
 from bridge.pbx.settings import AsteriskSettings
 
+LEASE_S = 30.0
+"""Who doesn't say for so long that he still listens, listens no more."""
 _MOST = 5
+_BOTH = frozenset(("s", "l"))
+"""What has to come up."""
 
 
 class Spies:
@@ -49,6 +54,8 @@ class Spies:
         self._last = 0
         self._open: dict[int, set[str]] = {}
         """Kinds of channels that have come up, of each."""
+        self._leases: dict[int, asyncio.Task[None]] = {}
+        """End those who don't say any more that they listen."""
         self._changed = asyncio.Event()
 
     def started(self, kind: str, n: int) -> None:
@@ -73,8 +80,12 @@ class Spies:
         n = self._last
         self._open[n] = set()
         try:
-            return n, await self._make(n, to)
+            address = await self._make(n, to)
+            self.renew(n)
+            return n, address
         except BaseException:
+            # Also if the call has ended meanwhile: what was asked for may have come up since.
+            self._open.setdefault(n, set())
             await asyncio.shield(self.close(n))
             raise
 
@@ -108,21 +119,39 @@ class Spies:
         )
         try:
             async with asyncio.timeout(self._settings.media_timeout_s):
-                while self._open[n] < {"s", "l"}:
+                while self._open.get(n, _BOTH) < _BOTH:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             raise PbxRefused("Asterisk's snoop channel did not come up: see its log") from None
+        if n not in self._open:
+            raise PbxGone("the call has ended")
         who = [self._id(n, "s"), self._id(n, "l")]
         await commands.do("bridges.addChannel", bridgeId=self._id(n, "b"), channel=who)
         told = made["channelvars"]
         address = self._settings.rtp_address or told["UNICASTRTP_LOCAL_ADDRESS"]
         return address, int(told["UNICASTRTP_LOCAL_PORT"])
 
+    def renew(self, n: int) -> None:
+        """He listens on. Raises `PbxGone` if he doesn't."""
+        if n not in self._open:
+            raise PbxGone(f"nobody listens any more as number {n}")
+        if n in self._leases:
+            self._leases[n].cancel()
+        self._leases[n] = asyncio.create_task(self._expire(n), name="listener")
+
+    async def _expire(self, n: int) -> None:
+        await asyncio.sleep(LEASE_S)
+        del self._leases[n]  # so that `close` doesn't end us
+        await self.close(n)
+
     async def close(self, n: int) -> None:
         """He listens no more; nothing happens if he didn't."""
         if self._open.pop(n, None) is None:
             return
+        self._changed.set()
+        if n in self._leases:
+            self._leases.pop(n).cancel()
         for kind in ("s", "l"):
             with suppress(PbxError):  # what is left is swept
                 await self._commands.do("channels.hangup", channelId=self._id(n, kind), ok=(404,))

@@ -14,6 +14,7 @@ from typing import cast
 
 from aiohttp import web
 
+from bridge.errors import StoreUnreachable
 from bridge.web.calls import ONE
 from bridge.web.desk import Desk
 from bridge.web.errors import Refused
@@ -26,6 +27,8 @@ _PCMU = 0  # RFC 3551 table 4
 _ENDLESS = 0xFFFFFFFF
 _SILENT_S = 2.0
 """Without a packet for so long, the call has ended."""
+_RENEW_S = 10.0
+"""So often the worker is told that somebody still listens; else, should we die, it ends that."""
 _MOST_WAITING = 100
 """Packets, of a listener who doesn't fetch them."""
 
@@ -74,15 +77,23 @@ class _Listening:
             port = cast(int, transport.get_extra_info("sockname")[1])
             answer = await self._desk.ask(call_id, "listen", host=host, port=port)
             ear.source = str(answer["host"]), int(answer["port"])
+            renewing = asyncio.create_task(self._renew(call_id, answer["number"]))
             try:
                 return await self._stream(asked.request, ear)
             finally:
+                renewing.cancel()
                 with contextlib.suppress(Refused):  # it has ended
                     await asyncio.shield(
                         self._desk.ask(call_id, "unlisten", number=answer["number"])
                     )
         finally:
             transport.close()
+
+    async def _renew(self, call_id: str, number: int) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            with contextlib.suppress(Refused, StoreUnreachable):  # we try again
+                await self._desk.ask(call_id, "listens", number=number)
 
     async def _stream(self, request: web.Request, ear: _Ear) -> web.StreamResponse:
         response = web.StreamResponse(

@@ -49,6 +49,9 @@ class Call:
         await self._do("spy", to)
         return 3, ("127.0.0.1", 9000)
 
+    def renew_spy(self, number):
+        self.did.append(("renew_spy", number))
+
 
 class Calls(dict):
     begun = None
@@ -117,6 +120,7 @@ async def test_nobody_is_called(more, desk, code):
         ("hang_up", {"reason": "enough"}, ("cancel", "enough")),
         ("transfer", {"to": "200"}, ("transfer", "200")),
         ("listen", {"host": "h", "port": 5}, ("spy", ("h", 5))),
+        ("listens", {"number": 3}, ("renew_spy", 3)),
     ],
 )
 async def test_what_is_done_with_a_call(verb, arguments, did):

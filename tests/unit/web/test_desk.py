@@ -178,7 +178,7 @@ async def test_an_order_goes_to_whoever_owns_the_call_by_then(office):
     office.sessions.add(Record("c1", worker="dead", state="talking"))
     office.answers["dead"] = NotTaken()
     asking = asyncio.create_task(office.desk.ask("c1", "mute", on=True))
-    while not office.orders:
+    while not office.orders and not asking.done():
         await asyncio.sleep(0)
     office.sessions.add(Record("c1", worker="idle", state="talking"))
     assert await asking == {}

@@ -1,7 +1,11 @@
 """A call's sound: RTP in, a WAV without end out."""
 
+import asyncio
 import struct
 
+from bridge.web import listen
+from bridge.web.desk import Desk
+from bridge.web.errors import Refused
 from bridge.web.listen import _Ear, wav_head
 
 HERE, THERE = ("127.0.0.1", 9000), ("127.0.0.1", 9001)
@@ -47,3 +51,29 @@ def test_the_head_is_a_wavs():
     assert (kind, channels, rate, per_second, block, bits, extra) == (7, 1, 8000, 8000, 1, 8, 0)
     assert head[20 + length :][:4] == b"fact"
     assert head[-8:-4] == b"data"
+
+
+async def test_the_worker_is_told_while_somebody_listens(api, monkeypatch):
+    asked, renewed, over = [], asyncio.Event(), asyncio.Event()
+
+    async def ask(desk, call_id, verb, **arguments):
+        asked.append(verb)
+        if verb == "listen":
+            return {"number": 3, "host": "127.0.0.1", "port": 9}
+        assert arguments == {"number": 3}
+        if asked.count("listens") == 1:
+            raise Refused(503, "no-worker", "a takeover is under way")
+        (over if verb == "unlisten" else renewed).set()
+        return {}
+
+    monkeypatch.setattr(Desk, "ask", ask)
+    monkeypatch.setattr(listen, "_RENEW_S", 0.0)
+    monkeypatch.setattr(listen, "_SILENT_S", 60.0)
+    async with asyncio.timeout(30):
+        answer = await api.get("/v1/calls/c/listen")
+        await renewed.wait()
+        monkeypatch.setattr(listen, "_SILENT_S", 0.0)
+        answer.close()
+        await over.wait()
+    assert asked[0] == "listen"
+    assert asked[-1] == "unlisten"

@@ -105,6 +105,7 @@ async def media_process(folder, told):
         yield
     finally:
         task.cancel()
+        await asyncio.wait([task])  # it lets go of the socket's number, which is soon another's
         listener.close()
 
 
