@@ -394,6 +394,11 @@ class AsteriskPbx:
         """What a former owner made for the calls that we hold is nobody's any more."""
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.caller in self._legs}
         await self._remove(there, held)
+        for name in there.listeners():
+            leg = self._legs.get(name.caller)
+            # With its calls we take its tokens over, but not who listened: he asks again.
+            if leg and not leg.foundling and leg.token == name.token and name.n not in leg.spies:
+                await self._take_away(name)
 
     def _tidy_soon(self) -> None:
         """Look for that once we hold who is just coming: his owner may have died before he could
@@ -426,16 +431,19 @@ class AsteriskPbx:
             await asyncio.sleep(wait_s)
 
     async def _remove(self, there: Inventory, orphans: dict[str, Name]) -> None:
-        for thing, name in orphans.items():
+        for name in orphans.values():
             if self._owner is not None:
                 await self._owner.sure()
             if not there.is_orphan(name, self._tokens()):
                 continue  # we were held up since we looked, and its call is another's now
-            log.info("taking away %s, which belongs to no call", thing)
-            if name.is_bridge:
-                await self._ari.call("bridges.destroy", bridgeId=thing, ok=(404,))
-            else:
-                await self._ari.call("channels.hangup", channelId=thing, ok=(404,))
+            await self._take_away(name)
+
+    async def _take_away(self, name: Name) -> None:
+        log.info("taking away %s, which belongs to no call", name)
+        if name.is_bridge:
+            await self._ari.call("bridges.destroy", bridgeId=str(name), ok=(404,))
+        else:
+            await self._ari.call("channels.hangup", channelId=str(name), ok=(404,))
 
     def _tokens(self) -> dict[str, str]:
         # What a foundling's owner has made for him is no orphan.

@@ -66,6 +66,11 @@ class Inventory:
             if name is not None and self.is_orphan(name, tokens)
         }
 
+    def listeners(self) -> list[Name]:
+        """Whatever was made for those who listen to a call."""
+        names = map(parse_name, (*self.channels, *self.bridges))
+        return [name for name in names if name is not None and name.kind in ("s", "l", "b")]
+
     def is_orphan(self, name: Name, tokens: Mapping[str, str]) -> bool:
         """Whether a thing of this name belongs to no call.
 

@@ -58,6 +58,10 @@ class Spies:
         """End those who don't say any more that they listen."""
         self._changed = asyncio.Event()
 
+    def __contains__(self, n: int | None) -> bool:
+        """Whether one of this number listens."""
+        return n in self._open
+
     def started(self, kind: str, n: int) -> None:
         """A channel is in our application."""
         if n in self._open:

@@ -45,7 +45,8 @@ enabled = true
 folder = "sealed"
 encrypt_key_file = "key"
 """
-MOST_APART_MS = 20.0
+MOST_APART_MS = 40.0
+"""11 to 13 on a quiet machine; a phone whose machine is busy captures a frame later, too."""
 Pcm = npt.NDArray[np.float64]
 
 
