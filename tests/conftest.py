@@ -1,9 +1,13 @@
-"""For every test: `kill` ends a run as Ctrl-C does, so that no server of the lab outlives it."""
+"""For every test: `kill` ends a run as Ctrl-C does, so that no server of the lab outlives it, and
+what one sets up of logging is gone for the next.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -21,3 +25,14 @@ def _interrupt_all(number: int, frame: FrameType | None) -> None:
     for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         os.kill(int(pid), signal.SIGTERM)
     signal.default_int_handler(number, frame)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test that runs a command of ours sets logging up as the command does."""
+    loggers = logging.getLogger(), logging.getLogger("bridge")
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = [h for h in logger.handlers if type(h) is not logging.StreamHandler]
