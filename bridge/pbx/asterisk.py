@@ -394,9 +394,12 @@ class AsteriskPbx:
         """What a former owner made for the calls that we hold is nobody's any more."""
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.caller in self._legs}
         await self._remove(there, held)
+        await self._end_listening(there)
+
+    async def _end_listening(self, there: Inventory) -> None:
+        """With a call we take its tokens over, but not who listened to it: he asks again."""
         for name in there.listeners():
             leg = self._legs.get(name.caller)
-            # With its calls we take its tokens over, but not who listened: he asks again.
             if leg and not leg.foundling and leg.token == name.token and name.n not in leg.spies:
                 await self._take_away(name)
 
@@ -420,6 +423,7 @@ class AsteriskPbx:
                 there = await self._list(self.app)
                 orphans = there.orphans(self._tokens())
                 await self._remove(there, {i: n for i, n in orphans.items() if i in suspects})
+                await self._end_listening(there)
                 suspects = {i: n for i, n in orphans.items() if i not in suspects}
                 wait_s = settings.orphan_grace_s if suspects else settings.sweep_s
             except PbxGone:  # our application itself: the WebSocket lives, and would stay silent

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import redis
 
-from bridge.pbx.names import parse_name
 from bridge.sessions.model import LIVE, call_key
 from bridge.sessions.outbound import LIVE_CALLS
 from tests.lab.capture import PCMU, RATE, TABLES
@@ -124,28 +123,6 @@ async def test_calls_that_ring_when_their_worker_dies_are_taken_over(out, api):
         await api.becomes(slow, "ended")
     for rings in calls[1::2]:
         assert (await api.becomes(rings, "ended"))["result"] == "no-answer"
-
-
-async def test_who_listens_when_the_worker_dies_leaves_nothing_in_the_call(out, api):
-    call_id = (await api.call("answers"))["id"]
-    dead = (await api.becomes(call_id, "talking"))["worker"]
-
-    async def listening():
-        async with Callers(out.pbx) as callers:
-            names = [parse_name(id_) for id_ in await callers.ids()]
-        return [name for name in names if name is not None and name.kind in ("s", "l", "b")]
-
-    async with api.listen(call_id) as sound:
-        await sound.readexactly(1600)
-        assert len(await listening()) == 3
-        os.kill(int(dead.rsplit("-", 2)[1]), signal.SIGKILL)
-        async with asyncio.timeout(30):
-            while await listening():
-                await asyncio.sleep(0.1)
-    call = await api.becomes(call_id, "talking")
-    assert call["worker"] != dead
-    assert (await api.verb(call_id, "hangup"))[0] == 204
-    await api.becomes(call_id, "ended")
 
 
 async def test_nothing_remains_of_500_random_operations(out, api):
