@@ -84,8 +84,13 @@ def stand_by(folder: Path) -> int:
 
 def somebody_stands_by(folder: Path) -> bool:
     """Whether a process waits to take the media process' place."""
+    return is_held(folder / _STANDBY)
+
+
+def is_held(file: Path) -> bool:
+    """Whether a living process holds a lock on that file."""
     try:
-        lock = os.open(folder / _STANDBY, os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:

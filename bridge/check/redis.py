@@ -14,7 +14,8 @@ from bridge.sessions import server
 from bridge.sessions.model import call_key, transcript_key
 from bridge.sessions.settings import RedisSettings
 
-LEAST = (5, 0)
+LEAST = (6, 2)
+"""GETDEL, and XPENDING that asks for the idle."""
 _PINGS = 50
 _KEEP_S = 30
 _SLOW_MS, _TOO_SLOW_MS = 20.0, 300.0
@@ -55,7 +56,7 @@ async def _reached(client: redis.asyncio.Redis, where: str) -> Finding:
     version = str(info["redis_version"])
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < LEAST:
-        return Finding("redis", "fail", f"{version} at {where} is too old", "Redis 5 or newer")
+        return Finding("redis", "fail", f"{version} at {where} is too old", "Redis 6.2 or newer")
     return Finding("redis", "ok", f"{version} at {where}")
 
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from bridge import keeper
 from bridge.errors import RecordingError
 
 ORDERS = "recording"
@@ -121,17 +122,7 @@ def take(runtime: Path) -> int:
 
 def recorder_runs(runtime: Path) -> bool:
     """Whether there is one."""
-    try:
-        lock = os.open(runtime / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    return keeper.is_held(runtime / _LOCK)
 
 
 def done(runtime: Path, notes: Notes) -> None:

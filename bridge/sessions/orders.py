@@ -34,12 +34,6 @@ _SHORTEST_S = 1.5
 """Where a connection waits no longer than this for any answer, it is asked again and again."""
 _POLL_S = 0.05
 
-_TAKE = """
-local text = redis.call('GET', KEYS[1])
-redis.call('DEL', KEYS[1])
-return text
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -111,14 +105,9 @@ async def give(
             return result
         if not await still():
             break
-    if await _take(server, what) is not None:
+    if await server.getdel(what) is not None:
         raise NotTaken
     raise NotAnswered
-
-
-async def _take(server: redis.asyncio.Redis, key: str) -> str | None:
-    taken: Any = await server.eval(_TAKE, 1, key)  # type: ignore[misc]  # GETDEL is Redis 6.2's
-    return taken  # type: ignore[no-any-return]
 
 
 async def _next(server: redis.asyncio.Redis, name: str) -> str | None:
@@ -162,7 +151,7 @@ class Inbox:
 
     async def _take(self, order_id: str) -> None:
         what, answer = _keys(order_id)
-        text = await _take(self._server, what)
+        text = await self._server.getdel(what)
         if text is None:
             return  # withdrawn
         verb, call_id, arguments = json.loads(text)

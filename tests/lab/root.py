@@ -27,7 +27,7 @@ LAB = REPOSITORY / ".lab"
 # program: (its version option, the lowest major version of the host's own that will do)
 _FROM_PATH = {
     "asterisk": ("-V", 20),
-    "redis-server": ("--version", 5),  # streams came with Redis 5
+    "redis-server": ("--version", 7),  # 6.2 would do
     "openssl": ("version", 1),
 }
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
