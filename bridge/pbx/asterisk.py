@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -308,7 +308,7 @@ class AsteriskPbx:
     def _maker(self, name: Name) -> AsteriskLeg | None:
         """The living leg that made a thing of this name."""
         leg = self._legs.get(name.caller)
-        return leg if leg is not None and leg.token == name.token else None
+        return leg if leg is not None and name.token in leg.tokens else None
 
     def _take(self, channel: Channel, args: tuple[str, ...], app: str, *, resumed: bool) -> None:
         """A caller is ours now: make a leg, and introduce it once its codec is known."""
@@ -394,14 +394,6 @@ class AsteriskPbx:
         """What a former owner made for the calls that we hold is nobody's any more."""
         held = {i: n for i, n in there.orphans(self._tokens()).items() if n.caller in self._legs}
         await self._remove(there, held)
-        await self._end_listening(there)
-
-    async def _end_listening(self, there: Inventory) -> None:
-        """With a call we take its tokens over, but not who listened to it: he asks again."""
-        for name in there.listeners():
-            leg = self._legs.get(name.caller)
-            if leg and not leg.foundling and leg.token == name.token and name.n not in leg.spies:
-                await self._take_away(name)
 
     def _tidy_soon(self) -> None:
         """Look for that once we hold who is just coming: his owner may have died before he could
@@ -423,7 +415,6 @@ class AsteriskPbx:
                 there = await self._list(self.app)
                 orphans = there.orphans(self._tokens())
                 await self._remove(there, {i: n for i, n in orphans.items() if i in suspects})
-                await self._end_listening(there)
                 suspects = {i: n for i, n in orphans.items() if i not in suspects}
                 wait_s = settings.orphan_grace_s if suspects else settings.sweep_s
             except PbxGone:  # our application itself: the WebSocket lives, and would stay silent
@@ -440,18 +431,15 @@ class AsteriskPbx:
                 await self._owner.sure()
             if not there.is_orphan(name, self._tokens()):
                 continue  # we were held up since we looked, and its call is another's now
-            await self._take_away(name)
+            log.info("taking away %s, which belongs to no call", name)
+            if name.is_bridge:
+                await self._ari.call("bridges.destroy", bridgeId=str(name), ok=(404,))
+            else:
+                await self._ari.call("channels.hangup", channelId=str(name), ok=(404,))
 
-    async def _take_away(self, name: Name) -> None:
-        log.info("taking away %s, which belongs to no call", name)
-        if name.is_bridge:
-            await self._ari.call("bridges.destroy", bridgeId=str(name), ok=(404,))
-        else:
-            await self._ari.call("channels.hangup", channelId=str(name), ok=(404,))
-
-    def _tokens(self) -> dict[str, str]:
+    def _tokens(self) -> dict[str, Collection[str]]:
         # What a foundling's owner has made for him is no orphan.
-        return {call_id: leg.token for call_id, leg in self._legs.items() if not leg.foundling}
+        return {call_id: leg.tokens for call_id, leg in self._legs.items() if not leg.foundling}
 
     def _forget(self, leg: AsteriskLeg) -> None:
         """The call is another worker's: it would be a stranger if we met it again."""

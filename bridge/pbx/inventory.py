@@ -53,11 +53,11 @@ class Inventory:
         found = (self.channels.get(i) for i in self.app_channels if parse_name(i) is None)
         return [c for c in found if c is not None and c.application == "Stasis"]
 
-    def orphans(self, tokens: Mapping[str, str]) -> dict[str, Name]:
+    def orphans(self, tokens: Mapping[str, Collection[str]]) -> dict[str, Name]:
         """Things of ours that belong to no call, by id.
 
         Args:
-            tokens: token of each call's living leg, by the caller's channel id.
+            tokens: those of each call's living leg, by the caller's channel id.
         """
         names = {thing: parse_name(thing) for thing in (*self.channels, *self.bridges)}
         return {
@@ -66,12 +66,7 @@ class Inventory:
             if name is not None and self.is_orphan(name, tokens)
         }
 
-    def listeners(self) -> list[Name]:
-        """Whatever was made for those who listen to a call."""
-        names = map(parse_name, (*self.channels, *self.bridges))
-        return [name for name in names if name is not None and name.kind in ("s", "l", "b")]
-
-    def is_orphan(self, name: Name, tokens: Mapping[str, str]) -> bool:
+    def is_orphan(self, name: Name, tokens: Mapping[str, Collection[str]]) -> bool:
         """Whether a thing of this name belongs to no call.
 
         So it is if its caller is gone or has left Stasis(), or if its call has a leg of ours that
@@ -81,7 +76,7 @@ class Inventory:
         if name.kind == "f" or (name.kind and str(name) in self.elsewhere):
             return False  # the far end of a Local channel goes with the near one
         if name.caller in tokens:
-            return tokens[name.caller] != name.token
+            return name.token not in tokens[name.caller]
         caller = self.channels.get(name.caller)
         return caller is None or caller.application != "Stasis"
 

@@ -119,9 +119,7 @@ class AsteriskLeg:
             exists=self.extension_exists,
             put=self.set_variable,
         )
-        self.spies = Spies(
-            *(self._commands, settings, self.channel, self.home), token=lambda: self.token
-        )
+        self.spies = Spies(self._commands, settings, self.channel, self.home)
         self._bridge: Literal["none", "tried", "made"] = "none"
         self._inside = False  # the caller is in the mixing bridge, or set aside
         self._changed = asyncio.Event()
@@ -475,8 +473,13 @@ class AsteriskLeg:
 
     @property
     def token(self) -> str:
-        """In the names of all that this leg made."""
+        """In the names of what this leg made, or took over with the call."""
         return self.media.token
+
+    @property
+    def tokens(self) -> tuple[str, str]:
+        """In the names of all that is its own."""
+        return self.token, self.spies.token
 
     @property
     def _bridge_id(self) -> str:

@@ -12,13 +12,12 @@ that bears a call's name when its worker has died.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
 from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.base import Address
 from bridge.pbx.commands import Commands, do_all
-from bridge.pbx.names import Name
+from bridge.pbx.names import Name, new_token
 from bridge.pbx.net import NET
 from bridge.pbx.settings import AsteriskSettings
 
@@ -38,7 +37,6 @@ class Spies:
         settings: AsteriskSettings,
         caller: str,
         home: str,
-        token: Callable[[], str],
     ) -> None:
         """Nobody listens yet.
 
@@ -47,20 +45,17 @@ class Spies:
             settings: the operator's.
             caller: the caller's channel id.
             home: our application.
-            token: of the call's leg.
         """
         self._commands, self._settings = commands, settings
-        self._caller, self._home, self._token = caller, home, token
+        self._caller, self._home = caller, home
+        self.token = new_token()
+        """In the names of what is made here: with a call, nobody takes over who listens."""
         self._last = 0
         self._open: dict[int, set[str]] = {}
         """Kinds of channels that have come up, of each."""
         self._leases: dict[int, asyncio.Task[None]] = {}
         """End those who don't say any more that they listen."""
         self._changed = asyncio.Event()
-
-    def __contains__(self, n: int | None) -> bool:
-        """Whether one of this number listens."""
-        return n in self._open
 
     def started(self, kind: str, n: int) -> None:
         """A channel is in our application."""
@@ -167,4 +162,4 @@ class Spies:
         await asyncio.gather(*(self.close(n) for n in [*self._open]))
 
     def _id(self, n: int, kind: str) -> str:
-        return str(Name(self._caller, self._token(), n, kind))
+        return str(Name(self._caller, self.token, n, kind))

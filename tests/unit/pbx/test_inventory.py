@@ -31,12 +31,22 @@ def test_arguments_as_stasis_start_tells_them():
 
 def test_a_living_legs_things_are_no_orphans():
     there = inventory(channels=[channel("1.1"), channel(MEDIA)], bridges=[BRIDGE])
-    assert there.orphans({"1.1": "aaaaaa"}) == {}
+    assert there.orphans({"1.1": ("aaaaaa",)}) == {}
 
 
 def test_a_predecessors_things_are_orphans():
     there = inventory(channels=[channel("1.1"), channel(MEDIA)], bridges=[BRIDGE])
-    assert set(there.orphans({"1.1": "bbbbbb"})) == {MEDIA, BRIDGE}
+    assert set(there.orphans({"1.1": ("bbbbbb",)})) == {MEDIA, BRIDGE}
+
+
+def test_who_listens_is_ours_and_a_predecessors_listener_is_an_orphan():
+    ours, theirs = "ari-bridge-1.1-cccccc-s1", "ari-bridge-1.1-dddddd-s1"
+    there = inventory(
+        channels=[channel(id_) for id_ in ("1.1", MEDIA, ours, theirs)],
+        bridges=[BRIDGE, "ari-bridge-1.1-dddddd-b1"],
+    )
+    found = there.orphans({"1.1": ("aaaaaa", "cccccc")})
+    assert set(found) == {theirs, "ari-bridge-1.1-dddddd-b1"}
 
 
 def test_things_of_a_caller_who_is_gone_are_orphans():
@@ -68,7 +78,7 @@ def test_whom_we_rang_is_an_orphan_until_he_talks_to_somebody():
     talk = {"id": "6f0c", "bridge_class": "basic", "channels": ["1.1", CALLEE]}
     channels = [channel("2.1"), channel(CALLEE)]  # the caller has handed the talk on meanwhile
     there = Inventory.of({"channel_ids": []}, channels, [talk])
-    assert there.orphans({"1.1": "bbbbbb"}) == {}
+    assert there.orphans({"1.1": ("bbbbbb",)}) == {}
     ours = {"id": BRIDGE, "bridge_class": "stasis", "channels": [CALLEE]}
     there = Inventory.of({"channel_ids": []}, [channel(CALLEE)], [ours])
     assert set(there.orphans({})) == {CALLEE, BRIDGE}

@@ -16,7 +16,7 @@ class Commands:
     """Asterisk: makes what it is asked for, of which `comes_up` is told."""
 
     def __init__(self, comes_up="sl"):
-        self.spies = Spies(self, AsteriskSettings(), "caller", "app", lambda: "token")
+        self.spies = Spies(self, AsteriskSettings(), "caller", "app")
         self.comes_up, self.asked, self.destroyed = comes_up, [], asyncio.Event()
 
     async def do(self, operation, **parameters):
