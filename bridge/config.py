@@ -121,6 +121,11 @@ class Config:
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
+    @property
+    def needs_relay(self) -> bool:
+        """Whether an Asterisk's audio comes by WebSocket."""
+        return any(one.media_transport == "websocket" for one in self.asterisk)
+
 
 def load(path: Path | None) -> Config:
     """Read the configuration file; without a path the first of `PLACES` that is there.
@@ -158,7 +163,12 @@ def read(path: Path | None) -> tuple[Config, dict[configfile.Place, str]]:
     if web.phone.ca_file:
         phone = dataclasses.replace(web.phone, ca_file=str(home / web.phone.ca_file))
         web = dataclasses.replace(web, phone=phone)
-    config = dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
+    pbxs = tuple(
+        dataclasses.replace(one, ca_file=str(home / one.ca_file)) if one.ca_file else one
+        for one in config.asterisk
+    )
+    agents = AgentsSettings(folder=str(folder))
+    config = dataclasses.replace(config, agents=agents, web=web, asterisk=pbxs)
     configfile.keep_secrets(config)
     return config, found.origins
 

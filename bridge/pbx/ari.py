@@ -25,6 +25,7 @@ from typing import Any, Final
 import aiohttp
 
 from bridge.errors import PbxError, PbxGone, PbxRefused, PbxUnreachable
+from bridge.pbx import certificate
 from bridge.pbx.settings import AsteriskSettings
 
 with warnings.catch_warnings():
@@ -265,7 +266,10 @@ class _Transport:
             headers={"Authorization": "Basic " + base64.b64encode(login).decode("ascii")},
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout_s),
             connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=10
+                limit=_CONNECTIONS,
+                keepalive_timeout=_KEEP_ALIVE_S,
+                ttl_dns_cache=10,
+                ssl=certificate.tls(settings) if settings.url.startswith("https") else True,
             ),
         )
 
@@ -335,6 +339,10 @@ class _Transport:
         if isinstance(error, TimeoutError):
             within = f"{self._settings.request_timeout_s:g} s"
             return PbxUnreachable(f"Asterisk at {url} did not answer within {within}")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return PbxUnreachable(certificate.fault(error.certificate_error, url))
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            return PbxUnreachable(certificate.fault(error.os_error, url))
         if isinstance(error, aiohttp.ClientConnectorError):
             return PbxUnreachable(
                 f"nobody listens at {url}: start Asterisk, and set enabled=yes, bindaddr and "

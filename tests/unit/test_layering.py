@@ -25,6 +25,7 @@ LAYERS = [
     "recording",
     "ears",
     "pbx",
+    "relay",
     "sessions",
     "toolbox",
     "engines",
