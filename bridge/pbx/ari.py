@@ -259,6 +259,7 @@ class _Transport:
     """HTTP and WebSocket for aioari: `HttpClient` in its words."""
 
     def __init__(self, settings: AsteriskSettings) -> None:
+        """Raises `PbxRefused`: `ca_file` can't be read."""
         self._settings = settings
         self._base = settings.url.rstrip("/") + "/ari/"
         login = f"{settings.username}:{settings.password}".encode()

@@ -16,16 +16,17 @@ class AsteriskSettings:
     """Tells several Asterisks apart; begins the ids of its calls. Needed where there are several:
     their own ids of channels may be the same."""
     url: str = "http://127.0.0.1:8088"
-    """Of its HTTP server, without `/ari` (http.conf: bindaddr, bindport, prefix)."""
+    """Of its HTTP server, without `/ari` (http.conf: bindaddr, bindport, prefix); `https://…` for
+    its tlsbindaddr."""
+    ca_file: str = ""
+    """Who has signed its certificate (PEM), where the system doesn't know; relative to the
+    configuration file. With `https` certificate and name are always checked."""
     username: str = "ari-bridge"
     """The section of ari.conf."""
     password: str = field(default="", repr=False)
     """Of that section."""
     app: str = "ari-bridge"
     """The Stasis application that the dialplan names."""
-    ca_file: str = ""
-    """Who has signed the certificate of an `https://` url, PEM, where the system doesn't know;
-    relative to the configuration file."""
     media_transport: Literal["rtp", "websocket"] = "rtp"
     """How calls' audio travels between Asterisk and this host: plain RTP, or by TLS through `url`'s
     HTTPS server (chan_websocket), for a bridge that doesn't share Asterisk's host or network."""
@@ -64,6 +65,8 @@ class AsteriskSettings:
             raise ValueError(f"'url' is '{self.url}'; it takes something like http://HOST:8088")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("'url' takes scheme, host and port only; see 'username', 'password'")
+        if self.ca_file and parts.scheme != "https":
+            raise ValueError("'ca_file' does nothing without https in 'url'")
         if self.media_transport == "websocket" and parts.scheme != "https":
             raise ValueError(
                 f"media_transport = \"websocket\" takes an https:// 'url', not '{self.url}': "

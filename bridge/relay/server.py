@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from bridge import keeper
+from bridge import keeper, notify
 from bridge.errors import MediaError, PbxError, PbxGone, PbxUnreachable
 from bridge.pbx import certificate
 from bridge.pbx.settings import AsteriskSettings
@@ -76,6 +76,7 @@ class Server:
                 "runtime_dir"
             ) from error
         log.info("relay ready")
+        notify.ready("relays")
         async with server:
             left = await self._until_asked()
         path.unlink(missing_ok=True)
@@ -93,6 +94,7 @@ class Server:
     async def _until_asked(self) -> bool:
         """Wait for `stop`, or (True) for another launcher."""
         while True:
+            notify.alive()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._asked.wait()
@@ -176,6 +178,7 @@ def _take(lock: int, runtime: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         log.info("spare relay ready")
+        notify.ready("stands by")
     else:
         return
     serving = threading.Event()
@@ -187,6 +190,7 @@ def _take(lock: int, runtime: Path) -> None:
 def _make_room(runtime: Path, serving: threading.Event) -> None:
     """A spare whose launcher was killed: the next launcher has spares of its own."""
     while not serving.wait(_LOOK_S):
+        notify.alive()
         if keeper.orphaned() and keeper.holder(runtime) is not None:
             os._exit(0)
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from bridge.check import pbx, rtp
 from bridge.pbx.settings import AsteriskSettings
 from tests.demo.voice import clip
 from tests.lab.capture import RATE, Capture
+from tests.lab.certificate import Authority
 from tests.lab.root import program
 from tests.lab.stack import ECHO_EXTENSION, Stack, capture
 from tests.pbx.test_calls import Memory, likeness, received, until
@@ -135,19 +135,15 @@ async def test_what_is_wrong_is_named(
     assert "by WebSocket and TLS: round trip" in told["rtp"][1]
     assert "0.0 % of 40 packets lost" in told["rtp"][1]
     assert "sends PCMU, PCMA, L16, G722" in told["codecs"][1]
-    other = tmp_path / "other.crt"
-    subprocess.run(
-        [
-            *(program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=127.0.0.1", "-keyout", tmp_path / "other.key", "-out", other),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    other = Authority(tmp_path, "a stranger").file
     state, text = (await found(ca_file=str(other)))["asterisk"]
-    assert (state, "not trusted" in text, "set [asterisk] ca_file" in text) == ("fail", True, True)
+    assert (state, "can't be trusted" in text, "set [asterisk] ca_file" in text) == (
+        "fail",
+        True,
+        True,
+    )
     state, text = (await found(url=f"https://127.0.0.1:{stack.pbx.ari_port}"))["asterisk"]
-    assert (state, "no TLS with what listens" in text) == ("fail", True)
+    assert (state, "speaks no TLS" in text) == ("fail", True)
     stack.pbx.cli("module unload chan_websocket.so")
     try:
         told = await found()
