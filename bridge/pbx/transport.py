@@ -118,7 +118,7 @@ class WebSocket:
             return error
         return PbxRefused(
             f'{error}: media_transport = "websocket" needs {MODULE} running in Asterisk '
-            "(20.15, 21.10, 22.5 or newer has it)"
+            "(20.16, 21.11, 22.6 or newer has it)"
         )
 
 
