@@ -114,7 +114,9 @@ class Conversation:
         self._now_ms = 0
         # So far deliveries of which detectors and ear say the same as of the last change nothing;
         # and so far nobody waits to be told of what has gone out.
-        self._rests_ms, self._account_ms = 0, 0.0
+        # When it is due, unless more audio of the same item comes; when it is due then.
+        self._rests_ms, self._account_ms, self._look_ms = 0, 0.0, 0.0
+        self._item = 0  # of which it gave audio last
         self._hears: Callable[[int, engines.Pcm], None] = self._hear
         self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
         self._speaking, self._given_ms = False, 0  # as the turns know it; when it gave audio last
@@ -415,11 +417,8 @@ class Conversation:
 
     def _only_hear(self) -> None:
         """Be given nothing but audio until something may change."""
-        until_ms = self._rests_ms
-        if not self._mouth.idle:
-            until_ms = min(until_ms, int(self._account_ms))
-        if until_ms > self._now_ms:
-            self._slot.rest(self._hears, until_ms, self._same[0][0])
+        if self._rests_ms > self._now_ms:
+            self._slot.rest(self._hears, self._rests_ms, self._same[0][0])
 
     def _hear(self, at_ms: int, pcm: engines.Pcm) -> None:
         """Frames that change nothing."""
@@ -429,6 +428,8 @@ class Conversation:
         if not self._mouth.held:
             self._engine.hear(at_ms, pcm)
         self._watch.arrived(self._now_ms)
+        if at_ms >= self._account_ms and not self._mouth.idle:
+            self._account()
 
     def _wake(self) -> None:
         """Something else than audio comes: look at everything again."""
@@ -629,6 +630,11 @@ class Conversation:
             return
         self._transcript.settle()
         self._given_ms = self._now_ms
+        if audio.item != self._item:
+            self._item, self._account_ms = audio.item, 0.0
+        elif self._account_ms:
+            due_ms = self._account_ms + len(audio.pcm) * 1000 / self._slot.rate
+            self._account_ms = due_ms if due_ms < self._look_ms else self._look_ms
         if began:
             self._speaking = True
             self._wake()
@@ -643,8 +649,11 @@ class Conversation:
         mouth.account()
         rest_ms = mouth.rest_ms
         if rest_ms is not None and (mouth.playing or now_ms - self._given_ms < DRY_MS):
-            self._account_ms = now_ms + min(rest_ms + DRY_MS, LOOK_MS)
-        elif self._speaking and not mouth.playing:
+            self._look_ms = now_ms + LOOK_MS
+            self._account_ms = min(now_ms + rest_ms + DRY_MS, self._look_ms)
+            return
+        self._account_ms = 0.0
+        if self._speaking and not mouth.playing:
             self._speaking = False
             self._wake()
             self._carry_out(self._turns.agent_finished(now_ms))
