@@ -231,7 +231,7 @@ class Conversation:
             self._ear = self._ears.open(self._slot.index, sensitivity)
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
-        self._hears = partial(context.run, self.guarded, self._hear)
+        self._hears = partial(context.run, self._hear)
         self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
         if self._unheard:  # he waits for an answer: he is asked to say it again
             self._unheard = False
@@ -370,8 +370,11 @@ class Conversation:
         try:
             work(*what)
         except Exception as error:
-            log.exception("a fault of ours ended the call")
-            self._end(Outcome("failed", str(error) or type(error).__name__))
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        log.error("a fault of ours ended the call", exc_info=error)
+        self._end(Outcome("failed", str(error) or type(error).__name__))
 
     def _deliver(self, up: Up) -> None:
         begin_ms, speech = up.at_ms, up.speech
@@ -421,15 +424,20 @@ class Conversation:
             self._slot.rest(self._hears, self._rests_ms, self._same[0][0])
 
     def _hear(self, at_ms: int, pcm: engines.Pcm) -> None:
-        """Frames that change nothing."""
-        if at_ms != self._now_ms:
-            self._catch_up()
-        self._now_ms = at_ms + len(pcm) * 1000 // self._slot.rate
-        if not self._mouth.held:
-            self._engine.hear(at_ms, pcm)
-        self._watch.arrived(self._now_ms)
-        if at_ms >= self._account_ms and not self._mouth.idle:
-            self._account()
+        """Frames that change nothing; guarded, without another step on the way of each frame."""
+        if self._over():
+            return
+        try:
+            if at_ms != self._now_ms:
+                self._catch_up()
+            self._now_ms = end_ms = at_ms + len(pcm) * 1000 // self._slot.rate
+            if not self._mouth.held:
+                self._engine.hear(at_ms, pcm)
+            self._watch.arrived(end_ms)
+            if at_ms >= self._account_ms and not self._mouth.idle:
+                self._account()
+        except Exception as error:
+            self._fault(error)
 
     def _wake(self) -> None:
         """Something else than audio comes: look at everything again."""

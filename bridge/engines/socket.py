@@ -92,7 +92,10 @@ class Socket(WSListener):
 
     def send_binary(self, data: bytes) -> bool:
         """Send a binary message; False: refused, because the bot doesn't read."""
-        return self._send(_BINARY, data)
+        if self._push is None:
+            return self._send(_BINARY, data)
+        _burst.add(self._push, _BINARY, data)
+        return True
 
     async def close(self) -> None:
         """Close in good order, or at once where the bot doesn't answer; idempotent."""

@@ -182,7 +182,10 @@ class Frames:
             hears = [self._hears[row] for row in rows[resting].tolist()]
             for hear, ms, samples in zip(hears, at_ms, pcm[resting], strict=True):
                 assert hear is not None
-                self._guarded(hear, ms, samples)
+                try:
+                    hear(ms, samples)
+                except Exception as error:  # noqa: BLE001 - as in `_guarded`
+                    self._failed(error)
             if resting.all():
                 return
             awake = ~resting
@@ -214,9 +217,12 @@ class Frames:
         try:
             listener(*what)
         except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a call's listener failed", "exception": error}
-            )
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a call's listener failed", "exception": error}
+        )
 
 
 @lru_cache(maxsize=4096)
