@@ -133,6 +133,8 @@ class Slot:
         self.at_ms = 0
         self.closed = False
         self.resting = None, 0, False
+        self.straight, self.straight_to_ms, self.straight_ms = None, 0, 0
+        self.decided = []
         self.verdicts = False  # somebody who hears all calls may say something else any time
 
     def play(self, item, pcm):
@@ -166,8 +168,12 @@ class Slot:
         self.cleared = False
         self.paused = False
 
-    def rest(self, hear, until_ms, speech):
+    def rest(self, hear, until_ms, speech, straight=None, straight_ms=0):
         self.resting = hear, until_ms, speech
+        self.straight, self.straight_to_ms = straight, straight_ms
+
+    def spoken(self, from_ms, to_ms):
+        return self.decided[from_ms // 20 : to_ms // 20]
 
     lost = 0
 
@@ -191,12 +197,21 @@ class Slot:
                 del self.queue[:FRAME]
             pcm = np.full(FRAME, 1000 if speech else 0, np.int16)
             hear, until_ms, same = self.resting
-            rests = self.at_ms + 20 <= until_ms and same == bool(speech)
+            self.decided.append(bool(speech))
+            rests = self.at_ms + 20 <= until_ms and same in (bool(speech), None)
             if rests and not (self.tripped or self.verdicts):
-                hear(self.at_ms, pcm)
+                self.pass_on(hear, pcm)
             else:
                 self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
             self.at_ms += 20
+
+    def pass_on(self, hear, pcm):
+        if self.straight is not None and self.at_ms + 20 <= self.straight_to_ms:
+            take_many, name = self.straight
+            if not take_many([name], [self.at_ms], pcm[None]):
+                self.straight_ms = self.at_ms + 20
+                return
+        hear(self.at_ms, pcm)
 
 
 class Media:
