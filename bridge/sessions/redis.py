@@ -116,7 +116,7 @@ class RedisStore:
         self._tells = tell
         self.settings, self._worker = settings, worker
         self.version = ""
-        self._redis = server.connect(settings.url, settings.timeout_s)
+        self._redis = server.connect(settings.url, settings.timeout_s, settings.ca_file)
         self.on_lost: Callable[[str], None] = lambda call_id: None
         """Told of a call that another worker owns now."""
         self._box = Outbox(settings.max_pending_lines, settings.max_pending_calls)
