@@ -42,9 +42,10 @@ class Client:
         path: str,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        within_s: float = _TIMEOUT_S,
     ) -> Any:
         """The JSON of an answer. Raises `ApiUnreachable`, `ApiRefused`."""
-        with self._answer(method, path, body, headers or {}) as response:
+        with self._answer(method, path, body, headers or {}, within_s) as response:
             return self._json(response)
 
     def stream(self, path: str) -> Iterator[bytes]:
@@ -57,9 +58,14 @@ class Client:
 
     @contextlib.contextmanager
     def _answer(
-        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        within_s: float = _TIMEOUT_S,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=within_s)
         try:
             connection.request(
                 *(method, path, json.dumps(body) if body is not None else None),

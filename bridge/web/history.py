@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from bridge.web.desk import Desk
 from bridge.web.errors import Refused, not_found
 from bridge.web.parts import Parts
 from bridge.web.routes import Asked, Route
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -173,6 +176,9 @@ class Erased:
     recordings: int
     live: int
     """Calls of his that go on, and were left alone: ask again when they are over."""
+    not_here: int
+    """Recordings that this host doesn't have: deleted before, or another host's, whose API has to
+    be asked, too."""
 
 
 def routes(parts: Parts) -> list[Route]:
@@ -284,10 +290,14 @@ class _Routes:
         over = [record for record in records if record.state == "ended"]
         living = {record.call_id for record in records if record.state != "ended"}
         folders = recording_folders(Path(self._parts.config.agents.folder))
-        deleted = await _off_loop(_erase_recordings, folders, over, number, living)
+        runtime = Path(self._parts.config.media.runtime_dir)
+        deleted, missing = await _off_loop(
+            _erase_recordings, folders, runtime, over, number, living
+        )
         for record in over:
             await history.erase(record)
-        return Erased(len(over), deleted, len(living))
+        log.info("erased a caller: %d calls, %d recordings", len(over), deleted)
+        return Erased(len(over), deleted, len(living), missing)
 
     async def _record(self, asked: Asked) -> Record:
         call_id = asked.path["id"]
@@ -353,21 +363,27 @@ def _loud(one: Notes, per_s: int) -> tuple[int, NDArray[np.uint8]]:
     return per_s, finish.peaks_of(one, per_s)
 
 
-def _erase_recordings(folders: set[Path], over: list[Record], number: str, living: set[str]) -> int:
-    """Those of his calls, and those that Redis knows no more."""
+def _erase_recordings(
+    folders: set[Path], runtime: Path, over: list[Record], number: str, living: set[str]
+) -> tuple[int, int]:
+    """Those of his calls, and those that Redis knows no more: how many; how many aren't here."""
     found: dict[Path, Notes] = {}
+    missing = 0
     for record in over:
         for part in _told(record)["parts"]:
             file = Path(part + ".json")
             if file.is_file():
                 found[file] = Notes.read(file)
+            else:
+                missing += 1
     for folder in folders:
         for one in notes.all_in(folder):
             if one.caller == number and one.call_id not in living:
                 found[one.file] = one
     for one in found.values():
+        notes.done(runtime, one)  # a recorder that comes back doesn't begin it anew
         notes.erase(one)
-    return len(found)
+    return len(found), missing
 
 
 def _ranged(request: web.Request, data: bytes, headers: dict[str, str]) -> web.Response:
