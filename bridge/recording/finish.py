@@ -99,8 +99,15 @@ def wav(notes: Notes) -> Iterator[bytes]:
         yield sound[at : at + step].tobytes()
 
 
+def fineness(rate: int, per_s: int) -> int:
+    """How many peaks a second at most that are all of the same number of samples, and so lie where
+    they seem to, however long the call is."""
+    return next(fine for fine in range(max(per_s, 1), 0, -1) if rate % fine == 0)
+
+
 def peaks_of(notes: Notes, per_s: int) -> NDArray[np.uint8]:
-    """`peaks` of one that is WAV (still), never the whole of it in memory. Raises as `samples`."""
+    """`peaks` of one that is WAV (still), never the whole of it in memory; `per_s` as `fineness`
+    has it. Raises as `samples`."""
     size = max(1, notes.rate // per_s)
     found: list[tuple[int, NDArray[np.uint8]]] = []
     for at, sound in _blocks(notes):

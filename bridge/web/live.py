@@ -233,6 +233,7 @@ def _call(record: Record, now: float) -> dict[str, Any]:
     return {
         **told,
         "codec": record.codec,
+        "recorded": bool(record.recording),
         "latency": json.loads(record.latency or "[]"),
         "audio": {name: audio[name] for name in _SHORT if name in audio},
     }

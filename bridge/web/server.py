@@ -23,7 +23,7 @@ from bridge import keeper, logs
 from bridge.config import Config, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, history, listen, live, metrics, page, phone
+from bridge.web import calls, history, listen, live, metrics, page, phone, recordings, saved
 from bridge.web.errors import Refused
 from bridge.web.openapi import document
 from bridge.web.parts import Parts
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
     calls.routes,
     history.routes,
+    recordings.routes,
+    saved.routes,
     listen.routes,
     metrics.routes,
     live.routes,

@@ -91,6 +91,8 @@ class CallDetail(Call):
     """Of each turn and interruption where its time went, ms."""
     audio: Mapping[str, Any]
     """How good the audio is, on both legs."""
+    recording_parts: int
+    """How many parts its recording has; 0: it isn't recorded."""
 
     @classmethod
     def all_of(cls, record: Record, lines: Iterable[Line], now: float) -> CallDetail:
@@ -103,6 +105,7 @@ class CallDetail(Call):
             transcript=tuple(Said.of(line) for line in lines),
             latency=tuple(json.loads(record.latency or "[]")),
             audio=json.loads(record.audio or "{}"),
+            recording_parts=len(json.loads(record.recording or "{}").get("parts", ())),
         )
 
 

@@ -188,6 +188,8 @@ async def test_a_recording_can_be_heard_and_seen(house, api, tmp_path, sealed):
     loud = await got(api.get("/v1/calls/a/peaks?per_s=10"))
     assert loud["caller"] == [0] * 10 + [100] * 10
     assert loud["agent"] == [200] * 10 + [0] * 10
+    odd = await got(api.get("/v1/calls/a/peaks?per_s=171"))
+    assert (odd["per_s"], len(odd["caller"])) == (160, 320), "each is as long as it says"
     assert "no recording 1" in (await got(api.get("/v1/calls/a/recording?part=1"), 404))["reason"]
 
 
