@@ -297,7 +297,7 @@ async function ended(main, call, path, again) {
   const problem = h('p.refused', { role: 'alert' })
   list.append(...entries(lines, call.latency, zero, seek))
   main.replaceChildren(
-    heading(call, [keep(call, path, problem)]),
+    heading(call),
     facts(call),
     h(
       'div.stays',
@@ -309,6 +309,7 @@ async function ended(main, call, path, again) {
         play,
         parts.length ? h('label', {}, h('span.sr', {}, 'Speed'), speed) : null,
         time,
+        keep(path, problem),
         none,
         problem,
         events(happened, seek),
@@ -377,7 +378,7 @@ async function ended(main, call, path, again) {
 }
 
 // The page as a file of its own; a file that was saved can't be saved again.
-function keep(call, path, problem) {
+function keep(path, problem) {
   if (location.protocol === 'file:') return null
   const button = h('button.button.keep', { type: 'button', onclick: save, title: 'This page and its sound as one file' }, 'Save')
   async function save() {

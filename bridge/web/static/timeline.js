@@ -91,6 +91,7 @@ export function timeline(data, seek) {
       'muted',
       'rule',
       'lane',
+      'sheet',
       'accent',
     ]) {
       probe.style.color = `var(--${name})`
@@ -172,9 +173,11 @@ export function timeline(data, seek) {
       context.globalAlpha = 1
     }
     if (mark.key !== undefined) {
+      context.fillRect(px - 6, top - 7, 12, 14)
+      context.fillStyle = colours.sheet
       context.font = '700 11px ui-monospace, monospace'
       context.textAlign = 'center'
-      context.fillText(mark.key, px, top + 4)
+      context.fillText(mark.key.slice(0, 1), px, top + 4)
       context.textAlign = 'start'
       return
     }
