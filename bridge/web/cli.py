@@ -133,7 +133,7 @@ def _follow(client: Client, call_id: str) -> int:
             if state != "ended":
                 print(state, flush=True)
                 continue
-            print(f"{call['result']}: {call['reason']}")
+            print(explain.plain(f"{call['result']}: {call['reason']}"))
             return 0 if call["answered"] else 1
         time.sleep(_LOOK_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -85,6 +86,9 @@ class Search:
     cursor: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("since", "until", "cursor"):
+            if (at := getattr(self, name)) is not None and not math.isfinite(at):
+                raise ValueError(f"'{name}' is {at}; it takes a time")
         if not 1 <= self.limit <= 500:
             raise ValueError(f"'limit' is {self.limit}; it takes 1 to 500")
 

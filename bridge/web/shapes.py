@@ -6,6 +6,7 @@ Times are seconds since 1970.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -129,6 +130,8 @@ class CallQuery:
     """Only those that began before this time."""
 
     def __post_init__(self) -> None:
+        if self.before is not None and not math.isfinite(self.before):
+            raise ValueError(f"'before' is {self.before}; it takes a time")
         if not 1 <= self.limit <= 500:
             raise ValueError(f"'limit' is {self.limit}; it takes 1 to 500")
 

@@ -11,6 +11,7 @@ const MARKS = 22
 const AXIS = 20
 const HEIGHT = MARKS + 2 * WAVE + GAP + AXIS
 const CLOSEST_S = 4
+const ONE_NUMBER_S = 2.5 // between two keys that are shown as one number
 const LOSS_S = 2 // a bad stretch is looked at once a second, and noted when it is over
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]
 
@@ -173,12 +174,10 @@ export function timeline(data, seek) {
       context.globalAlpha = 1
     }
     if (mark.key !== undefined) {
-      context.fillRect(px - 6, top - 7, 12, 14)
-      context.fillStyle = colours.sheet
       context.font = '700 11px ui-monospace, monospace'
-      context.textAlign = 'center'
-      context.fillText(mark.key.slice(0, 1), px, top + 4)
-      context.textAlign = 'start'
+      context.fillRect(px - 2, top - 7, context.measureText(mark.key).width + 7, 14)
+      context.fillStyle = colours.sheet
+      context.fillText(mark.key, px + 1.5, top + 4)
       return
     }
     context.beginPath()
@@ -300,9 +299,15 @@ export function timeline(data, seek) {
 // What is worth a mark: takeovers, keys, interruptions, lost audio, reversed barge-ins.
 export function marks(lines, latency, zero) {
   const found = []
+  let keys = null
   for (const line of lines) {
-    if (line.role === 'dtmf')
-      found.push({ at: line.begin, kind: 'muted', text: `key ${line.text}`, key: line.text })
+    if (line.role === 'dtmf') {
+      const more = keys && line.begin - keys.last < ONE_NUMBER_S
+      if (!more) found.push((keys = { at: line.begin, kind: 'muted', key: '' }))
+      keys.key += line.text
+      keys.last = line.begin
+      keys.text = `${keys.key.length > 1 ? 'keys' : 'key'} ${keys.key}`
+    }
     if (line.role !== 'event') continue
     const [kind, text] = event(line.text)
     // A loss is noted when it is over.

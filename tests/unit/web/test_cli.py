@@ -132,6 +132,17 @@ def test_an_incoming_call_that_has_ended():
     assert "from unknown to 700" in said
 
 
+def test_a_caller_cannot_speak_to_the_operators_terminal(api, run):
+    evil = "\x1b]0;pwned\x07\x9b2J\r\n555"
+    line = {**CALL["transcript"][0], "text": evil}
+    call = {**CALL, "caller": evil, "reason": evil, "transcript": [line]}
+    api.answers = [(200, {"calls": [call], "next": None}), (200, call)]
+    said = run("calls")[1] + run("show", "out-1")[1]
+    assert "]0;pwned" in said
+    assert all(c.isprintable() for c in said.replace("\n", ""))
+    assert len(said.splitlines()) == 2 + len(explain.whole(CALL).splitlines()) - 1
+
+
 def test_somebody_is_called_and_followed(api, run):
     answered = {**CALL, "state": "talking", "answered": 1001.0}
     api.answers = [
