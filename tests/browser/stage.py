@@ -26,6 +26,7 @@ from bridge.sessions.orders import Inbox, Order
 from bridge.sessions.redis import RedisStore
 from bridge.sessions.server import close, connect
 from bridge.sessions.settings import RedisSettings
+from bridge.web.token import READ_VARIABLE, VARIABLE
 from tests.demo.voice import clip
 from tests.lab.capture import RATE
 from tests.lab.redis import Redis
@@ -33,7 +34,7 @@ from tests.lab.root import free_port
 
 Spoken = tuple[int, str, float, float]
 """Who (0: caller, 1: agent), what, from when to when (s)."""
-TOKEN = "a-token-of-the-tests"
+TOKEN, READER = "a-token-of-the-tests", "a-token-that-may-look"
 STAGES_MS = {"media_in": 21, "silence": 284, "stt": 62, "llm": 18, "tts": 141, "media_out": 24}
 
 
@@ -168,7 +169,7 @@ async def stage(redis: Redis, folder: Path) -> AsyncIterator[Stage]:
     slots = SlotMap.create(runtime / control.SLOTS, 8, 1000)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bridge", "web", "--config", str(folder / "bridge.toml")),
-        env={**os.environ, "ARI_BRIDGE_TOKEN": TOKEN},
+        env={**os.environ, VARIABLE: TOKEN, READ_VARIABLE: READER},
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None

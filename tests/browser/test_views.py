@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.browser.stage import TOKEN, Stage, a_bookshop, stage
+from tests.browser.stage import READER, TOKEN, Stage, a_bookshop, stage
 from tests.lab.browser import browser
 from tests.lab.redis import Redis
 
@@ -155,6 +155,27 @@ async def test_a_call_that_goes_on_can_be_ordered_about(page: Page, shown: Stage
     ]
     shown.store.put("c6", state="ended", ended=time.time(), result="hung-up")
     await expect(page.locator(".state")).to_have_text("hung-up")
+
+
+async def test_who_may_only_look_is_shown_no_buttons(
+    shown: Stage, chromium: BrowserContext
+) -> None:
+    shown.orders.clear()
+    page = await chromium.new_page()
+    async with page.expect_response("**/v1/token"):
+        await page.goto(f"{shown.url}#token={READER}&to=/call/c1")
+    await expect(page.get_by_role("list", name="Transcript")).to_contain_text("gift cards")
+    await expect(page.locator(".desk")).to_be_hidden()
+    await page.keyboard.press("m")
+    refused = await page.evaluate(
+        """async () => {
+            const { ask } = await import('/static/api.js')
+            return ask('/v1/calls/c1/mute', { method: 'POST', body: '{"on": true}' })
+                .then(() => 'done', (error) => error.status)
+        }"""
+    )
+    await page.close()
+    assert (refused, shown.orders) == (403, [])
 
 
 EVIL = "</script><img src=x onerror='globalThis.pwned=1'><script>globalThis.pwned=1</script>"

@@ -129,6 +129,11 @@ function going(main, call, again) {
   const about = h('div')
   const side = h('aside', { 'aria-label': 'Figures' })
   const can = desk(call.id)
+  can.element.hidden = true // until it is known that this token may
+  get('/v1/token').then(
+    ({ role }) => (can.element.hidden = role === 'read'),
+    () => (can.element.hidden = false), // then its refusals are said
+  )
   main.replaceChildren(
     head,
     can.element,

@@ -120,7 +120,7 @@ export function desk(id) {
     }
     if (event.target.matches('input, select, textarea') || event.ctrlKey || event.metaKey || event.altKey)
       return
-    if (event.target.closest('#phone, dialog')) return
+    if (element.hidden || event.target.closest('#phone, dialog')) return
     const chosen = buttons[KEYS[event.key.toLowerCase()]]
     if (!chosen || chosen.hidden || chosen.disabled || event.repeat) return
     event.preventDefault()
