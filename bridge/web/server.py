@@ -191,7 +191,7 @@ async def _told(
     except web.HTTPException:
         raise
     except Exception:  # the API's one boundary: a fault of ours must not look like an answer
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %r failed", request.method, request.path)  # %0A is a line's end in it
         refused = Refused(500, "fault", "a fault of the bridge: see the web process' log")
     response = reply(refused.problem, refused.status)
     if refused.status == 401:
