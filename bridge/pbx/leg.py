@@ -117,6 +117,7 @@ class AsteriskLeg:
             *(self._commands, self._net, self.other, self.channel),
             bridge_id=lambda: self._bridge_id,
             exists=self.extension_exists,
+            get=self.get_variable,
             put=self.set_variable,
         )
         self.spies = Spies(self._commands, settings, self.channel, self.home)
@@ -278,7 +279,7 @@ class AsteriskLeg:
         `near`: its external media sends to our own media process, and comes along; else it goes.
         """
         if self._dialing is not None:
-            self._dialing.state = "made"
+            self._dialing.state, self._machine.inherited = "made", True
             if handles.get("joined"):
                 self._dialing.answered()
         name = parse_name(handles.get("media_id", ""))
@@ -295,7 +296,13 @@ class AsteriskLeg:
             self.tell(CalleeLeft())
 
     async def _fetch_caller(self) -> None:
-        await self._do("channels.move", app=self.home, appArgs="resume")
+        out = self.incoming.outgoing
+        try:
+            await self._do("channels.move", app=self.home, appArgs="resume")
+        except PbxGone:
+            if out is None or not out.machine or not await self._machine.inherit(self.home):
+                raise
+            return  # `dial` waits for him
         try:
             async with asyncio.timeout(self._settings.move_timeout_s):
                 await self._arrived.wait()
@@ -314,6 +321,9 @@ class AsteriskLeg:
         self._check()
         if out.machine:
             await self._machine.check()
+        if self._machine.listening:
+            await self._machine.over()
+            self._check()
         if dialing.state == "none":
             args = ",".join(self.incoming.args[:1])
             await self._finished(dialing.make(out, self.home, args))
