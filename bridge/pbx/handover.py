@@ -101,7 +101,10 @@ class Handover:
         """See `Leg.ring`."""
         place = place_of(callee.to, callee.context)
         if place is not None and not await self._exists(*place):
-            raise PbxRefused(f"the dialplan has no extension '{place[0]}' in context '{place[1]}'")
+            raise PbxRefused(
+                f"the dialplan has no extension '{place[0]}' in context '{place[1]}': write it "
+                "there, or take it out of the agent's [transfer]"
+            )
         if place is not None and place[1] == QUEUES and not await self._has_queue(place[0]):
             raise PbxRefused(no_queue(place[0]))
         await self._can_join()

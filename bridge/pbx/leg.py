@@ -371,8 +371,8 @@ class AsteriskLeg:
         # Asterisk answers 204 to any extension, and sends a wrong one to `i`.
         if not await self.extension_exists(extension, context):
             raise PbxRefused(
-                f"the dialplan has no extension '{extension}' in context '{context}': "
-                "name one that it has"
+                f"the dialplan has no extension '{extension}' in context '{context}': write it "
+                "there, or take it out of the agent's [transfer]"
             )
         await self._net.take_away()
         await self._net.take_dialplans_away()

@@ -38,6 +38,20 @@ exten => rings,1,Ringing()
 exten => busy,1,Busy()
 exten => congested,1,Congestion()
 exten => unknown,1,Hangup(1)
+; a human, who says hello; and one who takes his time
+exten => human,1,Answer()
+ same => n,Wait(0.5)
+ same => n,Playback(hello)
+ same => n,Wait(120)
+exten => hesitant,1,Answer()
+ same => n,Wait(2)
+ same => n,Playback(hello)
+ same => n,Wait(120)
+; an answering machine's greeting
+exten => voicemail,1,Answer()
+ same => n,Wait(0.5)
+ same => n,Playback(vm-theperson&digits/7&digits/4&vm-isunavail&vm-intro)
+ same => n,Wait(120)
 ; speaks on and on
 exten => machine,1,Answer()
  same => n,PlayTones(400)
@@ -132,6 +146,8 @@ class Outbound:
                 Bridge(
                     *(self.pbx, self.redis),
                     settings={
+                        # What a killed worker leaves is swept within seconds, not a minute.
+                        "asterisk": {"orphan_grace_s": 4.0, "sweep_s": 8.0},
                         "web": {"enabled": True, "port": self.port},
                         "outbound": rules,
                         "agents": {"folder": folder},
@@ -167,6 +183,9 @@ NUMBERS = (
     "unknown",
     "nowhere",
     "machine",
+    "human",
+    "hesitant",
+    "voicemail",
 )
 
 
