@@ -104,7 +104,9 @@ class AsteriskLeg:
         self._dialing: Dialing | None = None
         if incoming.outgoing is not None:
             self._dialing = Dialing(self._commands, settings, self.channel, self._arrived)
-        self._machine = Machine(self._commands, self.channel, self._arrived, self.get_variable)
+        self._machine = Machine(
+            *(self._commands, self.channel, self._arrived, self.get_variable, settings.app)
+        )
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
         self.media = External(self._commands, settings, self.channel, self.home, self._check)
         self.other = Other(

@@ -2,8 +2,9 @@
 
 AMD is an application of the dialplan, so the channel goes there for a few seconds, to the context
 `ari-bridge-machine` of our fragment, and comes back to our application with what it has found.
-Meanwhile it is in nobody's application: its end is told because we subscribe to it. If we die, the
-dialplan asks for us for some seconds, and whoever takes the call over tells it to ask for him.
+Meanwhile it is in nobody's application: its end is told because we subscribe to it. If we die it
+can't be moved, nor told anything: then the dialplan brings it to the front door, where whoever has
+taken the call over gets it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ CONTEXT: Final = "ari-bridge-machine"
 EXTENSION: Final = "listen"
 MODULE: Final = "app_amd.so"
 _APP: Final = "ARI_BRIDGE_APP"
+_DOOR: Final = "ARI_BRIDGE_DOOR"
 _WITHIN_S: Final = 20.0
 """AMD() itself gives up after `total_analysis_time` of amd.conf, 5 s."""
 
@@ -35,6 +37,7 @@ class Machine:
         channel: str,
         arrived: asyncio.Event,
         get: Callable[[str], Awaitable[str | None]],
+        door: str,
     ) -> None:
         """Nothing happens before `check`.
 
@@ -43,9 +46,10 @@ class Machine:
             channel: whose.
             arrived: set when the channel enters our application, or has ended.
             get: reads one of its variables; raises `PbxGone` if it has ended.
+            door: the application that dialplans name.
         """
         self._commands, self._channel = commands, channel
-        self._arrived, self._get = arrived, get
+        self._arrived, self._get, self._door = arrived, get, door
         self.listening = False
         """The channel is in the dialplan, and comes back."""
         self.inherited = False
@@ -75,7 +79,11 @@ class Machine:
                 f"the dialplan has no context {CONTEXT}: take in this version's "
                 "ari-bridge-extensions.conf"
             )
-        await self._expect(app)
+        for variable, value in ((_APP, app), (_DOOR, self._door)):
+            await commands.do(
+                "channels.setChannelVar", channelId=channel, variable=variable, value=value
+            )
+        await self._subscribe(app)
         self._arrived.clear()
         self.listening = True
         try:
@@ -100,7 +108,7 @@ class Machine:
         if there["dialplan"]["context"] != CONTEXT:
             return False
         self.listening = True
-        await self._expect(app)
+        await self._subscribe(app)
         return True
 
     async def over(self) -> None:
@@ -116,11 +124,9 @@ class Machine:
         finally:
             self.listening = False
 
-    async def _expect(self, app: str) -> None:
-        commands, channel = self._commands, self._channel
-        await commands.do("channels.setChannelVar", channelId=channel, variable=_APP, value=app)
-        await commands.do(
-            "applications.subscribe", applicationName=app, eventSource=[f"channel:{channel}"]
+    async def _subscribe(self, app: str) -> None:
+        await self._commands.do(
+            "applications.subscribe", applicationName=app, eventSource=[f"channel:{self._channel}"]
         )
 
     async def _found(self, status: str) -> tuple[Found, str]:

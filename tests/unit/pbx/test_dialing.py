@@ -218,8 +218,6 @@ async def taken_over(what="tell", context="ari-bridge-machine", **variables):
 async def test_what_amd_finds_is_told_to_the_next_worker():
     call = await taken_over()
     asked = {n.partition(".")[2]: p for n, p in call.ari.asked}
-    assert asked["setChannelVar"]["variable"] == "ARI_BRIDGE_APP"
-    assert asked["setChannelVar"]["value"] == "ari-bridge-w"
     assert asked["subscribe"]["eventSource"] == ["channel:out-1"]
     assert not call.dialing.done()
     call.ari.variables["AMDSTATUS"] = "HUMAN"
