@@ -133,7 +133,7 @@ class Outbound:
             folder = started.enter_context(agents())
             rules = {
                 "enabled": True,
-                "destinations": NUMBERS,
+                "destinations": [*NUMBERS, *FOR_AMD],
                 "endpoint": "Local/{to}@far",
                 "caller_ids": ["+4930555", "+4930556"],
                 "max_calls": 100,
@@ -181,10 +181,10 @@ NUMBERS = (
     "unknown",
     "nowhere",
     "machine",
-    "human",
-    "hesitant",
-    "voicemail",
 )
+FOR_AMD = ("human", "hesitant", "voicemail")
+"""They play files, and aren't for random operations: one such run made Asterisk 22.10 itself end, by a
+null pointer in its `ast_timer_enable_continuous`."""
 
 
 @contextlib.contextmanager
