@@ -183,8 +183,8 @@ NUMBERS = (
     "machine",
 )
 FOR_AMD = ("human", "hesitant", "voicemail")
-"""They play files, and aren't for random operations: one such run made Asterisk 22.10 itself end, by
-a null pointer in its `ast_timer_enable_continuous`."""
+"""They play files, and aren't for random operations: one such run made Asterisk 22.10 itself end,
+by a null pointer in its `ast_timer_enable_continuous`."""
 
 
 @contextlib.contextmanager
