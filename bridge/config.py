@@ -134,6 +134,11 @@ class Config:
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
+    @property
+    def needs_relay(self) -> bool:
+        """Whether an Asterisk's audio comes by WebSocket."""
+        return any(one.media_transport == "websocket" for one in self.asterisk)
+
 
 def load(path: Path | None) -> Config:
     """Read the configuration file; without a path the first of `PLACES` that is there.

@@ -26,6 +26,7 @@ LAYERS = [
     "recording",
     "ears",
     "pbx",
+    "relay",
     "sessions",
     "toolbox",
     "engines",
