@@ -100,6 +100,12 @@ async def ask(route: Route, request: web.Request, role: Role | None = None) -> w
     return reply(answer, route.status)
 
 
+def drop(request: web.Request) -> None:
+    """End the connection with somebody who takes nothing: what waits for him is thrown away."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
 def reply(answer: object, status: int = 200) -> web.Response:
     """A dataclass as JSON."""
     return web.json_response(jsonable(answer), status=status)
