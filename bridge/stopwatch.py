@@ -49,6 +49,11 @@ class Stopwatch:
         """Go on with what another process wrote of the call's turns."""
         self._done.extend(json.loads(written or "[]"))
 
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """All turns so far, as they are written."""
+        return list(self._done)
+
     def arrived(self, end_ms: int) -> None:
         """The caller's audio up to there has come."""
         self._audio.arrived(end_ms, self._clock())

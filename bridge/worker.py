@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 
 import redis.exceptions
 
-from bridge import keeper, logs, metrics
+from bridge import keeper, logs, metrics, tracing
 from bridge.audio.codecs import missing_libraries
 from bridge.calls import Calls
 from bridge.config import Config, reload
@@ -136,6 +136,7 @@ class Worker:
 
     async def _serve(self) -> None:
         config = self.config
+        tracing.set_up(config.telemetry, self.name)
         self._store = store = RedisStore(
             config.redis, self.name, tell=bool(config.history.webhook_url)
         )
@@ -199,7 +200,8 @@ class Worker:
                     with contextlib.suppress(StoreUnreachable):
                         await self._leases.leave()
                 await media.close()
-            await asyncio.gather(*(pbx.close(_CLOSE_S) for pbx in self._pbxs.values()))
+            closing = (pbx.close(_CLOSE_S) for pbx in self._pbxs.values())
+            await asyncio.gather(*closing, tracing.close(_CLOSE_S))
             await store.close()
             await self._minds.close()
 

@@ -15,6 +15,7 @@ LAYERS = [
     "outbound",
     "logs",
     "metrics",
+    "tracing",
     "tooltables",
     "transfertable",
     "agent",
