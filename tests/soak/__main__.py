@@ -214,6 +214,7 @@ def main() -> int:
     found["missed"] = lines = missed(found, given.calls)
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "summary.json").write_text(json.dumps(found, indent=2) + "\n")
+    (OUT / "odd.json").write_text(json.dumps(soak.odd(), indent=1) + "\n")
     picture(soak, OUT / "soak.png")
     print(json.dumps(found, indent=2))
     for line in lines:

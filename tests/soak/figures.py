@@ -113,6 +113,24 @@ class Soak:
         ok = bool(found["to_the_dialplan"]) and not (failed or wrong or hurt)
         return {"shed": found, "shed_ok": ok}
 
+    def odd(self) -> list[dict[str, object]]:
+        """Calls with something wrong, to look for in the logs."""
+        return [
+            {
+                "caller": c.caller,
+                "at_s": round((c.began.at_ns - self.began_ns) / 1e9, 3),
+                "called": "echo" if c.echo else "agent",
+                "setup_ms": c.setup_ms,
+                "packets": c.heard.packets,
+                "gaps_ms": [round(ms, 1) for _, ms in c.heard.gaps],
+                "alike": c.alike,
+                "lasted_s": round((c.ended_ns - c.up_ns) / 1e9, 3),
+                "is": [n for n in ("lost", "unheard", "wrong", "shed") if getattr(c, n)],
+            }
+            for c in self.calls
+            if c.setup_ms is None or c.heard.gaps or c.lost or c.unheard or c.wrong or c.shed
+        ]
+
 
 def missed(found: Mapping[str, object], least_calls: int = LEAST_CALLS) -> list[str]:
     """What of a summary misses its goal."""

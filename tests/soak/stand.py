@@ -56,8 +56,8 @@ class Stand:
                 options=self._options,
                 environment=environment(folder),
             )
-            up.callback(self._keep_logs)
             up.enter_context(self.bridge)
+            up.callback(self._keep_logs)
             self.leftovers = Leftovers(self, [self.bridge], folder)
             self.processes = self._processes()
             self._up = up.pop_all()
