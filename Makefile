@@ -9,7 +9,7 @@ BENCH := media
 TESTS := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test bots check bench drill soak clean
+.PHONY: help setup demo docs test bots check bench drill soak lock audit clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +44,15 @@ bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 m
 
 docs: setup ## docs/configuration.md and docs/schema, from the code
 	@$(PY) -m tests.documents
+
+lock: setup ## requirements.lock, from pyproject.toml (asks the package index)
+	@$(PY) -m venv .venv/tools && .venv/tools/bin/pip install -q --disable-pip-version-check uv
+	@.venv/tools/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes \
+		--python-version 3.11 -q -o requirements.lock --no-header
+
+audit: setup ## known holes in the locked versions (asks the package index, a question a package)
+	@$(PY) -m venv .venv/tools && .venv/tools/bin/pip install -q --disable-pip-version-check pip-audit
+	@.venv/tools/bin/pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
 clean: ## remove the environment and all output (the private root stays in the cache)
 	rm -rf .venv .lab .lab-bench .lab-stack .lab-pipecat .lab-browser out .pytest_cache .mypy_cache .ruff_cache .hypothesis

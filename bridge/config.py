@@ -7,7 +7,7 @@ import dataclasses
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from bridge import configfile
 from bridge.errors import ConfigError
@@ -17,6 +17,8 @@ from bridge.pbx.settings import AsteriskSettings
 from bridge.sessions.settings import HistorySettings, RedisSettings, SessionsSettings
 from bridge.settings import build
 from bridge.tracing import TelemetrySettings
+
+T = TypeVar("T")
 
 _SEVERAL = "asterisk"
 PLACES = (Path("bridge.toml"), Path("/etc/ari-bridge/bridge.toml"))
@@ -80,12 +82,21 @@ class WebSettings:
     enabled: bool = False
     """Whether `ari-bridge run` starts it; `ari-bridge web` does anyway."""
     address: str = "127.0.0.1"
-    """Where it listens; it speaks no TLS, so beyond this host it needs a proxy that does."""
+    """Where it listens; beyond this host with TLS (`certificate_file`), or behind a proxy that
+    speaks it."""
     port: int = 8090
     """Its TCP port."""
     token_file: str = ""
     """Holds the token that every request has to name; relative to the configuration file. Empty:
     ARI_BRIDGE_TOKEN in the environment, or one that is made in `[media] runtime_dir`."""
+    read_token_file: str = ""
+    """Holds another token, for who may look at calls and do nothing; relative to the configuration
+    file. Empty: ARI_BRIDGE_READ_TOKEN in the environment, or none."""
+    certificate_file: str = ""
+    """The certificate and those of its issuers, PEM, for TLS; relative to the configuration file.
+    Read again on SIGHUP. Empty: plain HTTP."""
+    key_file: str = ""
+    """Its key, PEM, without a passphrase; empty: it is in `certificate_file`."""
 
     phone: PhoneSettings = field(default_factory=PhoneSettings)
 
@@ -104,6 +115,8 @@ class WebSettings:
             raise ValueError(f"'port' is {self.port}; it takes 0 to 65535")
         if not self.address:
             raise ValueError("'address' is empty; leave it out, or name one")
+        if self.key_file and not self.certificate_file:
+            raise ValueError("'key_file' does nothing without 'certificate_file'")
 
 
 @dataclass(frozen=True)
@@ -154,15 +167,24 @@ def read(path: Path | None) -> tuple[Config, dict[configfile.Place, str]]:
     folder = home / given if given else samples
     if not folder.is_dir():
         raise ConfigError(f"{where} [agents]: folder {folder} is not there")
-    web = config.web
-    if web.token_file:
-        web = dataclasses.replace(web, token_file=str(home / web.token_file))
-    if web.phone.ca_file:
-        phone = dataclasses.replace(web.phone, ca_file=str(home / web.phone.ca_file))
-        web = dataclasses.replace(web, phone=phone)
-    config = dataclasses.replace(config, agents=AgentsSettings(folder=str(folder)), web=web)
+    web = _beside(
+        *(home, config.web, "token_file", "read_token_file", "certificate_file", "key_file")
+    )
+    config = dataclasses.replace(
+        *(config,),
+        agents=AgentsSettings(folder=str(folder)),
+        asterisk=tuple(_beside(home, one, "ca_file") for one in config.asterisk),
+        redis=_beside(home, config.redis, "ca_file"),
+        web=dataclasses.replace(web, phone=_beside(home, web.phone, "ca_file")),
+    )
     configfile.keep_secrets(config)
     return config, found.origins
+
+
+def _beside(home: Path, table: T, *names: str) -> T:
+    """With these files named from the configuration file's folder."""
+    given = {name: str(home / file) for name in names if (file := getattr(table, name))}
+    return dataclasses.replace(table, **given) if given else table  # type: ignore[type-var]
 
 
 def kinds() -> dict[str, type]:

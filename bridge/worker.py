@@ -21,6 +21,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import math
 import os
 import random
 import secrets
@@ -33,7 +34,7 @@ from typing import Any, TypeVar
 
 import redis.exceptions
 
-from bridge import keeper, logs, metrics, tracing
+from bridge import keeper, logs, metrics, notify, tracing
 from bridge.audio.codecs import missing_libraries
 from bridge.calls import Calls
 from bridge.config import Config, reload
@@ -172,6 +173,7 @@ class Worker:
                 ", ".join(p.version or f"at {p.url} is away" for p in self._pbxs.values()),
                 *(store.version, config.agents.folder),
             )
+            notify.ready("serves")
             events = [
                 asyncio.create_task(pbx.run(self._door.take, self._pbx_up))
                 for pbx in self._pbxs.values()
@@ -331,9 +333,14 @@ class Worker:
     async def _measure(self) -> None:
         """Say once a second how we are."""
         clock = asyncio.get_running_loop().time
+        each_s = notify.interval_s() or math.inf
+        alive = clock() + each_s
         while True:
             due = clock() + _MEASURE_S
             await asyncio.sleep(_MEASURE_S)
+            if clock() >= alive:
+                notify.alive()
+                alive = clock() + each_s
             metrics.health(
                 calls=len(self._calls),
                 ready=self.ready,
@@ -380,6 +387,7 @@ class Worker:
 
     async def _drain(self) -> None:
         """Hand our calls over; where there is nobody, let them go on for a while, then end them."""
+        notify.stopping()
         self._takes = self._leases.wants_door = False
         self._door.stopping = True
         await self._reconciler.close()

@@ -26,7 +26,7 @@ _SKEW_S = 2.0
 async def findings(settings: RedisSettings) -> list[Finding]:
     """What is to be said of it."""
     where = server.where(settings.url)
-    client = server.connect(settings.url, settings.timeout_s)
+    client = server.connect(settings.url, settings.timeout_s, settings.ca_file)
     try:
         found = [await _reached(client, where)]
         if found[0].state != "fail":

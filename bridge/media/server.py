@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge import keeper
+from bridge import keeper, notify
 from bridge.audio.codecs import CODECS, missing
 from bridge.errors import MediaError
 from bridge.media import control, turn
@@ -108,7 +108,10 @@ class Server:
         gc.collect()
         gc.freeze()
         log.info("media on %s:%d, control %s", *self.address, self._path)
+        notify.ready(f"serves on {self.address[0]}:{self.address[1]}")
         plane, housekeeping = self._plane, now_ms()
+        each_ms = (notify.interval_s() or inf) * 1000
+        alive = now_ms() + each_ms
         try:
             while not self._stopping:
                 waiting: list[Any] = [self._listener, self._nudged]
@@ -129,6 +132,9 @@ class Server:
                 if now - housekeeping > _HOUSEKEEPING_MS:
                     housekeeping = now
                     self._make_room(now)
+                    if now > alive:
+                        notify.alive()
+                        alive = now + each_ms
                     for index in plane.overdue(now, self._settings.grace_ms):
                         log.warning("slot %d: nobody came for it; closed", index)
                         self._close(int(index))
@@ -147,6 +153,7 @@ class Server:
     def stop(self) -> None:
         """End `run`; may be called by a signal handler."""
         self._stopping = True
+        notify.stopping()
         with contextlib.suppress(BlockingIOError):
             self._nudge.send(b"x")
 

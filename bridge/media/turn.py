@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge import keeper
+from bridge import keeper, notify
 from bridge.errors import MediaError
 from bridge.media import control
 
@@ -48,6 +50,7 @@ def take(folder: Path, rehearse: Callable[[], None] | None) -> int:
         rehearse()
         standing_by = keeper.stand_by(folder)
         log.info("spare media process ready")
+        notify.ready("stands by")
         serving = threading.Event()
         threading.Thread(target=_make_room, args=(folder, serving), daemon=True).start()
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -59,7 +62,12 @@ def take(folder: Path, rehearse: Callable[[], None] | None) -> int:
 
 def _make_room(folder: Path, serving: threading.Event) -> None:
     """A spare whose launcher was killed: the next launcher has spares of its own."""
+    each_s = notify.interval_s() or math.inf
+    alive = time.monotonic() + each_s
     while not serving.wait(_LOOK_S):
+        if time.monotonic() > alive:
+            notify.alive()
+            alive = time.monotonic() + each_s
         if keeper.orphaned() and keeper.holder(folder) is not None:
             os._exit(0)
 

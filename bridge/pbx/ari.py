@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import warnings
 from typing import Any, Final
 
@@ -258,6 +259,7 @@ class _Transport:
     """HTTP and WebSocket for aioari: `HttpClient` in its words."""
 
     def __init__(self, settings: AsteriskSettings) -> None:
+        """Raises `PbxRefused`: `ca_file` can't be read."""
         self._settings = settings
         self._base = settings.url.rstrip("/") + "/ari/"
         login = f"{settings.username}:{settings.password}".encode()
@@ -265,7 +267,10 @@ class _Transport:
             headers={"Authorization": "Basic " + base64.b64encode(login).decode("ascii")},
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout_s),
             connector=aiohttp.TCPConnector(
-                limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=10
+                limit=_CONNECTIONS,
+                keepalive_timeout=_KEEP_ALIVE_S,
+                ttl_dns_cache=10,
+                ssl=_trust(settings.ca_file),
             ),
         )
 
@@ -335,6 +340,17 @@ class _Transport:
         if isinstance(error, TimeoutError):
             within = f"{self._settings.request_timeout_s:g} s"
             return PbxUnreachable(f"Asterisk at {url} did not answer within {within}")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            return PbxUnreachable(
+                f"the certificate of what listens at {url} can't be trusted ({why}): set "
+                "[asterisk] ca_file to who has signed it, and url to a name that stands in it"
+            )
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            return PbxUnreachable(
+                f"what listens at {url} speaks no TLS: set url to http://…, or to the address in "
+                "tlsbindaddr of Asterisk's http.conf"
+            )
         if isinstance(error, aiohttp.ClientConnectorError):
             return PbxUnreachable(
                 f"nobody listens at {url}: start Asterisk, and set enabled=yes, bindaddr and "
@@ -344,6 +360,18 @@ class _Transport:
             f"what listens at {url} does not answer as Asterisk's HTTP server does "
             f"({type(error).__name__}): set url to the address in its http.conf"
         )
+
+
+def _trust(ca_file: str) -> ssl.SSLContext | bool:
+    """Whom to believe; True: whomever the system does."""
+    if not ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise PbxRefused(
+            f"[asterisk] ca_file {ca_file} can't be read ({error}): it takes certificates (PEM)"
+        ) from None
 
 
 def _message(text: str) -> str:

@@ -15,7 +15,11 @@ class AsteriskSettings:
     """Tells several Asterisks apart; begins the ids of its calls. Needed where there are several:
     their own ids of channels may be the same."""
     url: str = "http://127.0.0.1:8088"
-    """Of its HTTP server, without `/ari` (http.conf: bindaddr, bindport, prefix)."""
+    """Of its HTTP server, without `/ari` (http.conf: bindaddr, bindport, prefix); `https://…` for
+    its tlsbindaddr."""
+    ca_file: str = ""
+    """Who has signed its certificate (PEM), where the system doesn't know; relative to the
+    configuration file. With `https` certificate and name are always checked."""
     username: str = "ari-bridge"
     """The section of ari.conf."""
     password: str = field(default="", repr=False)
@@ -57,6 +61,8 @@ class AsteriskSettings:
             raise ValueError(f"'url' is '{self.url}'; it takes something like http://HOST:8088")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("'url' takes scheme, host and port only; see 'username', 'password'")
+        if self.ca_file and parts.scheme != "https":
+            raise ValueError("'ca_file' does nothing without https in 'url'")
         if not re.fullmatch(r"[A-Za-z0-9_]{0,20}", self.name):
             raise ValueError(f"'name' is '{self.name}'; it takes up to 20 letters and digits")
         if not self.app or any(c in self.app for c in ", \t"):

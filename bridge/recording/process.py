@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import signal
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge import keeper
+from bridge import keeper, notify
 from bridge.errors import MediaError
 from bridge.recording import notes as recordings
 from bridge.recording.notes import ORDERS, Notes
@@ -107,9 +108,15 @@ class Recorder:
     def run(self) -> None:
         """Record until `stop`."""
         log.info("recorder ready")
+        notify.ready("records")
+        each_s = notify.interval_s() or math.inf
         due = time.monotonic()
+        alive = due + each_s
         while not self._asked.is_set():
             self._round()
+            if time.monotonic() > alive:
+                notify.alive()
+                alive = time.monotonic() + each_s
             if keeper.orphaned() and keeper.holder(self._runtime) is not None:
                 log.warning("another launcher's recorder is there: making room for it")
                 break

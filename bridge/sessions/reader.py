@@ -27,7 +27,9 @@ class Reader:
     def __init__(self, settings: RedisSettings) -> None:
         """Nothing is connected before the first question."""
         self._settings = settings
-        self.server: redis.asyncio.Redis = server.connect(settings.url, settings.timeout_s)
+        self.server: redis.asyncio.Redis = server.connect(
+            settings.url, settings.timeout_s, settings.ca_file
+        )
 
     async def close(self) -> None:
         """Close the connections."""

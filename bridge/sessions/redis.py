@@ -114,7 +114,7 @@ class RedisStore:
         self._tells = tell
         self.settings, self._worker = settings, worker
         self.version = ""
-        self._redis = server.connect(settings.url, settings.timeout_s)
+        self._redis = server.connect(settings.url, settings.timeout_s, settings.ca_file)
         self._write = self._redis.register_script(_WRITE)
         self.on_lost: Callable[[str], None] = lambda call_id: None
         """Told of a call that another worker owns now."""

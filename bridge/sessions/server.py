@@ -81,8 +81,11 @@ def where(url: str) -> str:
     return rest if scheme == "redis" else f"{scheme}://{rest}"
 
 
-def connect(url: str, timeout_s: float) -> redis.asyncio.Redis:
+def connect(url: str, timeout_s: float, ca_file: str = "") -> redis.asyncio.Redis:
     """A client; nothing is connected before its first command. Raises `ValueError`.
+
+    With TLS the server's certificate and name are checked; `ca_file`: who has signed it (PEM),
+    where the system doesn't know.
 
     Of a Cluster it is a `RedisCluster`, which has the same commands; its pipelines take commands
     of one key each, and `EVAL` only where others take `EVALSHA`.
@@ -94,12 +97,17 @@ def connect(url: str, timeout_s: float) -> redis.asyncio.Redis:
         "socket_connect_timeout": timeout_s,
     }
     address = parse(url)
+    trust: dict[str, Any] = {}
+    if address.tls if address else url.startswith("rediss:"):
+        trust = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        trust |= {"ssl_ca_certs": ca_file} if ca_file else {}
     if address is None:
-        return redis.asyncio.Redis.from_url(url, **common)
+        return redis.asyncio.Redis.from_url(url, **trust, **common)
     login: dict[str, Any] = {
         "username": address.user,
         "password": address.password,
         "ssl": address.tls,
+        **trust,
     }
     if address.kind == "sentinel":
         timeouts: dict[str, Any] = {
@@ -107,7 +115,7 @@ def connect(url: str, timeout_s: float) -> redis.asyncio.Redis:
             "socket_connect_timeout": timeout_s,
         }
         sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-            address.hosts, sentinel_kwargs={**timeouts, "ssl": address.tls}
+            address.hosts, sentinel_kwargs={**timeouts, "ssl": address.tls, **trust}
         )
         client: redis.asyncio.Redis = sentinel.master_for(
             address.service, db=address.db, **login, **common

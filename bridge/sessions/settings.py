@@ -43,6 +43,9 @@ class RedisSettings:
     """Of Redis' ACL, if not in `url`."""
     password: str = field(default="", repr=False)
     """If not in `url`, where it would have to be percent-encoded."""
+    ca_file: str = ""
+    """Who has signed its certificate (PEM), where the system doesn't know; relative to the
+    configuration file. It is checked whenever `url` says `rediss`."""
     timeout_s: float = 2.0
     """Longest wait for an answer."""
     keep_ended_s: int = 7 * 24 * 3600

@@ -198,11 +198,13 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     """Returns when it has."""
     assert process.stdin
     process.stdin.close()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), END_S)
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), END_S)
+    finally:  # also when we are told to end meanwhile
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def _cure(tool: str, known: Iterable[str]) -> str:

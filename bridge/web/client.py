@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from bridge.config import Config
 from bridge.errors import BridgeError
+from bridge.web import tls
 from bridge.web.token import read_token
 
 _TIMEOUT_S = 20.0
@@ -35,6 +36,7 @@ class Client:
         self._host = "127.0.0.1" if web.address in ("0.0.0.0", "::") else web.address  # noqa: S104
         self._port = web.port
         self._token = read_token(web.token_file, config.media.runtime_dir)
+        self._trust = tls.client(web)
 
     def ask(
         self,
@@ -59,7 +61,7 @@ class Client:
     def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+        connection = self._connection()
         try:
             connection.request(
                 *(method, path, json.dumps(body) if body is not None else None),
@@ -77,6 +79,13 @@ class Client:
             ) from None
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._trust is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=_TIMEOUT_S, context=self._trust
+        )
 
     def _json(self, response: http.client.HTTPResponse) -> Any:
         text = response.read().decode(errors="replace")

@@ -36,7 +36,11 @@ _MOST_WAITING = 100
 def routes(parts: Parts) -> list[Route]:
     """Of this resource."""
     listening = _Listening(parts)
-    return [Route("GET", f"{ONE}/listen", "Listen to a call (audio/wav)", listening.listen)]
+    return [
+        Route(
+            "GET", f"{ONE}/listen", "Listen to a call (audio/wav)", listening.listen, operates=True
+        )
+    ]
 
 
 class _Ear(asyncio.DatagramProtocol):

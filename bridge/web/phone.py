@@ -49,8 +49,21 @@ def routes(parts: Parts) -> list[Route]:
     """Of this resource."""
     phone = _Phone(parts)
     return [
-        Route("GET", "/v1/phone", "Explain the page's telephone", phone.about, gives=Phone),
-        Route("GET", "/v1/phone/sip", "Speak SIP with Asterisk (a WebSocket)", phone.speak),
+        Route(
+            "GET",
+            "/v1/phone",
+            "Explain the page's telephone",
+            phone.about,
+            gives=Phone,
+            operates=True,
+        ),
+        Route(
+            "GET",
+            "/v1/phone/sip",
+            "Speak SIP with Asterisk (a WebSocket)",
+            phone.speak,
+            operates=True,
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from bridge.errors import ConfigError
 from bridge.settings import build
 from bridge.web.errors import Refused
+from bridge.web.token import Role
 
 MOST_BODY = 64 * 1024
 
@@ -36,6 +37,8 @@ class Asked:
     """A `Route.takes`."""
     query: Any = None
     """A `Route.query`."""
+    role: Role | None = None
+    """What the token allows that was named; None: the route takes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,13 @@ class Route:
     """Needs no token."""
     local: bool = False
     """Needs none from this host (`from_here`)."""
+    operates: bool = False
+    """A GET that does more than look: the token that may only look isn't enough."""
+
+    @property
+    def role(self) -> Role:
+        """What its token has to allow."""
+        return "read" if self.method == "GET" and not self.operates else "operate"
 
 
 def from_here(request: web.Request) -> bool:
@@ -71,11 +81,11 @@ def from_here(request: web.Request) -> bool:
         return False
 
 
-async def ask(route: Route, request: web.Request) -> web.StreamResponse:
+async def ask(route: Route, request: web.Request, role: Role | None = None) -> web.StreamResponse:
     """Carry a request out. Raises `Refused`."""
     body = await _body(route.takes, request) if route.takes else None
     query = _query(route.query, request.query) if route.query else None
-    answer = await route.handler(Asked(request, request.match_info, body, query))
+    answer = await route.handler(Asked(request, request.match_info, body, query, role))
     if isinstance(answer, web.StreamResponse):
         return answer
     if answer is None:

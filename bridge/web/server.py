@@ -10,25 +10,27 @@ worker that owns the call. So any host's API serves every call, and its death ha
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
+import math
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
-from bridge import keeper, logs
-from bridge.config import Config, reload
+from bridge import keeper, logs, notify
+from bridge.config import Config, WebSettings, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, history, listen, live, metrics, page, phone
+from bridge.web import calls, history, listen, live, metrics, page, phone, tls
 from bridge.web.errors import Refused
 from bridge.web.openapi import document
 from bridge.web.parts import Parts
 from bridge.web.routes import MOST_BODY, Asked, Route, ask, from_here, reply
-from bridge.web.token import read_token, token_in
+from bridge.web.token import Role, Tokens, read_tokens, token_in
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,15 @@ RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
 )
 """Every resource of the API: add yours here."""
 
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a token is good for."""
+
+    role: Role
+    """`read`: to look; `operate`: for everything."""
+
+
 _BIND_S, _BIND_LOOK_S = 10.0, 0.2
 """So long a port may still be a former process' of ours."""
 _ORPHAN_LOOK_S = 0.5
@@ -56,16 +67,27 @@ def routes(parts: Parts) -> list[Route]:
     async def described(asked: Asked) -> web.Response:
         return web.json_response(document(table))
 
+    async def allowed(asked: Asked) -> Allowed:
+        assert asked.role is not None, "this route is not public"
+        return Allowed(asked.role)
+
     table.append(Route("GET", "/v1/openapi.json", "This description", described))
+    table.append(Route("GET", "/v1/token", "What this token allows", allowed, gives=Allowed))
     return table
 
 
-def application(parts: Parts, token: str) -> web.Application:
-    """The API as aiohttp knows it; whoever has to name a token, has to name `token`."""
-    table = routes(parts)
+def application(parts: Parts, token: str, reader: str = "") -> web.Application:
+    """The API as aiohttp knows it.
+
+    Args:
+        parts: what the resources share.
+        token: whoever names it may do everything.
+        reader: whoever names it may look; empty: nobody.
+    """
+    tokens = Tokens(token, reader)
     app = web.Application(middlewares=[_told], client_max_size=MOST_BODY)
-    for route in table:
-        app.router.add_route(route.method, route.path, partial(_serve, route, token))
+    for route in routes(parts):
+        app.router.add_route(route.method, route.path, partial(_serve, route, tokens))
     return app
 
 
@@ -76,24 +98,31 @@ async def serve(config: Config, path: Path | None) -> None:
         ConfigError: no token, or the address is taken.
     """
     settings = config.web
-    token = read_token(settings.token_file, config.media.runtime_dir, make=True)
+    tokens = read_tokens(settings.token_file, settings.read_token_file, config.media.runtime_dir)
+    trust = tls.server(settings)
     parts = Parts(config, Reader(config.redis))
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    hang_up = asked.set if keeper.has_terminal() else partial(_reload, parts, path)
+    hang_up = asked.set if keeper.has_terminal() else partial(_reload, parts, path, trust)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-    runner = web.AppRunner(application(parts, token), access_log=None, shutdown_timeout=_STOP_S)
+    app = application(parts, tokens.operate, tokens.read)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
     await runner.setup()
     watch = asyncio.create_task(_watch_launcher(Path(config.media.runtime_dir), asked))
     try:
-        await _listen(runner, settings.address, settings.port, asked)
-        log.info("API at http://%s:%d/v1; 'ari-bridge token' shows its token", *_where(runner))
-        if not settings.is_loopback:
+        await _listen(runner, settings, trust, asked)
+        scheme = "https" if trust else "http"
+        log.info(
+            "API at %s://%s:%d/v1; 'ari-bridge token' shows its token", scheme, *_where(runner)
+        )
+        if not settings.is_loopback and trust is None:
             log.warning(
-                "the API listens beyond this host, without TLS: put a proxy with TLS before it"
+                "the API listens beyond this host, without TLS: set [web] certificate_file and "
+                "key_file, or put a proxy with TLS before it"
             )
+        notify.ready("serves the API")
         await asked.wait()
     finally:
         watch.cancel()
@@ -101,23 +130,31 @@ async def serve(config: Config, path: Path | None) -> None:
         await parts.reader.close()
 
 
-async def _serve(route: Route, token: str, request: web.Request) -> web.StreamResponse:
-    if not (route.public or (route.local and from_here(request))):
-        _check(token, request)
-    return await ask(route, request)
+async def _serve(route: Route, tokens: Tokens, request: web.Request) -> web.StreamResponse:
+    if route.public or (route.local and from_here(request)):
+        return await ask(route, request)
+    role = _role(tokens, request)
+    if route.role == "operate" and role != "operate":
+        raise Refused(
+            *(403, "forbidden"),
+            "this token may only look: what changes or joins a call takes the one that "
+            "'ari-bridge token' shows",
+        )
+    return await ask(route, request, role)
 
 
-def _check(token: str, request: web.Request) -> None:
-    """Raises `Refused` to who doesn't name the token."""
+def _role(tokens: Tokens, request: web.Request) -> Role:
+    """What who asks may do. Raises `Refused` to who names no token that holds here."""
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if not given:  # a page can't give a WebSocket any header but this one
         kind, given = "bearer", token_in(request.headers.get("Sec-WebSocket-Protocol", ""))
-    named = given.strip().encode(errors="replace")  # bytes that aren't UTF-8 come as surrogates
-    if kind.lower() != "bearer" or not hmac.compare_digest(named, token.encode()):
+    role = tokens.role(given.strip()) if kind.lower() == "bearer" else None
+    if role is None:
         raise Refused(
             *(401, "no-token"),
             "the API wants the header 'Authorization: Bearer TOKEN'; 'ari-bridge token' shows it",
         )
+    return role
 
 
 @web.middleware
@@ -149,12 +186,18 @@ async def _told(
     return response
 
 
-async def _listen(runner: web.AppRunner, address: str, port: int, asked: asyncio.Event) -> None:
+async def _listen(
+    runner: web.AppRunner,
+    settings: WebSettings,
+    trust: ssl.SSLContext | None,
+    asked: asyncio.Event,
+) -> None:
+    address, port = settings.address, settings.port
     clock = asyncio.get_running_loop().time
     until = clock() + _BIND_S
     while True:
         try:
-            await web.TCPSite(runner, address, port).start()
+            await web.TCPSite(runner, address, port, ssl_context=trust).start()
             return
         except OSError as error:
             if clock() > until or asked.is_set():
@@ -170,18 +213,27 @@ def _where(runner: web.AppRunner) -> Sequence[object]:
 
 
 async def _watch_launcher(folder: Path, asked: asyncio.Event) -> None:
-    """Without a launcher, make room for the next one's web process."""
+    """Without a launcher, make room for the next one's web process; tell a service manager that we
+    live."""
+    clock = asyncio.get_running_loop().time
+    each_s = notify.interval_s() or math.inf
+    alive = clock() + each_s
     while True:
         await asyncio.sleep(_ORPHAN_LOOK_S)
+        if clock() >= alive:
+            notify.alive()
+            alive = clock() + each_s
         if keeper.orphaned() and keeper.holder(folder) is not None:
             break
     log.warning("another launcher serves this host: making room for its web process")
     asked.set()
 
 
-def _reload(parts: Parts, path: Path | None) -> None:
+def _reload(parts: Parts, path: Path | None, trust: ssl.SSLContext | None) -> None:
     try:
         parts.config, ignored = reload(parts.config, path)
+        if trust is not None:  # it may have been renewed
+            tls.load(trust, parts.config.web)
     except ConfigError as error:
         log.error("not reloaded: %s", error)
         return

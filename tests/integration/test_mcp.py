@@ -14,7 +14,7 @@ from bridge import toolbox
 from bridge.agent import Agent
 from bridge.engines.functions import declared
 from bridge.errors import ToolError
-from bridge.toolbox import ToolContext, mcp
+from bridge.toolbox import ToolContext, mcp, mcp_process
 from bridge.tooltables import McpTool
 
 STANDINS = Path(__file__).parents[1] / "standins"
@@ -113,6 +113,17 @@ async def test_what_it_says_wrong_or_at_length_is_its_own_affair():
         await use(shop, "wrong")
     assert len(await use(shop, "huge")) == 8000
     assert await use(shop, "good") == "fine"
+
+
+async def test_a_large_worker_makes_no_large_client():
+    ballast = b"x" * (mcp_process.MOST_KB * 1100)  # the child of a process inherits what it had
+    shop = agent(BAD, "good")
+    await toolbox.servers(shop, LONG_S)
+    del ballast
+    began = mcp.server_of("crm", shop.tool["crm"], HOME).why
+    await asyncio.sleep(3 * mcp_process.LOOK_S)
+    assert await use(shop, "good") == "fine"
+    assert mcp.server_of("crm", shop.tool["crm"], HOME).why == began  # it has not ended
 
 
 async def test_one_that_hangs_or_talks_without_an_end_is_started_again(monkeypatch):

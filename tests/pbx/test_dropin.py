@@ -30,7 +30,7 @@ EXISTING = REPOSITORY / "tests" / "data" / "existing-pbx"
 def home(fragment: Path) -> str:
     """The file that takes it in."""
     name = fragment.name.removeprefix("ari-bridge-")
-    return {"webrtc.conf": "pjsip.conf"}.get(name, name)
+    return "pjsip.conf" if name in ("trunk.conf", "webrtc.conf") else name
 
 
 def take_in(pbx: Asterisk) -> None:

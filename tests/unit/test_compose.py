@@ -8,6 +8,7 @@ import ipaddress
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,34 @@ def test_every_file_that_an_image_copies_is_in_its_context(services: Table) -> N
     assert len(builds) == 2
     for build in builds:
         context = (ROOT / build["context"]).resolve()
-        copied = [words[1:-1] for words in instructions(dockerfile(build)) if words[0] == "COPY"]
+        copied = [
+            words[1:-1]
+            for words in instructions(dockerfile(build))
+            if words[0] == "COPY" and not words[1].startswith("--from=")  # of another stage
+        ]
         for source in (source for sources in copied for source in sources):
             found = sorted(context.glob(source))
             assert found, f"{dockerfile(build)}: COPY {source}"
             if context == ROOT:
                 assert any(fnmatch.fnmatch(source, pattern) for pattern in kept), source
+
+
+def test_what_the_wheel_holds_is_copied_into_its_image() -> None:
+    """Else the build fails, where nobody sees it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], *wheel["shared-data"]}
+    copied = {words[1] for words in instructions(ROOT / "Dockerfile") if words[0] == "COPY"}
+    assert needed <= copied
+
+
+def test_without_the_demo_the_bridge_serves_another_asterisk(services: Table) -> None:
+    assert services["asterisk"]["profiles"] == ["demo"]
+    assert services["bridge"]["depends_on"]["asterisk"]["required"] is False
+    assert all("profiles" not in services[name] for name in ("bridge", "redis"))
+    text = (ROOT / "docker-compose.yml").read_text()
+    other = yaml.safe_load(interpolate(text, {**GIVEN, "ASTERISK_URL": "http://10.0.0.2:8088"}))
+    assert 'url = "http://10.0.0.2:8088"' in other["configs"]["bridge.toml"]["content"]
 
 
 def test_images_do_not_run_as_root(services: Table) -> None:

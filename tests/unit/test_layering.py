@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2] / "bridge"
 LAYERS = [
     "errors",
     "keeper",
+    "notify",
     "secrets",
     "settings",
     "outbound",
