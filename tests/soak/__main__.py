@@ -124,7 +124,7 @@ class _Run:
             sample = self._second(phones, soak)
             if not soak.full_ns and sample.up >= self._calls:
                 soak.full_ns = time.time_ns()
-                pids = {"asterisk": stand.pbx.pid, **stand.processes}
+                pids = {"asterisk": stand.pbx.pid, "redis": stand.redis.pid, **stand.processes}
                 before = {name: cpu_s(pid) for name, pid in pids.items()}
             up_s += sample.up if soak.full_ns else 0
             if at_s - said >= 10:

@@ -88,9 +88,9 @@ class Judge:
         self._last[place[ends]] = when[ends]
         self._count[place[ends]] = number[ends] + 1
 
-    def so_far(self, caller: int) -> int:
-        """How many packets a call has had."""
-        return int(self._count[self._place[caller]])
+    def gaps(self) -> int:
+        """How many there have been in the calls that are under way."""
+        return sum(map(len, self._gaps.values()))
 
     def end(self, caller: int, at: int) -> Heard:
         """A call is over since that time (ns): until then packets had to come."""

@@ -129,6 +129,10 @@ class Phones:
         """See `Wire.dropped`."""
         return self._wire.dropped()
 
+    def gaps(self) -> int:
+        """How many gaps there have been in the calls that are under way."""
+        return self._judge.gaps()
+
     def pump(self, seconds: float) -> None:
         """Do all that is due for so long."""
         until = time.monotonic() + seconds
