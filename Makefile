@@ -38,7 +38,7 @@ drill: setup ## kill and freeze processes under load (DRILL=name: one of them; R
 soak: setup ## calls that come and go, a hundred at a time, then too many (SOAK_S=1800; writes out/soak)
 	@$(PY) -m tests.soak
 
-bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min); web: the dashboard (2 min)
+bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min); web: the dashboard (2 min); capacity: calls a host, hosts a Redis (4 min)
 	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),bots stack)
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 

@@ -189,7 +189,7 @@ def make(exporter: SpanExporter, worker: str) -> Tracer:
     }
     # At our exit it would wait for a collector that is away; `close` knows for how long.
     provider = TracerProvider(
-        resource=Resource.create(about),  # type: ignore[arg-type]
+        resource=Resource.create(about),
         id_generator=ids,
         shutdown_on_exit=False,
     )
