@@ -23,7 +23,7 @@ import numpy.typing as npt
 from tests.bench.corpus import load_audio
 from tests.bench.generator import STRIDE
 from tests.lab.capture import PCMU, TABLES, Pcm
-from tests.soak.judge import FRAMES, Heard, Judge, alike, is_human
+from tests.soak.judge import FRAMES, Heard, Judge, alike, in_pieces, is_human
 from tests.soak.placer import Event, Placer
 from tests.soak.wire import FRAME, Wire
 
@@ -235,7 +235,7 @@ class Phones:
             frames = np.arange(last - (_ECHO_S + _LATEST_ECHO_S) * FRAMES, last)
             said = self._sound.reshape(-1, FRAME)[frames % len(self._audio)].reshape(-1)
             if call.sent >= (_ECHO_S + _LATEST_ECHO_S) * FRAMES:
-                call.alike = alike(sound[-_ECHO_S * FRAMES * FRAME :], said)
+                call.alike = in_pieces(sound[-_ECHO_S * FRAMES * FRAME :], said)
         else:
             first, last = (n * FRAME for n in _GREETING_FRAMES)
             found = [alike(sound[first:last], known) for known in self.greetings]

@@ -15,6 +15,7 @@ workers' beats are drawn together by what they wait for.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from dataclasses import dataclass
 
@@ -124,38 +125,43 @@ def die(
     look_ms = cost.live_worker(all_calls)
     if used >= 1.0 or hosts < 2:
         return Storm(hosts, used, look_ms, (float("inf"), float("inf")))
-    redis, asterisk = _Queue(1 / (1 - used)), _Queue()
+    redis, asterisk = _Queue(1 / (1 - used)), _Queue(1 / asterisks)
     own = [_Queue() for _ in range(all_workers - workers)]
-    shares = [list(range(n, calls, len(own))) for n in range(len(own))]
-    # (time, tie, worker, step): 0 beat, 1 list, 2 a claim
+    shares = [len(range(n, calls, len(own))) for n in range(len(own))]
+    # What comes first at a queue is done first, so each visit of one is a step of its own. Each of
+    # the dead host's workers is inherited by itself: so many questions.
+    steps: dict[str, tuple[_Queue | None, float, str]] = {
+        "ask who": (redis, workers * cost.beat_redis(all_workers), "know who"),
+        "know who": (None, workers * cost.beat_worker(all_workers), "ask calls"),
+        "ask calls": (redis, workers * cost.live_redis(all_calls), "know calls"),
+        "know calls": (None, workers * cost.live_worker(all_calls), "share"),
+        "claim": (redis, cost.claim_redis, "claimed"),
+        "claimed": (None, cost.claim_worker, "move"),
+        "move": (asterisk, cost.take_asterisk, "begin"),
+        "begin": (None, cost.take_worker, "begun"),
+    }
+    todo: list[tuple[float, int, int, str]] = []
+    ties = itertools.count()
+
+    def then(at: float, n: int, step: str) -> None:
+        if step != "claim" or shares[n]:
+            shares[n] -= step == "claim"
+            heapq.heappush(todo, (at, next(ties), n, step))
+
     known = HOST_TTL_S - chance.uniform(0, BEAT_S)
-    todo: list[tuple[float, int, int, int]] = []
     for n in range(len(own)):
-        heapq.heappush(todo, (known + chance.uniform(0, 0.05), n, n, 0))
+        then(known + chance.uniform(0, 0.05), n, "ask who")
     silent: list[float] = []
-    tie = len(own)
     while todo:
         at, _, n, step = heapq.heappop(todo)
-        if step < 2:
-            # Each of the dead host's workers is inherited by itself: so many beats and lists.
-            redis_ms, own_ms = (
-                (cost.beat_redis(all_workers), cost.beat_worker(all_workers)),
-                (cost.live_redis(all_calls), cost.live_worker(all_calls)),
-            )[step]
-            done = own[n].take(redis.take(at, workers * redis_ms), workers * own_ms)
-            begins = [(step + 1)] if step == 0 else [2] * min(_AT_ONCE, len(shares[n]))
-            for next_step in begins:
-                tie += 1
-                heapq.heappush(todo, (done, tie, n, next_step))
-            continue
-        if not shares[n]:
-            continue
-        shares[n].pop()
-        done = own[n].take(redis.take(at, cost.claim_redis), cost.claim_worker)
-        done = asterisk.take(done, cost.take_asterisk / asterisks)
-        done = own[n].take(done, cost.take_worker)
-        silent.append(done)
-        tie += 1
-        heapq.heappush(todo, (done, tie, n, 2))
+        if step == "share":
+            for _ in range(_AT_ONCE):
+                then(at, n, "claim")
+        elif step == "begun":
+            silent.append(at)
+            then(at, n, "claim")
+        else:
+            queue, ms, following = steps[step]
+            then((queue or own[n]).take(at, ms), n, following)
     silent.sort()
     return Storm(hosts, used, look_ms, (silent[len(silent) // 2], silent[-1]))
