@@ -106,6 +106,7 @@ class Stopwatch:
         for open_one in (self._against, self._turn):
             self._end(open_one)
         self._against = self._turn = None
+        self._audio = AudioClock()  # of the last seconds, half of what a call leaves as garbage
 
     def _of(self, number: int, end_ms: int) -> TurnLatency:
         if self._turn is None or self._turn.turn != number:

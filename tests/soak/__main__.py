@@ -21,7 +21,6 @@ import numpy as np
 from tests.bench.machine import cpu_s
 from tests.bench.stt import Listener
 from tests.demo.words import normal
-from tests.drill.still import Still, common
 from tests.lab.asterisk import Asterisk
 from tests.lab.capture import Pcm
 from tests.lab.root import REPOSITORY, LabError
@@ -60,19 +59,16 @@ class _Run:
             # Two of three call the agent that greets; the numbers of both go through all phases.
             every_s = min(_MEMORY_EVERY_S, self._seconds / 60)
             with (
-                Still() as still,
                 Memory(stand.processes.values(), every_s) as memory,
                 Phones(_CALLERS + _TOO_MANY, room, lambda n: n % 3 == 0, greetings) as phones,
             ):
                 be_first()
                 soak = Soak(time.time_ns(), self._seconds, self._cap, memory=memory.samples)
                 self._soak(stand, phones, soak)
-                spans = [(b - a) * 1000 for a, b in common(still.spans())]
                 soak.more = {
                     **soak.more,
                     "judge_dropped": phones.dropped(),
                     "judge_held_up_ms": round(phones.held_up_ms, 1),
-                    "machine_still_ms": round(max(spans, default=0.0), 1),
                     "load_average": round(os.getloadavg()[0], 1),
                     "asterisk": stand.pbx.version,
                 }
