@@ -17,7 +17,7 @@ help: ## show this list
 setup: ## .venv, and Asterisk, Redis and callers in a private root under ~/.cache
 	@tests/lab/setup.sh
 
-demo: setup ## a real call with the offline agent (SCRIPT=file; OUTBOUND=1: the agent calls; PAGE=1: leave its page up; PHONE=1: a call of yours)
+demo: setup ## a real call with the offline agent (SCRIPT=file; OUTBOUND=1: the agent calls; PAGE=1: leave the dashboard up; PHONE=1: a call of yours)
 	@$(PY) -m tests.demo $(if $(SCRIPT),--script "$(SCRIPT)") $(if $(OUTBOUND),--outbound) $(if $(PAGE),--page) $(if $(PHONE),--phone)
 
 test: check bots ## check, then every test: unit, contract (engines), integration (real Redis), pbx (real Asterisk)

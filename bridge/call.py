@@ -41,7 +41,16 @@ from bridge.errors import (
     StoreUnreachable,
 )
 from bridge.media.base import Media, Slot
-from bridge.pbx.base import CalleeLeft, Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
+from bridge.pbx.base import (
+    CalleeLeft,
+    Dtmf,
+    Hold,
+    HungUp,
+    Incoming,
+    Leg,
+    MediaLost,
+    MediaReplaced,
+)
 from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
 from bridge.recorded import KEYS_S, Recording
@@ -512,6 +521,8 @@ class Call:
                     self._tasks.create_task(self._tools.transfer.callee_left(), name="transfer")
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
+                case MediaReplaced() if not self._over.done():
+                    self._place()
                 case Hold(on) if talk is not None and not self._over.done():
                     talk.hold(on)
                 case Dtmf(digit) if talk is not None and not self._over.done():

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         ("media", "the media process alone: RTP in and out"),
         ("worker", "a worker alone: calls, dialog, engines"),
         ("recorder", "the recorder alone: writes recorded calls to files"),
+        ("relay", "the relay alone: audio by WebSocket and TLS; a second one stands by"),
         ("web", "the API alone, over HTTP"),
         ("token", "show the token that the API wants"),
     ):
@@ -85,12 +86,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--workers",
                 type=int,
-                default=len(os.sched_getaffinity(0)),
                 metavar="N",
-                help="default: one a core",
+                help="workers that take calls; default: one a core but for one core, and a spare",
             )
             command.add_argument(
-                "--spares", type=int, default=0, metavar="N", help="workers that wait for a death"
+                "--spares", type=int, metavar="N", help="more workers, that wait for a death"
             )
         if name == "worker":
             command.add_argument(
@@ -144,6 +144,16 @@ def _check(config: Config, options: argparse.Namespace) -> int:
     return finding.status(found)
 
 
+def crew(workers: int | None, spares: int | None) -> tuple[int, int]:
+    """How many workers take calls, and how many wait for the death of one, if so many were asked
+    for. One core is media's and the PBX's: a worker there would only take it from them, and what it
+    does for few calls costs nearly as much as for many (docs/measurements.md)."""
+    if workers is not None:
+        return workers, spares or 0
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores - 1), int(cores > 1) if spares is None else spares
+
+
 def _run(config: Config, options: argparse.Namespace) -> int:
     def drain_s() -> float:
         try:
@@ -154,8 +164,9 @@ def _run(config: Config, options: argparse.Namespace) -> int:
     folder = Path(config.media.runtime_dir)
     return asyncio.run(
         launcher.run(
-            *(options.config, folder, options.workers, options.spares, drain_s),
+            *(options.config, folder, *crew(options.workers, options.spares), drain_s),
             web=config.web.enabled,
+            relay=config.needs_relay,
         )
     )
 
@@ -198,12 +209,26 @@ def _recorder(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
+def _relay(config: Config, options: argparse.Namespace) -> int:
+    if not config.needs_relay:
+        raise ConfigError('no [asterisk] has media_transport = "websocket": nothing to relay')
+    try:
+        from bridge.relay.server import serve
+    except ImportError as error:
+        raise ConfigError(
+            "media_transport = \"websocket\" needs picows: pip install 'ari-bridge[websocket]'"
+        ) from error
+    serve(config.asterisk, Path(config.media.runtime_dir))
+    return 0
+
+
 _COMMANDS = {
     "check": _check,
     "run": _run,
     "media": _media,
     "worker": _worker,
     "recorder": _recorder,
+    "relay": _relay,
     "web": _web,
     "token": _token,
 }

@@ -136,6 +136,11 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
+    @property
+    def needs_relay(self) -> bool:
+        """Whether an Asterisk's audio comes by WebSocket."""
+        return any(one.media_transport == "websocket" for one in self.asterisk)
+
 
 def load(path: Path | None) -> Config:
     """Read the configuration file; without a path the first of `PLACES` that is there.

@@ -15,7 +15,8 @@ what takes time (tools) runs in the call's task group.
 
 Mostly nothing changes: somebody speaks on, or nobody speaks. Then the conversation *rests*: a
 delivery is no more than audio for the engine, and `Turns` makes up for it before it is told
-anything else.
+anything else. An engine that only passes frames on is given them straight by the slot, with those
+of all other calls; then the conversation learns of them when it is told anything else.
 """
 
 from __future__ import annotations
@@ -114,7 +115,10 @@ class Conversation:
         self._now_ms = 0
         # So far deliveries of which detectors and ear say the same as of the last change nothing;
         # and so far nobody waits to be told of what has gone out.
-        self._rests_ms, self._account_ms = 0, 0.0
+        # When it is due, unless more audio of the same item comes; when it is due then.
+        self._rests_ms, self._account_ms, self._look_ms = 0, 0.0, 0.0
+        self._whatever = self._straight = False  # what may come meanwhile; whether past us
+        self._item = 0  # of which it gave audio last
         self._hears: Callable[[int, engines.Pcm], None] = self._hear
         self._same: tuple[Sequence[bool], bool, bool | None] = ((), False, None)
         self._speaking, self._given_ms = False, 0  # as the turns know it; when it gave audio last
@@ -157,6 +161,8 @@ class Conversation:
             rate=self._slot.rate,
             emit=self._emit,
             new_item=self._mouth.playout.new_item,
+            more=self._more,
+            now_ms=lambda: self._slot.straight_ms,
             room=self._mouth.wait_for_room,
             tasks=tasks,
             turns_by=self._turns.belong_to,
@@ -229,7 +235,7 @@ class Conversation:
             self._ear = self._ears.open(self._slot.index, sensitivity)
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
-        self._hears = partial(context.run, self.guarded, self._hear)
+        self._hears = partial(context.run, self._hear)
         self._slot.on_frames = partial(context.run, self.guarded, self._deliver)
         if self._unheard:  # he waits for an answer: he is asked to say it again
             self._unheard = False
@@ -237,15 +243,20 @@ class Conversation:
 
     def look(self) -> None:
         """Write down how far the conversation has got by now, if that has changed."""
+        self._update()
         if not self._mouth.idle:
             self._account()
-        self.note()
+        self._write_down()
 
     def note(self) -> None:
         """The same, as far as is known."""
+        if not self._over():
+            self._wake()
+            self._write_down()
+
+    def _write_down(self) -> None:
         if self._over():
             return
-        self._wake()
         if self._turns.endpoint.phase is Phase.SILENT:
             self._speech_ms = -1
         progress = Progress(
@@ -372,13 +383,18 @@ class Conversation:
             return
         try:
             work(*what)
-        except Exception as error:
-            log.exception("a fault of ours ended the call")
-            self._end(Outcome("failed", str(error) or type(error).__name__))
+        except Exception as error:  # noqa: BLE001 - the call's boundary, which logs it
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        log.error("a fault of ours ended the call", exc_info=error)
+        self._end(Outcome("failed", str(error) or type(error).__name__))
 
     def _deliver(self, up: Up) -> None:
         begin_ms, speech = up.at_ms, up.speech
         end_ms = begin_ms + len(speech) * FRAME_MS
+        if self._straight:
+            self._learn_time()
         if begin_ms != self._now_ms:  # frames of a call that wants late packets dropped
             self._catch_up()
             self._now_ms = begin_ms
@@ -391,7 +407,7 @@ class Conversation:
             self._tripped()
         ear = self._ear
         heard = (speech, True, True) if ear is None else (speech, ear.voice, ear.near)
-        if end_ms <= self._rests_ms and heard == self._same:
+        if end_ms <= self._rests_ms and (heard == self._same or self._is_same(heard)):
             self._now_ms = end_ms
             self._only_hear()
             return
@@ -412,40 +428,85 @@ class Conversation:
             self._now_ms += FRAME_MS
 
     def _rest(self, heard: tuple[Sequence[bool], bool, bool | None]) -> None:
-        """Rest from here on, if more of what was heard last changes nothing for a while."""
+        """Rest from here on, if more of what was heard last, or whatever comes, changes nothing for
+        a while."""
         known = self._speaking or self._mouth.idle  # else it may fall silent and tell nothing
-        if known and self._filler.rests and len(set(heard[0])) == 1:
-            self._rests_ms, self._same = self._turns.rests_until(heard[2]), heard
-            self._only_hear()
+        if not (known and self._filler.rests):
+            return
+        until_ms = self._turns.rests_until(heard[2]) if len(set(heard[0])) == 1 else 0
+        whatever_ms = self._turns.indifferent_until()
+        self._whatever = whatever_ms > self._now_ms  # sooner over, but no gap in his speech ends it
+        self._rests_ms, self._same = whatever_ms if self._whatever else until_ms, heard
+        self._only_hear()
+
+    def _is_same(self, heard: tuple[Sequence[bool], bool, bool | None]) -> bool:
+        """Whether this is what the rest is for."""
+        return self._whatever and heard[1:] == self._same[1:]
 
     def _only_hear(self) -> None:
         """Be given nothing but audio until something may change."""
-        until_ms = self._rests_ms
-        if not self._mouth.idle:
-            until_ms = min(until_ms, int(self._account_ms))
-        if until_ms > self._now_ms:
-            self._slot.rest(self._hears, until_ms, self._same[0][0])
+        if self._rests_ms <= self._now_ms:
+            return
+        straight = None if self._mouth.held else getattr(self._engine, "straight", None)
+        to_ms = self._rests_ms if self._mouth.idle else int(self._account_ms)
+        self._straight = straight is not None
+        speech = None if self._whatever else self._same[0][0]
+        self._slot.rest(self._hears, self._rests_ms, speech, straight, to_ms)
 
     def _hear(self, at_ms: int, pcm: engines.Pcm) -> None:
-        """Frames that change nothing."""
-        if at_ms != self._now_ms:
-            self._catch_up()
-        self._now_ms = at_ms + len(pcm) * 1000 // self._slot.rate
-        if not self._mouth.held:
-            self._engine.hear(at_ms, pcm)
-        self._watch.arrived(self._now_ms)
+        """Frames that change nothing; guarded, without another step on the way of each frame."""
+        if self._over():
+            return
+        try:
+            if self._straight:
+                self._learn_time()
+            if at_ms != self._now_ms:
+                self._catch_up()
+            self._now_ms = end_ms = at_ms + len(pcm) * 1000 // self._slot.rate
+            if not self._mouth.held:
+                self._engine.hear(at_ms, pcm)
+            self._watch.arrived(end_ms)
+            if at_ms >= self._account_ms and not self._mouth.idle:
+                self._account()
+            if self._straight and self._rests_ms:
+                self._only_hear()
+        except Exception as error:  # noqa: BLE001 - as in `guarded`
+            self._fault(error)
 
     def _wake(self) -> None:
         """Something else than audio comes: look at everything again."""
+        self._mouth.flows = 0
         self._account_ms = 0.0
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """The turns learn of the frames that they weren't told of."""
+        """The turns learn of the frames that they weren't told of, and the rest is over."""
         if self._rests_ms:
-            self._rests_ms = 0
-            self._slot.rest(self._hears, 0, False)
+            self._update()
+            if self._rests_ms:  # else what came of that has ended it already
+                self._rests_ms, self._straight = 0, False
+                self._slot.rest(self._hears, 0, False)
+
+    def _update(self) -> None:
+        """The turns learn of the frames that they weren't told of."""
+        if self._straight:
+            self._learn_time()
+        if not self._rests_ms:
+            return
+        told_ms = self._turns.now_ms
+        if not self._whatever:
             self._turns.pass_over(self._now_ms)
+        elif told_ms < self._now_ms:
+            speech, straight = self._slot.spoken(told_ms, self._now_ms), self._straight
+            self._now_ms, self._straight = told_ms, False  # what comes of it needs no more
+            self._frames(speech, *self._same[1:])
+            self._straight = straight and self._rests_ms > 0
+
+    def _learn_time(self) -> None:
+        """Frames have gone straight to the engine."""
+        if (now_ms := self._slot.straight_ms) > self._now_ms:
+            self._now_ms = now_ms
+            self._watch.arrived(now_ms)
 
     def _arm(self) -> None:
         armed = self._turns.armed
@@ -633,7 +694,7 @@ class Conversation:
         if not mouth.queue(audio):
             return
         self._transcript.settle()
-        self._given_ms = self._now_ms
+        self._gave(audio.item, len(audio.pcm))
         if began:
             self._speaking = True
             self._wake()
@@ -642,14 +703,36 @@ class Conversation:
         if mouth.full and mouth.overfed:
             self._end(Outcome("failed", "the engine sends audio without end"))
 
+    def _more(self, item: int, pcm: engines.Pcm) -> bool:
+        """The same with what follows it, in fewer steps: see `engines.Context.more`."""
+        if self._over() or not self._mouth.more(item, pcm):
+            return False
+        self._gave(item, len(pcm))
+        return True
+
+    def _gave(self, item: int, samples: int) -> None:
+        """The engine gave so much audio just now."""
+        if self._straight:
+            self._learn_time()
+        self._given_ms = self._now_ms
+        if item != self._item:
+            self._item, self._account_ms = item, 0.0
+        elif self._account_ms:
+            due_ms = self._account_ms + samples * 1000 / self._slot.rate
+            # Not by min(), which takes five times as long.
+            self._account_ms = due_ms if due_ms < self._look_ms else self._look_ms  # noqa: FURB136
+
     def _account(self) -> None:
         """What went out since the last time."""
         mouth, now_ms = self._mouth, self._now_ms
         mouth.account()
         rest_ms = mouth.rest_ms
         if rest_ms is not None and (mouth.playing or now_ms - self._given_ms < DRY_MS):
-            self._account_ms = now_ms + min(rest_ms + DRY_MS, LOOK_MS)
-        elif self._speaking and not mouth.playing:
+            self._look_ms = now_ms + LOOK_MS
+            self._account_ms = min(now_ms + rest_ms + DRY_MS, self._look_ms)
+            return
+        self._account_ms = 0.0
+        if self._speaking and not mouth.playing:
             self._speaking = False
             self._wake()
             self._carry_out(self._turns.agent_finished(now_ms))

@@ -68,6 +68,8 @@ class Mouth:
         self._filling: tuple[int, int] | None = None  # item and length, while a filler plays
         self.idle = False
         """Whether nothing can have gone out that `account` would tell of."""
+        self.flows = 0
+        """The item of which `more` takes more; set it to 0 when anything else happens."""
         self._room = asyncio.Event()
         self._room.set()
         self.full = False
@@ -122,23 +124,42 @@ class Mouth:
             self._clear()
         self.idle = False
         self._backlog.append(audio)
+        self.flows = 0
         if item != self._newest:
             self._newest = item
             if self.playout.says(item):
                 self._unrecorded += 1
                 self._recorded(self._go_on)
         self.feed()
+        if not (self._backlog or self.full or audio.silence):
+            self.flows = item
+        return True
+
+    def more(self, item: int, pcm: NDArray[np.int16]) -> bool:
+        """The same, where it is more of what came last, and all that has gone into the slot; False:
+        it isn't."""
+        if item != self.flows:
+            return False
+        self.playout.more(item, len(pcm))
+        taken = self._slot.play(item, pcm)
+        if taken < len(pcm) or self.playout.waiting >= self._most:
+            if taken < len(pcm):
+                self._backlog.append(Audio(item, pcm[taken:]))
+            self.flows = 0
+            self.feed()
         return True
 
     def done(self, event: ItemDone) -> None:
         """The item is complete."""
         self.idle = False
+        self.flows = 0
         self._backlog.append(event)
         self.feed()
 
     def mark(self, name: str) -> None:
         """To be told when everything up to now has been played."""
         self.idle = False
+        self.flows = 0
         self.playout.mark(name)
         self._tell_marks()
 
@@ -146,6 +167,7 @@ class Mouth:
         """Play what is no part of the conversation, int16 (n,) at the slot's rate."""
         item = self.playout.new_item()
         self.idle = False
+        self.flows = 0
         self._filling = item, len(clip)
         self._slot.play(item, clip)
         self._slot.done(item)
@@ -168,6 +190,7 @@ class Mouth:
 
     def drop(self) -> None:
         """What isn't played yet never will be."""
+        self.flows = 0
         self._tell_past()
         self._tell_marks()
         self.playout.drop()
@@ -228,6 +251,7 @@ class Mouth:
 
     def _clear(self) -> None:
         self.idle = False
+        self.flows = 0
         self._filling = None
         self._slot.clear()
         if self.held:

@@ -261,7 +261,7 @@ def incoming_of(record: Record) -> Incoming:
 
 def handles_of(record: Record) -> Mapping[str, str]:
     """What was made for a call in the PBX."""
-    names = ("bridge_id", "media_id", "joined", "net_s", "callee", "callee_id")
+    names = ("bridge_id", "media_id", "media_port", "joined", "net_s", "callee", "callee_id")
     handles = {name: value for name in names if (value := getattr(record, name))}
     if record.state == "talking":  # the last version doesn't say that he was joined
         handles["joined"] = "1"

@@ -52,6 +52,7 @@ from bridge.minds import Minds
 from bridge.orders import Orders
 from bridge.pbx.asterisk import AsteriskPbx
 from bridge.reconcile import Reconciler, takers
+from bridge.relay.client import RelayClient
 from bridge.sessions.lease import RedisLeases
 from bridge.sessions.members import BEAT_S
 from bridge.sessions.orders import Inbox, Order
@@ -214,8 +215,10 @@ class Worker:
         store, config = self._store, self.config
         self._leases = leases = RedisLeases(store.server, self.name, self._about)
         self._calls = Calls(leases, media, store, self._minds.make, self._ears)
+        folder = Path(config.media.runtime_dir)
         for one in config.asterisk:
-            self._pbxs[one.name] = AsteriskPbx(one, worker=self.name, owner=self._calls)
+            relay = RelayClient(folder, one.name, lambda: media.address)
+            self._pbxs[one.name] = AsteriskPbx(one, self.name, self._calls, relay)
         self._reconciler = Reconciler(
             *(leases, store, self._pbxs),
             begin=self._calls.begin,

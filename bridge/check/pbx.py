@@ -17,6 +17,7 @@ from bridge.media.udp import open_socket
 from bridge.pbx.ari import Ari
 from bridge.pbx.destinations import QUEUES, place_of
 from bridge.pbx.settings import AsteriskSettings
+from bridge.relay.client import relay_serves
 
 
 async def findings(
@@ -39,12 +40,13 @@ async def _called(
 ) -> list[Finding]:
     call = TestCall(ari, settings, media)
     found: list[Finding] = []
+    by_relay = settings.media_transport == "websocket"
     try:
         # The port of calls itself, unless the bridge has it: then another one of that address.
         running = media_runs(media) or (await _held(ari, settings) and not _is_free(media))
-        async with call.open(0 if running else media.port):
+        async with call.open(0 if running or by_relay else media.port):
             found.append(await call.measure())
-            if running and found[0].state == "fail":
+            if running and not by_relay and found[0].state == "fail":
                 cure = f"{found[0].cure}; tried on port {call.port}, because the bridge itself has "
                 cure += (
                     f"{media.port}: if only that is let through, stop the bridge and check again"
@@ -55,6 +57,9 @@ async def _called(
             if call.channel:
                 found += await _dialplan(ari, settings, call, agent, found[0].state != "fail")
                 found += await _transfers(call, agents)
+        if by_relay and media_runs(media) and not relay_serves(Path(media.runtime_dir)):
+            said = "the bridge runs, and its relay doesn't: calls have no audio"
+            found.append(Finding("relay", "fail", said, "start `ari-bridge relay`, or `run` anew"))
     except MediaError as error:
         said, _, cure = str(error).partition(": ")
         found.append(Finding("rtp", "fail", said, cure))

@@ -112,6 +112,14 @@ class Endpointer:
             silences.append(self.pause_silence_ms or silences[0])
         return self.end_ms + min(silences)
 
+    @property
+    def least_end_ms(self) -> int:
+        """Of a segment: no frame that ends before can be its end."""
+        limit_ms = self.end_silence_ms
+        if self.settled_ms is not None and self.settled_ms < limit_ms:
+            limit_ms = self.settled_ms
+        return self.end_ms + limit_ms
+
     def speech_goes_on(self, end_ms: int, ms: int) -> None:
         """So much more speech has come, up to there; only while `steady`."""
         self.end_ms = end_ms

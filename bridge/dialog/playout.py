@@ -218,6 +218,11 @@ class Playout:
         self.waiting += samples
         return True
 
+    def more(self, item: int, samples: int) -> None:
+        """The same, of an item that audio was queued of last, and that wasn't dropped since."""
+        self._items[item].queued += samples
+        self.waiting += samples
+
     def done(self, item: int) -> list[Heard]:
         """The item is complete; it may be over by that (all of it was played already)."""
         it = self._open(item)

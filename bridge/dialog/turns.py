@@ -167,6 +167,11 @@ class Turns:
         self._stirred = True  # there was other input since the last frame
 
     @property
+    def now_ms(self) -> int:
+        """End of the last frame that was told of, or passed over."""
+        return self._now_ms
+
+    @property
     def caller_speaks(self) -> bool:
         """Whether the caller is in a segment of speech."""
         return self.endpoint.phase is Phase.SPEECH
@@ -252,6 +257,29 @@ class Turns:
         if self._kept or self._quiet_ms is None:
             return 0
         return self._quiet_ms + self.settings.no_input_ms - 1
+
+    def indifferent_until(self) -> int:
+        """Frames of whatever kind bring about nothing that anybody waits for as far as there (ms of
+        audio): it is enough to tell of them, one by one, before any other input. 0: of the next one
+        somebody may.
+
+        While the caller speaks to an engine that ends turns itself, and can't interrupt it, what
+        comes next that matters is that he begins again, and before that he has to end.
+        """
+        if self._bridge_owns or self._held or self._stirred or self._interruptible:
+            return 0
+        if self.state is State.PAUSED or self.endpoint.phase is not Phase.SPEECH:
+            return 0
+        edge_ms = self.endpoint.least_end_ms - 1
+        if self._agent_speaks and not self._unheeds_always:
+            if self.guard_until_ms is None:
+                return 0
+            edge_ms = min(edge_ms, self.guard_until_ms)
+        return edge_ms
+
+    @property
+    def _unheeds_always(self) -> bool:
+        return self.settings.barge_in != "auto"
 
     def pass_over(self, until_ms: int) -> None:
         """All frames up to there were like the last; not beyond `rests_until`."""
@@ -500,7 +528,7 @@ class Turns:
     @property
     def _unheeding(self) -> bool:
         """Whether speech may not interrupt the agent, were it speaking."""
-        return self.settings.barge_in != "auto" or self._guarded
+        return self._unheeds_always or self._guarded
 
     @property
     def _agent_speaks(self) -> bool:

@@ -51,6 +51,10 @@ from bridge.dialog.turns import TurnPausing as TurnPausing
 from bridge.dialog.turns import TurnWithdrawn as TurnWithdrawn
 
 Pcm = NDArray[np.int16]
+HearMany = Callable[[Sequence[Any], Sequence[int], Pcm], Sequence[int]]
+"""Engines (k), the time of each one's frames, ms, and the frames, (k, n): what `hear` would do, as
+long as that is no more than passing them on. Returns the places of those that were not passed on;
+their `hear` is called."""
 Marks = tuple[tuple[int, int], ...]
 """(characters, ms), rising: a text up to there is over after so much of its audio."""
 
@@ -343,6 +347,11 @@ class Context:
     """Returns when little enough audio waits to be played (bounded backpressure)."""
     tasks: asyncio.TaskGroup
     """The call's own: a task made here ends with the call, and its exception ends the call."""
+    more: Callable[[int, Pcm], bool] = lambda item, pcm: False
+    """What `emit` does with `Audio`, where it is more of the item that audio was given of last and
+    nothing else has happened since; False: it isn't, emit it."""
+    now_ms: Callable[[], int] = lambda: 0
+    """Up to where the caller's audio was passed on by `hear_many`."""
     turns_by: Callable[[Literal["bridge", "engine"]], None] = lambda owner: None
     """Tell the call that turns are decided otherwise than `Engine.turns` said at first."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -374,6 +383,8 @@ class Engine(Protocol):
         speaks           True: it says what it is told to (`Speak`); else nobody tells it.
         uplink_chunk_ms  how much of the caller's audio each `hear` brings, 20 to 200 ms, where its
                          vendor prefers more than a frame (20).
+        hear_many        what `hear` does, for many calls at once (`HearMany`); of an engine that
+                         also is `autonomous`.
     """
 
     rate: int

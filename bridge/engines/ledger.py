@@ -61,6 +61,10 @@ class Ledger:
         resume = context.resume
         self.rate = context.rate
         self.now_ms = 0
+        self._passed_on_ms = context.now_ms
+        self.flows = 0
+        """The item of which the engine may give more by `more`: it gave audio of it last."""
+        self._more = self._last = 0
         self.state: Mapping[str, Any] = resume.state if resume else {}
         """What engines want kept, by their agents' names."""
         self._history: deque[Entry] = deque(context.history, maxlen=MAX_HISTORY)
@@ -103,6 +107,8 @@ class Ledger:
 
     def told(self, event: CallEvent) -> None:
         """The engine is told this."""
+        self._catch_up()
+        self.flows = 0
         match event:
             case SpeechStarted():
                 self._speech = self._speech or event
@@ -140,6 +146,8 @@ class Ledger:
 
     def gave(self, event: EngineEvent) -> None:
         """The engine gave this."""
+        self._catch_up()
+        self.flows = 0
         self._progress_ms = self.now_ms
         match event:
             case Text(item, text):
@@ -168,14 +176,29 @@ class Ledger:
             case _:
                 pass
 
+    def more(self, samples: int) -> None:
+        """The engine gave so much more audio of the item that `flows`."""
+        self._more += samples
+
     def said(self, audio: Audio) -> float:
         """The engine gave audio. Returns how much of all that it gave is yet to be played, ms."""
-        now, samples = self.now_ms, len(audio.pcm)
-        self._progress_ms = now
+        self._add_up()
         if self._caller or self._speech is not None:
             self._settle()
-        if not audio.silence:
-            self._samples[audio.item] = self._samples.get(audio.item, 0) + samples
+        self.flows = 0 if audio.silence else audio.item
+        return self._said(audio.item, len(audio.pcm), audio.silence)
+
+    def _add_up(self) -> None:
+        """All that came by `more` counts now."""
+        if self._more:
+            samples, self._more = self._more, 0
+            self._said(self._last, samples, False)
+
+    def _said(self, item: int, samples: int, silence: bool) -> float:
+        now = self._progress_ms = self.now_ms
+        self._last = item
+        if not silence:
+            self._samples[item] = self._samples.get(item, 0) + samples
         ms = samples * 1000 / self.rate
         # Not by max(), which takes five times as long.
         self._audible_ms = (now if now > self._audible_ms else self._audible_ms) + ms  # noqa: FURB136
@@ -189,6 +212,7 @@ class Ledger:
         """For how long it has owed something, given nothing, and left the caller in silence."""
         if not self.owes or self._tools:  # a tool's result comes from elsewhere
             return 0
+        self._add_up()
         return int(self.now_ms - max(self._progress_ms, self._audible_ms))
 
     def owes_nothing(self) -> None:
@@ -199,6 +223,8 @@ class Ledger:
 
     def begin_waiting(self) -> None:
         """A new engine begins: what the last one did is no sign of life."""
+        self._catch_up()
+        self.flows = 0
         self._progress_ms = self.now_ms
         self.keeps_audio = True
 
@@ -246,6 +272,12 @@ class Ledger:
         return audio, [*([self._speech] if self._speech else []), *events]
 
     # How ------------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Frames and audio of which we weren't told have passed."""
+        self._add_up()
+        if (now_ms := self._passed_on_ms()) > self.now_ms:
+            self.now_ms = now_ms
 
     def _owe(self, event: CallEvent) -> None:
         self._owe_nothing()

@@ -227,6 +227,7 @@ class Life:
                 agent=agent,
                 rate=rate,
                 emit=self._emit,
+                more=self._more,
                 room=self._room,
                 tasks=tasks,
                 history=history,
@@ -263,6 +264,16 @@ class Life:
                     self._wild()
         else:
             self._event(event)
+
+    def _more(self, item: int, pcm: Pcm) -> bool:
+        """The audio that comes after audio, in fewer steps."""
+        ledger = self._ledger
+        if item != ledger.flows or self._down is not None or self.lost.done():
+            return False
+        if not self._context.more(item, pcm):
+            return False
+        ledger.more(len(pcm))
+        return True
 
     def _event(self, event: EngineEvent) -> None:
         match event:

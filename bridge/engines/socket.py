@@ -33,6 +33,7 @@ PING_S, PONG_S = 10.0, 5.0
 """A connection that is silent for so long is asked whether it lives, and has so long to answer."""
 
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
+Push = Callable[[WSMsgType, bytes], object]
 
 
 class Burst:
@@ -44,13 +45,19 @@ class Burst:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Callable[[WSMsgType, bytes], object], WSMsgType, bytes]] = []
+        self._waiting: list[tuple[Push, WSMsgType, bytes]] = []
 
-    def add(self, push: Callable[[WSMsgType, bytes], object], kind: WSMsgType, data: bytes) -> None:
+    def add(self, push: Push, kind: WSMsgType, data: bytes) -> None:
         """Send it by `push`, behind all that waits."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.send)
         self._waiting.append((push, kind, data))
+
+    def add_many(self, messages: list[tuple[Push, WSMsgType, bytes]]) -> None:
+        """Send these, in this order, behind all that waits."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.send)
+        self._waiting += messages
 
     def send(self) -> None:
         """Send all that waits."""
@@ -60,6 +67,12 @@ class Burst:
 
 
 _burst = Burst()
+
+
+def send_all(messages: list[tuple[Push, WSMsgType, bytes]]) -> None:
+    """Send messages by their sockets' `push`, each as `Socket.send` would."""
+    if messages:
+        _burst.add_many(messages)
 
 
 class Socket(WSListener):
@@ -76,8 +89,8 @@ class Socket(WSListener):
         it in good order, else with what went wrong."""
         self._where, self._text, self._binary = where, text, binary
         self._transport: WSTransport | None = None
-        self._push: Callable[[WSMsgType, bytes], object] | None = None
-        """The library's `send`, unless nothing can be sent now."""
+        self.push: Push | None = None
+        """The library's `send`, unless nothing can be sent now; for `send_all`."""
         self._parts: list[bytes] = []
         self._kind = WSMsgType.TEXT
         self._size = 0
@@ -92,12 +105,15 @@ class Socket(WSListener):
 
     def send_binary(self, data: bytes) -> bool:
         """Send a binary message; False: refused, because the bot doesn't read."""
-        return self._send(_BINARY, data)
+        if self.push is None:
+            return self._send(_BINARY, data)
+        _burst.add(self.push, _BINARY, data)
+        return True
 
     async def close(self) -> None:
         """Close in good order, or at once where the bot doesn't answer; idempotent."""
         _burst.send()
-        self._over, self._push = True, None
+        self._over, self.push = True, None
         self._quiet()
         if self._transport is None or self._transport.is_disconnected:
             return
@@ -109,17 +125,17 @@ class Socket(WSListener):
             self._transport.disconnect(False)
 
     def _send(self, kind: WSMsgType, data: bytes) -> bool:
-        if self._push is None:
+        if self.push is None:
             self.refused += self._full and not self._over
             return False
-        _burst.add(self._push, kind, data)
+        _burst.add(self.push, kind, data)
         return True
 
     # What the library tells -----------------------------------------------------------------------
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done."""
-        self._transport, self._push = transport, transport.send
+        self._transport, self.push = transport, transport.send
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame: a message, or a part of one."""
@@ -157,7 +173,7 @@ class Socket(WSListener):
 
     def pause_writing(self) -> None:
         """Too much waits to be sent."""
-        self._full, self._push = True, None
+        self._full, self.push = True, None
         loop = asyncio.get_running_loop()
         self._stall = loop.call_later(STALL_S, self._give_up, f"didn't read for {STALL_S:g} s")
 
@@ -165,7 +181,7 @@ class Socket(WSListener):
         """The bot reads again."""
         self._full = False
         if self._transport is not None and not self._over:
-            self._push = self._transport.send
+            self.push = self._transport.send
         self._quiet()
 
     def _message(self, kind: WSMsgType, data: bytes) -> None:
@@ -189,7 +205,7 @@ class Socket(WSListener):
 
     def _end(self) -> None:
         self._quiet()
-        self._push = None
+        self.push = None
         if not self._over:
             self._over = True
             self.on_end(f"the bot at {self._where} {self._fault}" if self._fault else "")

@@ -33,8 +33,10 @@ class Stream:
         """Emit into `context`, until `stop`."""
         self._context: Context | None = context
         self._item: int | None = None
-        self._now_ms = 0
-        self._over_ms: float = inf  # when the item is over, unless more comes
+        self.now_ms = 0
+        """As `tick` told last."""
+        self.over_ms: float = inf
+        """When the item is over, unless more comes."""
 
     def play(self, pcm: Pcm) -> None:
         """More audio, of any length."""
@@ -42,13 +44,14 @@ class Stream:
             return
         if self._item is None:
             self._item = self._context.new_item()
-        self._over_ms = self._now_ms + GAP_MS
-        self._context.emit(Audio(self._item, pcm))
+        self.over_ms = self.now_ms + GAP_MS
+        if not self._context.more(self._item, pcm):
+            self._context.emit(Audio(self._item, pcm))
 
     def tick(self, at_ms: int) -> None:
         """It is so late in the caller's audio."""
-        self._now_ms = at_ms
-        if at_ms >= self._over_ms:
+        self.now_ms = at_ms
+        if at_ms >= self.over_ms:
             self.done()
 
     def text(self, text: str) -> None:
@@ -56,7 +59,7 @@ class Stream:
         if self._context is not None:
             if self._item is None:
                 self._item = self._context.new_item()
-            self._over_ms = self._now_ms + GAP_MS
+            self.over_ms = self.now_ms + GAP_MS
             self._context.emit(Text(self._item, text))
 
     def mark(self, name: str) -> None:
@@ -91,7 +94,7 @@ class Stream:
         self._context = None
 
     def _forget(self) -> None:
-        self._item, self._over_ms = None, inf
+        self._item, self.over_ms = None, inf
 
     def _emit(self, event: EngineEvent) -> None:
         if self._context is not None:

@@ -29,7 +29,17 @@ from typing import Literal
 
 from bridge.agent import Agent
 from bridge.engines import faults
-from bridge.engines.base import CallEvent, Context, Engine, Failed, NoInput, Note, Pcm, ReplyDone
+from bridge.engines.base import (
+    CallEvent,
+    Context,
+    Engine,
+    Failed,
+    HearMany,
+    NoInput,
+    Note,
+    Pcm,
+    ReplyDone,
+)
 from bridge.engines.ledger import Ledger
 from bridge.engines.life import Life, autonomous
 from bridge.engines.life import Mind as Mind
@@ -130,6 +140,16 @@ class Supervisor:
             limit_ms = life.agent.engine_silent_s * 1000
             if self._ledger.silent_ms > limit_ms:
                 life.lose(f"said nothing for {limit_ms / 1000:g} s", "silent")
+
+    @property
+    def straight(self) -> tuple[HearMany, Engine] | None:
+        """Who takes frames for the engine as well as `hear`, because we have nothing to note of
+        them: the caller's audio won't be wanted again, and the engine owes nothing."""
+        ledger, life = self._ledger, self._life
+        if ledger is None or ledger.keeps_audio or ledger.owes or life is None:
+            return None
+        many: HearMany | None = getattr(life.straight, "hear_many", None)
+        return None if many is None or life.straight is None else (many, life.straight)
 
     def notify(self, event: CallEvent) -> None:
         """What happens on the line."""

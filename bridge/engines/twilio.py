@@ -21,17 +21,18 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
+from picows import WSMsgType
 
 from bridge.agent import Agent
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
 from bridge.engines.base import BargeIn, CallEvent, Context, Digit, Marked, Pcm, PerCall, Shared
-from bridge.engines.socket import Socket, dial
+from bridge.engines.socket import Socket, dial, send_all
 from bridge.engines.stream import Stream
 from bridge.settings import build
 
@@ -106,16 +107,38 @@ class TwilioEngine:
         if self._socket is None or self._stream is None:
             return
         self._stream.tick(at_ms)
+        self._socket.send(self._media(at_ms, encode_ulaw(pcm).data))
+
+    @staticmethod
+    def hear_many(engines: Sequence[TwilioEngine], at_ms: Sequence[int], pcm: Pcm) -> Sequence[int]:
+        """The same for many."""
+        left, messages = [], []
+        encoded = encode_ulaw(pcm)
+        for n, engine in enumerate(engines):
+            stream, socket, ms = engine._stream, engine._socket, at_ms[n]
+            if stream is None or socket is None or socket.push is None or ms >= stream.over_ms:
+                left.append(n)
+                continue
+            stream.now_ms = ms
+            messages.append((socket.push, WSMsgType.TEXT, engine._media(ms, encoded[n].data)))
+        send_all(messages)
+        return left
+
+    def _media(self, at_ms: int, pcmu: memoryview) -> bytes:
+        """The next `media` message."""
         if self._first_ms is None:
             self._first_ms = at_ms
         self._sequence += 1
         self._chunk += 1
-        payload = binascii.b2a_base64(encode_ulaw(pcm).data, newline=False)
         # By hand, because thousands a second pass here, and only four fields ever change.
-        self._socket.send(
+        return (
             b'{"event":"media","sequenceNumber":"%d","media":{"track":"inbound","chunk":"%d",'
             b'"timestamp":"%d","payload":"%b%b'
-            % (self._sequence, self._chunk, at_ms - self._first_ms, payload, self._media_end)
+            % (
+                *(self._sequence, self._chunk, at_ms - self._first_ms),
+                binascii.b2a_base64(pcmu, newline=False),
+                self._media_end,
+            )
         )
 
     def notify(self, event: CallEvent) -> None:

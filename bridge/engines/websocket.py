@@ -29,12 +29,14 @@ import json
 import logging
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
+from picows import WSMsgType
 
 from bridge.agent import Agent
 from bridge.audio import opus
@@ -46,6 +48,7 @@ from bridge.engines.base import (
     Context,
     Digit,
     Heard,
+    HearMany,
     Marked,
     Pcm,
     PerCall,
@@ -54,7 +57,7 @@ from bridge.engines.base import (
     ToolCall,
     ToolResult,
 )
-from bridge.engines.socket import Socket, dial
+from bridge.engines.socket import Push, Socket, dial, send_all
 from bridge.engines.stream import Stream
 from bridge.errors import EngineMissing
 from bridge.settings import build
@@ -113,6 +116,7 @@ class WebsocketEngine:
         self.uplink_chunk_ms = settings.uplink_chunk_ms
         self._settings = settings
         self._coder = _coder(settings.format)
+        self.hear_many: HearMany | None = _MANY.get(type(self._coder))
         self._context: Context | None = None
         self._stream: Stream | None = None
         self._socket: Socket | None = None
@@ -149,6 +153,14 @@ class WebsocketEngine:
             self._stream.tick(at_ms)
             for data in self._coder.encode(pcm):
                 self._socket.send_binary(data)
+
+    def take(self, at_ms: int) -> Push | None:
+        """What sends the frames that begin there; None: `hear` has to be told of them."""
+        stream, socket = self._stream, self._socket
+        if socket is None or stream is None or at_ms >= stream.over_ms:
+            return None
+        stream.now_ms = at_ms
+        return socket.push
 
     def notify(self, event: CallEvent) -> None:
         """Keys, marks and the caller's voice; the bot hears the rest for itself."""
@@ -316,6 +328,33 @@ class _Opus(_L16):
             raise ValueError(f"{len(data)} bytes that are no Opus packet")
         decoded: Pcm = self._coder.decode(self._call, packet, size)[0]
         return decoded
+
+
+def _l16_many(engines: Sequence[WebsocketEngine], at_ms: Sequence[int], pcm: Pcm) -> Sequence[int]:
+    """What `hear` does, for many."""
+    return _send_many(engines, at_ms, pcm if _LITTLE else pcm.astype(_PCM))
+
+
+def _pcmu_many(engines: Sequence[WebsocketEngine], at_ms: Sequence[int], pcm: Pcm) -> Sequence[int]:
+    """The same in PCMU."""
+    return _send_many(engines, at_ms, encode_ulaw(pcm))
+
+
+def _send_many(
+    engines: Sequence[WebsocketEngine], at_ms: Sequence[int], encoded: NDArray[Any]
+) -> Sequence[int]:
+    left, messages = [], []
+    raw, size = encoded.tobytes(), encoded[0].nbytes
+    for n, engine in enumerate(engines):
+        if (push := engine.take(at_ms[n])) is None:
+            left.append(n)
+        else:
+            messages.append((push, WSMsgType.BINARY, raw[n * size : (n + 1) * size]))
+    send_all(messages)
+    return left
+
+
+_MANY: dict[type[_L16], HearMany] = {_L16: _l16_many, _Pcmu: _pcmu_many}
 
 
 def _coder(name: str) -> _L16:

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 FRAME_MS = 20
 """A frame's length: the grid of everything."""
+
+
+Straight = tuple[Callable[[list[Any], list[int], NDArray[np.int16]], Sequence[int]], Any]
+"""Who takes frames of many slots in one go, and what names one of them to it: it is given those
+names, the time of the frames of each, ms, and the frames, (k, n). It returns the places of those
+that it didn't take."""
 
 
 @dataclass(slots=True, eq=False)  # made 50 times a second a call; frozen, it costs four times more
@@ -60,12 +66,27 @@ class Slot(Protocol):
     """Called on the event loop whenever frames have come."""
 
     def rest(
-        self, hear: Callable[[int, NDArray[np.int16]], None], until_ms: int, speech: bool
+        self,
+        hear: Callable[[int, NDArray[np.int16]], None],
+        until_ms: int,
+        speech: bool | None,
+        straight: Straight | None = None,
+        straight_ms: int = 0,
     ) -> None:
-        """Frames as far as there, all decisions about which are `speech`, change nothing: `hear`
-        gets their time and samples, and `on_frames` need not be called for them. Something else
-        that matters (`tripped`, another verdict of who hears all calls) ends that; so does
-        `until_ms` 0."""
+        """Frames as far as there, all decisions about which are `speech` (None: whatever they are),
+        change nothing: `hear` gets their time and samples, and `on_frames` need not be called for
+        them. Something else that matters (`tripped`, another verdict of who hears all calls) ends
+        that; so does `until_ms` 0.
+
+        `straight`: takes them as far as `straight_ms`, so that `hear` need not be called either."""
+
+    @property
+    def straight_ms(self) -> int:
+        """Up to where frames were last given to `straight`, ms of audio."""
+
+    def spoken(self, from_ms: int, to_ms: int) -> list[bool]:
+        """The first-stage decisions of frames that have come, as `Up.speech` told them; of the last
+        two seconds."""
 
     def play(self, item: int, pcm: NDArray[np.int16]) -> int:
         """Queue audio of an item, int16 (n,) at `rate`; items come one after the other.

@@ -7,21 +7,24 @@ is given the same frames afterwards, as they came on the lines.
 
 A listener to whom more of the same means nothing *rests*: until something changes, it is only given
 samples. That spares the worker's processor the sight of all that a call consists of, most of which
-it doesn't find in its caches (docs/measurements.md).
+it doesn't find in its caches (docs/measurements.md). Where samples need no more than be passed on,
+who passes them on is given those of all such listeners in one go, and the listeners learn of it
+when they ask.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.resample import ResamplerBank
-from bridge.media.base import Up
+from bridge.media.base import Straight, Up
 from bridge.media.slots import CONCEALED, DROPPED, ECHO, FRAME_MS, SPEECH, SlotMap
 
 _AGAIN_FRAMES = 20
@@ -29,7 +32,11 @@ _AGAIN_FRAMES = 20
 _KEEP_FRAMES = 4
 """Frames at a ring's end that media may be writing while we read."""
 
+_WHATEVER = 2
+"""Rests whether there is speech (1) or not (0)."""
+
 Listener = Callable[[Up], None]
+_Take = Callable[[list[Any], list[int], NDArray[np.int16]], Sequence[int]]
 Hear = Callable[[int, NDArray[np.int16]], None]
 Tap = Callable[
     [NDArray[np.intp], int, NDArray[np.int16], NDArray[np.bool_]], NDArray[np.intp] | None
@@ -63,7 +70,10 @@ class Frames:
         self._listening = np.zeros(slots.calls, bool)
         self._hears: list[Hear | None] = [None] * slots.calls
         self._rests_ms = np.zeros(slots.calls, np.int64)
-        self._rests_in_speech = np.zeros(slots.calls, bool)
+        self._rests_in_speech = np.zeros(slots.calls, np.uint8)
+        self._straight: list[Straight | None] = [None] * slots.calls
+        self._straight_to_ms = np.zeros(slots.calls, np.int64)
+        self._straight_ms = np.zeros(slots.calls, np.int64)
         self.tap: Tap | None = None
         """Who listens to all calls together."""
         self.later: Callable[[Callable[[], None]], object] | None = None
@@ -80,7 +90,7 @@ class Frames:
                 bank = ResamplerBank(line * 1000, lane.rate, self._slots.calls)
                 self._banks[line, lane.rate] = bank
             self._banks[line, lane.rate].reset(index)
-        self._cursor[index] = self._rests_ms[index] = 0
+        self._cursor[index] = self._rests_ms[index] = self._straight_ms[index] = 0
         self._lanes[index] = lane
         self._regroup()
         return lane
@@ -114,18 +124,44 @@ class Frames:
         if self._lanes.get(lane.index) is lane:
             self._listeners[lane.index] = listener
             self._rests_ms[lane.index] = 0
+            self._straight[lane.index] = None
             self._listening[lane.index] = listener is not None
 
     def listener(self, lane: Lane) -> Listener | None:
         """Who gets a slot's frames."""
         return self._listeners[lane.index] if self._lanes.get(lane.index) is lane else None
 
-    def rest(self, lane: Lane, hear: Hear, until_ms: int, speech: bool) -> None:
+    def rest(
+        self,
+        lane: Lane,
+        hear: Hear,
+        until_ms: int,
+        speech: bool | None,
+        straight: Straight | None = None,
+        straight_ms: int = 0,
+    ) -> None:
         """See `bridge.media.base.Slot.rest`."""
-        if self._lanes.get(lane.index) is lane:
-            self._hears[lane.index] = hear
-            self._rests_ms[lane.index] = until_ms
-            self._rests_in_speech[lane.index] = speech
+        index = lane.index
+        if self._lanes.get(index) is lane:
+            self._hears[index] = hear
+            self._rests_ms[index] = until_ms
+            self._rests_in_speech[index] = _WHATEVER if speech is None else speech
+            self._straight[index] = straight
+            self._straight_to_ms[index] = 0 if straight is None else straight_ms
+
+    def straight_ms(self, lane: Lane) -> int:
+        """See `bridge.media.base.Slot.straight_ms`."""
+        at_ms: int = self._straight_ms.item(lane.index)
+        return at_ms if self._lanes.get(lane.index) is lane else 0
+
+    def spoken(self, lane: Lane, from_ms: int, to_ms: int) -> list[bool]:
+        """See `bridge.media.base.Slot.spoken`."""
+        ring = self._slots.columns["up_flags"][lane.index]
+        oldest = self._cursor.item(lane.index) - len(ring) + _KEEP_FRAMES
+        frames = np.arange(max(from_ms // FRAME_MS, oldest), to_ms // FRAME_MS)
+        missing = [False] * ((to_ms - from_ms) // FRAME_MS - len(frames))
+        told: list[bool] = (ring[frames % len(ring)] & (SPEECH | ECHO) == SPEECH).tolist()
+        return missing + told
 
     def read(self) -> None:
         """Hand out all that has come."""
@@ -178,11 +214,7 @@ class Frames:
             pcm = self._banks[line, rate].process(rows, pcm)
         resting = self._resting(rows, cursor + count, flags)
         if resting.any():
-            at_ms = (cursor[resting] * FRAME_MS).tolist()
-            hears = [self._hears[row] for row in rows[resting].tolist()]
-            for hear, ms, samples in zip(hears, at_ms, pcm[resting], strict=True):
-                assert hear is not None
-                self._guarded(hear, ms, samples)
+            self._hand_on(rows[resting], cursor[resting], pcm[resting], count)
             if resting.all():
                 return
             awake = ~resting
@@ -198,12 +230,67 @@ class Frames:
             if (listener := listeners[row]) is not None:  # else closed in this very round
                 self._guarded(listener, up)
 
+    def _hand_on(
+        self, rows: NDArray[np.intp], cursor: NDArray[np.int64], pcm: NDArray[np.int16], count: int
+    ) -> None:
+        """Give those who rest their samples."""
+        straight = (cursor + count) * FRAME_MS <= self._straight_to_ms[rows]
+        at_ms = (cursor * FRAME_MS).tolist()
+        slots, takes = rows.tolist(), straight.tolist()
+        together: dict[_Take, tuple[list[int], list[Any]]] = {}
+        alone = []
+        for place, (slot, take) in enumerate(zip(slots, takes, strict=True)):
+            if take and (to := self._straight[slot]) is not None:
+                places, names = together.setdefault(to[0], ([], []))
+                places.append(place)
+                names.append(to[1])
+            else:
+                alone.append(place)
+        for take_many, (places, names) in together.items():
+            times = [at_ms[place] for place in places]
+            some = rows, cursor + count, pcm
+            if len(places) < len(rows):
+                some = rows[places], cursor[places] + count, pcm[places]
+            left = self._hand_straight(take_many, names, times, *some)
+            alone += [places[n] for n in left]
+        for place in alone:
+            hear = self._hears[slots[place]]
+            assert hear is not None
+            try:
+                hear(at_ms[place], pcm[place])
+            except Exception as error:  # noqa: BLE001 - as in `_guarded`
+                self._failed(error)
+
+    def _hand_straight(
+        self,
+        take: _Take,
+        names: list[Any],
+        at_ms: list[int],
+        rows: NDArray[np.intp],
+        end: NDArray[np.int64],
+        pcm: NDArray[np.int16],
+    ) -> Sequence[int]:
+        """Give `take` the frames of these slots, up to `end`; returns which it didn't take."""
+        try:
+            left = take(names, at_ms, pcm)
+        except Exception as error:  # noqa: BLE001 - as in `_guarded`
+            self._failed(error)
+            left = range(len(rows))
+        if left:
+            taken = np.ones(len(rows), bool)
+            taken[list(left)] = False
+            rows, end = rows[taken], end[taken]
+        self._straight_ms[rows] = end * FRAME_MS
+        return left
+
     def _resting(
         self, rows: NDArray[np.intp], end: NDArray[np.int64], flags: NDArray[np.uint8]
     ) -> NDArray[np.bool_]:
         """Of which slots these frames, up to `end`, mean nothing to their listeners."""
         c = self._slots.columns
-        same = (flags & (SPEECH | ECHO) == SPEECH) == self._rests_in_speech[rows, None]
+        wanted = self._rests_in_speech[rows, None]
+        same = (flags & (SPEECH | ECHO) == SPEECH) == wanted
+        same |= wanted == _WHATEVER
         same &= flags & DROPPED == 0
         dealt = c["reflex_count"][rows] == c["reflex_done"][rows]
         resting: NDArray[np.bool_] = dealt & same.all(axis=1)
@@ -214,9 +301,12 @@ class Frames:
         try:
             listener(*what)
         except Exception as error:  # noqa: BLE001 - one call's fault must not silence the others
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a call's listener failed", "exception": error}
-            )
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a call's listener failed", "exception": error}
+        )
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,7 @@ from bridge.audio.echo import ECHO as OURS
 from bridge.audio.echo import likeness
 from bridge.audio.resample import ResamplerBank
 from bridge.audio.speech import thresholds
-from bridge.media.base import Left, Up
+from bridge.media.base import Left, Straight, Up
 from bridge.media.frames import Frames, Lane
 from bridge.media.inherited import Inherited
 from bridge.media.player import Player
@@ -68,10 +68,24 @@ class Slot:
         self._frames.listen(self.lane, listener)
 
     def rest(
-        self, hear: Callable[[int, NDArray[np.int16]], None], until_ms: int, speech: bool
+        self,
+        hear: Callable[[int, NDArray[np.int16]], None],
+        until_ms: int,
+        speech: bool | None,
+        straight: Straight | None = None,
+        straight_ms: int = 0,
     ) -> None:
         """Frames like the last ones change nothing for a while."""
-        self._frames.rest(self.lane, hear, until_ms, speech)
+        self._frames.rest(self.lane, hear, until_ms, speech, straight, straight_ms)
+
+    @property
+    def straight_ms(self) -> int:
+        """Up to where frames were last given straight on, ms."""
+        return self._frames.straight_ms(self.lane)
+
+    def spoken(self, from_ms: int, to_ms: int) -> list[bool]:
+        """What the first stage took frames for."""
+        return self._frames.spoken(self.lane, from_ms, to_ms)
 
     def inherit(self) -> None:
         """Look after what the former owner left in its ring."""

@@ -12,6 +12,7 @@ of it). If Redis has come back empty, the record is written anew from the copy t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import time
@@ -92,6 +93,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[1])
 return {1, fence}
 """
+_SHA = hashlib.sha1(_WRITE.encode(), usedforsecurity=False).hexdigest()
 _REFUSED, _WRITTEN, _MISSING = 0, 1, 2
 
 
@@ -115,7 +117,6 @@ class RedisStore:
         self.settings, self._worker = settings, worker
         self.version = ""
         self._redis = server.connect(settings.url, settings.timeout_s, settings.ca_file)
-        self._write = self._redis.register_script(_WRITE)
         self.on_lost: Callable[[str], None] = lambda call_id: None
         """Told of a call that another worker owns now."""
         self._box = Outbox(settings.max_pending_lines, settings.max_pending_calls)
@@ -274,25 +275,26 @@ class RedisStore:
         batch = {call_id: p for call_id, p in batch.items() if call_id in owned}
         if not batch:
             return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for call_id, pending in batch.items():
-                own = owned[call_id]
-                fields = pending.fields
-                ended = fields.get("state") == "ended"
-                ttl = self.settings.keep_ended_s if ended else self.settings.keep_silent_s
-                if fields:
-                    fields = {"v": FORM, "call_id": call_id, **fields}
-                args = [str(ttl), str(own.fence), str(int(not own.stored)), self._worker]
-                args += [str(len(fields)), *_flat(fields)]
-                for stream_id, line in pending.lines:
-                    entry = line.fields()
-                    args += [stream_id, str(len(entry)), *_flat(entry)]
-                keys = [call_key(call_id), transcript_key(call_id)]
-                if server.is_cluster(self._redis):
-                    pipe.eval(_WRITE, len(keys), *keys, *args)
-                else:
-                    await self._write(keys=keys, args=args, client=pipe)
-            answers: list[list[int]] = await pipe.execute()
+        writes: list[tuple[list[str], list[str]]] = []
+        for call_id, pending in batch.items():
+            own = owned[call_id]
+            fields = pending.fields
+            ended = fields.get("state") == "ended"
+            ttl = self.settings.keep_ended_s if ended else self.settings.keep_silent_s
+            if fields:
+                fields = {"v": FORM, "call_id": call_id, **fields}
+            args = [str(ttl), str(own.fence), str(int(not own.stored)), self._worker]
+            args += [str(len(fields)), *_flat(fields)]
+            for stream_id, line in pending.lines:
+                entry = line.fields()
+                args += [stream_id, str(len(entry)), *_flat(entry)]
+            keys = [call_key(call_id), transcript_key(call_id)]
+            writes.append((keys, args))
+        try:
+            answers = await self._write(writes)
+        except redis.exceptions.NoScriptError:  # a server that has just begun
+            await self._redis.script_load(_WRITE)
+            answers = await self._write(writes)
         written: dict[str, Pending] = {}
         for (call_id, pending), (answer, fence) in zip(batch.items(), answers, strict=True):
             if call_id not in owned:
@@ -310,6 +312,17 @@ class RedisStore:
                 self.forget(call_id)
                 self.on_lost(call_id)
         await self._index(written)
+
+    async def _write(self, writes: list[tuple[list[str], list[str]]]) -> list[list[int]]:
+        """Run the script for each of these, in one go; its answers."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for keys, args in writes:
+                if server.is_cluster(self._redis):
+                    pipe.eval(_WRITE, len(keys), *keys, *args)
+                else:  # not a `Script`: its pipeline asks each time whether the server has it
+                    pipe.evalsha(_SHA, len(keys), *keys, *args)
+            answers: list[list[int]] = await pipe.execute()
+        return answers
 
     async def _index(self, written: dict[str, Pending]) -> None:
         """Keep the lists of calls in line with what was written."""

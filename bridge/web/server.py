@@ -25,7 +25,18 @@ from bridge import keeper, logs, notify
 from bridge.config import Config, WebSettings, reload
 from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
-from bridge.web import calls, history, listen, live, metrics, page, phone, tls
+from bridge.web import (
+    calls,
+    history,
+    listen,
+    live,
+    metrics,
+    page,
+    phone,
+    recordings,
+    saved,
+    tls,
+)
 from bridge.web.errors import Refused
 from bridge.web.openapi import document
 from bridge.web.parts import Parts
@@ -37,6 +48,8 @@ log = logging.getLogger(__name__)
 RESOURCES: tuple[Callable[[Parts], list[Route]], ...] = (
     calls.routes,
     history.routes,
+    recordings.routes,
+    saved.routes,
     listen.routes,
     metrics.routes,
     live.routes,
@@ -178,7 +191,7 @@ async def _told(
     except web.HTTPException:
         raise
     except Exception:  # the API's one boundary: a fault of ours must not look like an answer
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %r failed", request.method, request.path)  # %0A is a line's end in it
         refused = Refused(500, "fault", "a fault of the bridge: see the web process' log")
     response = reply(refused.problem, refused.status)
     if refused.status == 401:

@@ -6,6 +6,7 @@ Times are seconds since 1970.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -91,6 +92,8 @@ class CallDetail(Call):
     """Of each turn and interruption where its time went, ms."""
     audio: Mapping[str, Any]
     """How good the audio is, on both legs."""
+    recording_parts: int
+    """How many parts its recording has; 0: it isn't recorded."""
 
     @classmethod
     def all_of(cls, record: Record, lines: Iterable[Line], now: float) -> CallDetail:
@@ -103,6 +106,7 @@ class CallDetail(Call):
             transcript=tuple(Said.of(line) for line in lines),
             latency=tuple(json.loads(record.latency or "[]")),
             audio=json.loads(record.audio or "{}"),
+            recording_parts=len(json.loads(record.recording or "{}").get("parts", ())),
         )
 
 
@@ -126,6 +130,8 @@ class CallQuery:
     """Only those that began before this time."""
 
     def __post_init__(self) -> None:
+        if self.before is not None and not math.isfinite(self.before):
+            raise ValueError(f"'before' is {self.before}; it takes a time")
         if not 1 <= self.limit <= 500:
             raise ValueError(f"'limit' is {self.limit}; it takes 1 to 500")
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import random
 import tracemalloc
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from bridge.dialog.turns import (
     NoInput,
     SpeechStarted,
     TurnCommitted,
+    TurnPausing,
     Turns,
 )
 from bridge.engines import base as engines
@@ -135,6 +137,8 @@ class Slot:
         self.at_ms = 0
         self.closed = False
         self.resting = None, 0, False
+        self.straight, self.straight_to_ms, self.straight_ms = None, 0, 0
+        self.decided = []
         self.verdicts = False  # somebody who hears all calls may say something else any time
 
     def play(self, item, pcm):
@@ -168,8 +172,12 @@ class Slot:
         self.cleared = False
         self.paused = False
 
-    def rest(self, hear, until_ms, speech):
+    def rest(self, hear, until_ms, speech, straight=None, straight_ms=0):
         self.resting = hear, until_ms, speech
+        self.straight, self.straight_to_ms = straight, straight_ms
+
+    def spoken(self, from_ms, to_ms):
+        return self.decided[from_ms // 20 : to_ms // 20]
 
     lost = 0
 
@@ -193,12 +201,21 @@ class Slot:
                 del self.queue[:FRAME]
             pcm = np.full(FRAME, 1000 if speech else 0, np.int16)
             hear, until_ms, same = self.resting
-            rests = self.at_ms + 20 <= until_ms and same == bool(speech)
+            self.decided.append(bool(speech))
+            rests = self.at_ms + 20 <= until_ms and same in (bool(speech), None)
             if rests and not (self.tripped or self.verdicts):
-                hear(self.at_ms, pcm)
+                self.pass_on(hear, pcm)
             else:
                 self.on_frames(Up(self.at_ms, pcm, (bool(speech),), (False,)))
             self.at_ms += 20
+
+    def pass_on(self, hear, pcm):
+        if self.straight is not None and self.at_ms + 20 <= self.straight_to_ms:
+            take_many, name = self.straight
+            if not take_many([name], [self.at_ms], pcm[None]):
+                self.straight_ms = self.at_ms + 20
+                return
+        hear(self.at_ms, pcm)
 
 
 class Media:
@@ -1203,6 +1220,108 @@ async def test_where_a_turns_time_went_is_kept():
         assert turn["at_s"]["last_voice"] <= turn["at_s"]["decided"] <= turn["at_s"]["first_packet"]
         assert cut["turn"] == 2
         assert {"onset", "paused", "dropped", "decided"} <= set(cut["at_s"])
+
+
+# Frames that go past the conversation ------------------------------------------------------------
+
+
+class Bot(Engine):
+    """Hears for itself; given frames straight, or one by one."""
+
+    turns = "engine"
+    autonomous = True
+
+    def __init__(self, straight):
+        super().__init__()
+        self.straight = (self.hear_many, self) if straight else None
+        self.item, self.got, self.many = None, [], 0
+
+    def hear(self, at_ms, pcm):
+        self.got.append((at_ms, pcm.tolist()))
+
+    @staticmethod
+    def hear_many(bots, at_ms, pcm):
+        for bot, ms, samples in zip(bots, at_ms, pcm, strict=True):
+            bot.hear(ms, samples)
+            bot.many += 1
+        return ()
+
+    def more(self, ms):
+        if self.item is None:
+            self.item = self.context.new_item()
+        pcm = np.ones(ms * RATE // 1000, np.int16)
+        if not (self.straight and self.context.more(self.item, pcm)):
+            self.context.emit(engines.Audio(self.item, pcm))
+
+    def done(self):
+        if self.item is not None:
+            self.context.emit(engines.ItemDone(self.item))
+            self.context.emit(engines.ReplyDone())
+            self.item = None
+
+
+def act(talk, what, n):
+    """A step of a script."""
+    conversation = talk.call.talk
+    match what:
+        case "speaks" | "is silent":
+            talk.slot.deliver(what == "speaks", n)
+        case "bot streams":
+            for _ in range(n):
+                talk.engine.more(20)
+                talk.slot.deliver(False)
+        case "bot says":
+            talk.engine.more(20 * n)
+        case "bot is done":
+            talk.engine.done()
+        case "bot clears":
+            talk.engine.item = None
+            talk.engine.context.emit(engines.Interrupt())
+        case "marks":
+            talk.engine.context.emit(engines.Mark(f"m{n}"))
+        case "looks":
+            talk.call.note()
+        case "mutes" | "holds":
+            change = conversation.mute if what == "mutes" else conversation.hold
+            change(True)
+            talk.slot.deliver(n % 2 == 0, n)
+            change(False)
+        case "key":
+            talk.engine.item = None
+            conversation.digit(str(n % 10))
+
+
+STEPS = (
+    *("speaks", "speaks", "speaks", "is silent", "is silent", "bot streams", "bot streams"),
+    *("bot says", "bot is done", "bot clears", "marks", "looks", "looks", "mutes", "holds", "key"),
+)
+
+
+@pytest.mark.parametrize("barge_in", ["off", "auto"])
+@pytest.mark.parametrize("seed", range(8))
+async def test_what_goes_past_the_conversation_makes_no_difference(barge_in, seed):
+    found, straight = [], 0
+    for past in (True, False):
+        steps = random.Random(seed)
+        talk, seen = Talk(), []
+        talk.engine = Bot(past)
+        talk.agent = replace(talk.agent, turns=replace(talk.agent.turns, barge_in=barge_in))
+        async with talk:
+            for _ in range(60):
+                act(talk, steps.choice(STEPS), steps.choice([1, 2, 3, 7, 15, 40]))
+                told = [e for e in talk.engine.told if not isinstance(e, TurnPausing)]
+                heard = [e for e in told if not isinstance(e, engines.Heard | engines.Marked)]
+                playout = talk.call.talk._mouth.playout
+                seen.append((heard, playout.last_item, talk.slot.queue.copy(), talk.slot.paused))
+            talk.slot.deliver(False, 100)
+            talk.call.note()
+            told = [e for e in talk.engine.told if not isinstance(e, TurnPausing)]
+            progress = talk.store.record["progress"]
+            found.append((seen, told, talk.engine.got, talk.store.lines, progress))
+            straight += talk.engine.many
+    for one, other in zip(*found, strict=True):
+        assert one == other
+    assert straight > 50
 
 
 async def test_little_of_a_call_stays_until_garbage_is_collected():

@@ -27,6 +27,7 @@ LAYERS = [
     "recording",
     "ears",
     "pbx",
+    "relay",
     "sessions",
     "toolbox",
     "engines",

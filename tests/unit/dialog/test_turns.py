@@ -904,6 +904,54 @@ def test_frames_that_nobody_tells_of_change_nothing(script, barge_in, owner):
         assert all_of(rested) == all_of(told)
 
 
+@given(
+    st.lists(stretches, min_size=4, max_size=40),
+    st.sampled_from(["auto", "off"]),
+    st.sampled_from(["bridge", "engine", "engine"]),
+)
+def test_frames_that_are_told_of_late_bring_about_the_same(script, barge_in, owner):
+    changes = {"barge_in": barge_in, "no_input_ms": 1000, "guard_greeting_ms": 700}
+    told, late = Floor(owner, **changes).turns, Floor(owner, **changes).turns
+    at_ms, until_ms, waiting, expected, before = 0, 0, [], [], None
+
+    def catch_up():
+        found = [action for frame in waiting for action in late.frame(*frame)]
+        assert found == expected
+        assert not waiting or set(map(type, found)) <= {TurnPausing}, "nobody waits for it"
+        assert all_of(late) == all_of(told)
+        waiting.clear()
+        expected.clear()
+
+    for frames, speech, near, name in script:
+        for _ in range(frames):
+            if at_ms + 20 > until_ms or near != before:
+                catch_up()
+                assert late.frame(at_ms, speech, near) == told.frame(at_ms, speech, near)
+                until_ms, before = late.indifferent_until(), near
+            else:
+                armed = told.armed
+                expected += told.frame(at_ms, speech, near)
+                waiting.append((at_ms, speech, near))
+                assert told.armed == armed
+            at_ms += 20
+        if name:
+            catch_up()
+            assert put(late, name, at_ms) == put(told, name, at_ms)
+            assert late.indifferent_until() == 0, "whatever came may matter to the next frame"
+            until_ms = 0
+
+
+def test_whatever_comes_while_the_caller_speaks_to_a_bot_is_told_of_later():
+    floor = Floor("engine", end_silence_ms=400)
+    floor.speech(100)
+    assert floor.turns.indifferent_until() == floor.at_ms + 399, "his turn may end then"
+    floor.silence(200)
+    assert floor.turns.indifferent_until() == floor.at_ms + 199
+    floor.turns.agent_started()
+    floor.silence(20)
+    assert floor.turns.indifferent_until() == 0, "he might interrupt"
+
+
 @pytest.mark.parametrize("speech", [False, True])
 def test_a_floor_where_nothing_changes_rests(speech):
     floor = Floor(no_input_ms=2000)

@@ -23,7 +23,11 @@ RATE = 8000
 
 def ledger(history=(), greeting=""):
     agent = SimpleNamespace(greeting=greeting)
-    return Ledger(SimpleNamespace(resume=None, rate=RATE, history=history, agent=agent, rejoin=""))
+    return Ledger(
+        SimpleNamespace(
+            resume=None, rate=RATE, history=history, agent=agent, rejoin="", now_ms=lambda: 0
+        )
+    )
 
 
 def listen(own, ms):

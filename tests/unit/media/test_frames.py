@@ -1,5 +1,7 @@
 """The callers' audio out of the map: to each call, and to whoever hears all together."""
 
+import asyncio
+
 import pytest
 
 from bridge.media.frames import Frames
@@ -112,3 +114,95 @@ def test_another_listener_does_not_rest(resting):
     put(slots, 0, [0])
     frames.read()
     assert given == [("other", 0)]
+
+
+@pytest.fixture
+def passing(slots):
+    """Three slots that rest whatever comes as far as 80 ms, two of whose frames go straight to
+    `takes` as far as 60; what that was given, and what the listeners were."""
+    frames, taken, given = Frames(slots), [], []
+    left = []
+
+    def takes(names, at_ms, pcm):
+        assert len(names) == len(at_ms) == len(pcm)
+        for n, (name, ms, samples) in enumerate(zip(names, at_ms, pcm, strict=True)):
+            if n not in left:
+                taken.append((name, ms, samples[::160].tolist()))
+        return left
+
+    def hears(index):
+        return lambda at_ms, pcm: given.append((index, at_ms, pcm[::160].tolist()))
+
+    lanes = [frames.open(index, 0) for index in range(3)]
+    for index, lane in enumerate(lanes):
+        frames.listen(lane, lambda up, index=index: given.append(("all", index, up.at_ms)))
+        straight = (takes, f"call {index}") if index != 1 else None
+        frames.rest(lane, hears(index), 80, None, straight, 60)
+    slots.columns["t_rate"][2] = 8
+    return slots, frames, lanes, left, taken, given
+
+
+@pytest.fixture
+def slots_alike(slots):
+    slots.columns["t_rate"][:] = 8
+    return slots
+
+
+def test_what_is_only_passed_on_goes_straight_to_who_passes_it_on(slots_alike, passing):
+    slots, frames, lanes, _, taken, given = passing
+    for index, flags in enumerate([[SPEECH, 0], [0, SPEECH], [0]]):
+        put(slots, index, flags)
+    frames.read()
+    assert sorted(taken) == [("call 0", 0, [1, 2]), ("call 2", 0, [201])]
+    assert given == [(1, 0, [101, 102])]
+    assert [frames.straight_ms(lane) for lane in lanes] == [40, 0, 20]
+    assert frames.spoken(lanes[0], 0, 40) == [True, False]
+    assert frames.spoken(lanes[1], 20, 40) == [True]
+    put(slots, 0, [0, ECHO | SPEECH])
+    put(slots, 2, [SPEECH])
+    frames.read()
+    assert taken[-1] == ("call 2", 20, [202])
+    assert given[-1] == (0, 40, [3, 4]), "beyond what it said they go to the listener"
+    put(slots, 0, [0])
+    frames.read()
+    assert given[-1] == ("all", 0, 80)
+
+
+def test_what_it_does_not_take_goes_to_the_listener(slots_alike, passing):
+    slots, frames, lanes, left, taken, given = passing
+    left.append(0)
+    put(slots, 0, [0])
+    put(slots, 2, [0])
+    frames.read()
+    assert taken == [("call 2", 0, [201])]
+    assert given == [(0, 0, [1])]
+    assert [frames.straight_ms(lane) for lane in lanes] == [0, 0, 20]
+    frames.listen(lanes[2], None)
+    assert frames.straight_ms(lanes[2]) == 20
+    frames.close(lanes[2])
+    assert frames.straight_ms(lanes[2]) == 0
+
+
+async def test_frames_of_one_that_fails_go_to_the_listeners(slots_alike):
+    frames, given, faults = Frames(slots_alike), [], []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: faults.append(what))
+    lane = frames.open(0, 0)
+    frames.listen(lane, lambda up: None)
+    straight = (lambda names, at_ms, pcm: 1 // 0, "call")
+    frames.rest(lane, lambda at_ms, pcm: given.append(at_ms), 80, False, straight, 80)
+    put(slots_alike, 0, [0])
+    frames.read()
+    assert given == [0]
+    assert isinstance(faults[0]["exception"], ZeroDivisionError)
+
+
+def test_of_frames_that_are_no_more_in_the_ring_nobody_says_that_they_held_speech(slots_alike):
+    frames = Frames(slots_alike)
+    lane = frames.open(0, 0)
+    frames.listen(lane, lambda up: None)
+    slots_alike.columns["up_flags"][0] = SPEECH
+    slots_alike.columns["t_head"][0] = 8 * 20 * 150
+    frames.read()
+    told = frames.spoken(lane, 0, 150 * 20)
+    assert len(told) == 150
+    assert told == [False] * 34 + [True] * 116
