@@ -223,6 +223,7 @@ class Cascade:
         if self._listening is not None:
             await self._listening.close()
         self._context = None
+        self._hearing.forget()
 
     # The caller's words ---------------------------------------------------------------------------
 
