@@ -28,6 +28,7 @@ from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
 from bridge.media.base import Left, Up
 from bridge.mouth import ROOM_MS
+from bridge.orders import Orders
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
 from bridge.recall import Memory
 from bridge.sessions.model import Line, Record
@@ -371,6 +372,29 @@ async def test_a_call_has_one_record_in_the_log(caplog, how, records):
         with caplog.at_level(logging.INFO):
             await talk.end()
     assert sum(line.startswith("call record ") for line in caplog.messages) == records
+
+
+@pytest.mark.parametrize("order", ["say", "mute", "transfer", "listen"])
+@pytest.mark.parametrize("taken", [False, True])
+async def test_who_is_not_ready_yet_is_told_nothing(order, taken):
+    memory = Memory(Record("c1", agent="demo", state="talking"), []) if taken else None
+    talk = Talk(memory=memory)
+    begin, start = asyncio.Event(), talk.engine.start
+
+    async def late(context):
+        await begin.wait()
+        await start(context)
+
+    talk.engine.start = late
+    orders = Orders({"c1": talk.call}, {}, None, None, None)
+    what = {"text": "Hello.", "on": True, "to": "200", "host": "127.0.0.1", "port": 9}
+    await talk.settle()
+    answer = await orders.carry_out(order, "c1", what)
+    assert answer["error"] == ("not-ready" if taken else "refused"), "the desk asks again"
+    assert talk.engine.told == []
+    begin.set()
+    async with talk:
+        assert "error" not in await orders.carry_out("mute", "c1", what)
 
 
 @pytest.mark.parametrize("step", ["open_media", "answer", "join"])
