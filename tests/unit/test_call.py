@@ -33,6 +33,7 @@ from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
 from bridge.recall import Memory
 from bridge.sessions.model import Line, Record
 from bridge.sessions.progress import Item, Progress
+from bridge.transfertable import Destination
 
 RATE = 8000
 FRAME = RATE // 50
@@ -581,7 +582,7 @@ async def test_transfer_waits_until_the_announcement_was_heard():
         talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
         talk.slot.deliver(False, 9)
         await talk.settle()
-        assert "transfer" not in talk.leg.names()
+        assert "ring" not in talk.leg.names()
         talk.slot.deliver(False, 2)
         assert await talk.end() == Outcome("transferred", "200", gone=True)
         assert ("ring", "200", "from-ari-bridge") in talk.leg.did
@@ -595,7 +596,7 @@ async def test_a_barge_in_cancels_a_tool_that_waits():
         talk.slot.deliver(True, 45)
         await talk.settle()
         assert engines.ToolResult("t", ok=False, value="interrupted") in talk.engine.told
-        assert "transfer" not in talk.leg.names()
+        assert "ring" not in talk.leg.names()
 
 
 @pytest.mark.parametrize(
@@ -1110,6 +1111,61 @@ async def test_a_caller_who_says_nothing_at_all(mode):
         outcome = await talk.end()
         assert outcome.result == ("done" if mode == "goodbye" else "no-input")
         assert ("hang_up" in talk.leg.names()) == (mode == "goodbye")
+
+
+async def talk_to_ann(talk):
+    """The agent has rung somebody for the caller, and talks to him."""
+    talk.engine.context.emit(engines.ToolCall("t", "transfer", {"to": "ann"}))
+    await talk.settle()
+    assert talk.leg.names()[-2:] == ["ring", "talk"]
+
+
+def with_ann(mode="goodbye"):
+    talk = Talk()
+    talk.engine.speaks = True
+    talk.agent = Agent(
+        "demo",
+        turns=TurnSettings(no_input_ms=1000, no_input_prompts=1, after_no_input=mode),
+        transfer=TransferSettings(to={"ann": Destination("201", "attended")}),
+    )
+    return talk
+
+
+@pytest.mark.parametrize("mode", ["goodbye", "dialplan"])
+async def test_whom_it_rang_says_nothing_at_all_and_the_caller_is_taken_back(mode):
+    async with with_ann(mode) as talk:
+        talk.slot.deliver(False, 51)
+        assert talk.engine.told[-1] == NoInput(1), "the caller was silent before"
+        await talk_to_ann(talk)
+        for told in (NoInput(1), NoInput(2, last=True)):
+            talk.slot.deliver(False, 51)
+            assert told in talk.engine.told
+        await talk.settle()
+        assert talk.leg.names()[-1] == "take_back"
+        talk.engine.say("I couldn't reach her", 100)
+        talk.slot.deliver(False, 10)
+        await talk.settle()
+        assert "hang_up" not in talk.leg.names(), "it isn't he who has said nothing"
+        assert not talk.task.done()
+        talk.engine.told.clear()
+        talk.slot.deliver(False, 51)
+        assert talk.engine.told[-1] == NoInput(1)
+
+
+async def test_nobody_is_told_to_say_something_to_whom_it_rang():
+    async with with_ann() as talk:
+        await talk_to_ann(talk)
+        with pytest.raises(ConfigError, match="the agent talks to ann now"):
+            talk.call.talk.say("Your line is about to be cut.")
+
+
+async def test_nobody_is_told_to_say_something_while_it_rings():
+    async with with_ann() as talk:
+        talk.leg.answers.clear()
+        talk.engine.context.emit(engines.ToolCall("t", "transfer", {"to": "ann"}))
+        await talk.settle()
+        with pytest.raises(ConfigError, match="he is being put through"):
+            talk.call.talk.say("Hello.")
 
 
 async def test_an_engine_that_has_no_goodbye_is_not_waited_for():
