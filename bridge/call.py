@@ -38,6 +38,7 @@ from bridge.errors import (
     MediaError,
     PbxGone,
     PbxNotAnswered,
+    PbxRefused,
     StoreUnreachable,
 )
 from bridge.media.base import Media, Slot
@@ -211,7 +212,8 @@ class Call:
         try:
             if told := await tools.hand_over(to):
                 tools.transfer.tell(told)
-        except BridgeError as error:
+        except (BridgeError, TimeoutError) as failed:
+            error = failed if str(failed) else PbxRefused(f"{to}: the PBX did not answer")
             if answer.done():
                 tools.transfer.tell(f"Nothing came of a transfer: {error}. The caller hears you.")
             else:

@@ -235,7 +235,7 @@ class Tools:
         except Exception as error:
             await self.transfer.back()
             if isinstance(error, BridgeError | TimeoutError):
-                raise PbxRefused(f"{name}: {error or 'the PBX did not answer'}") from error
+                raise PbxRefused(f"{name}: {str(error) or 'the PBX did not answer'}") from error
             raise
 
     def next(self) -> None:

@@ -1152,6 +1152,18 @@ async def test_whom_it_rang_says_nothing_at_all_and_the_caller_is_taken_back(mod
         assert talk.engine.told[-1] == NoInput(1)
 
 
+@pytest.mark.parametrize("rings", [False, True])
+async def test_a_pbx_that_doesnt_answer_a_transfer_for_the_api_ends_no_call(rings):
+    talk = Talk(fail={"transfer": TimeoutError(), "connect": TimeoutError()})
+    to = {"box": Destination("300@vm", "dialplan"), "ann": Destination("201", "blind")}
+    talk.agent = Agent("demo", transfer=TransferSettings(to=to))
+    async with talk:
+        with pytest.raises(PbxRefused, match="the PBX did not answer"):
+            await talk.call.transfer("ann" if rings else "box")
+        await talk.settle()
+        assert not talk.task.done()
+
+
 async def test_nobody_is_told_to_say_something_to_whom_it_rang():
     async with with_ann() as talk:
         await talk_to_ann(talk)
