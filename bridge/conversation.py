@@ -65,7 +65,7 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
-DRY_MS, LOOK_MS = 40, 200
+DRY_MS, LOOK_MS = 40, 1000
 """An agent whose item isn't complete and that gives nothing for so long has paused; and so often at
 least it is asked what was heard of it."""
 
