@@ -716,6 +716,8 @@ class Conversation:
             due_ms = self._account_ms + samples * 1000 / self._slot.rate
             # Not by min(), which takes five times as long.
             self._account_ms = due_ms if due_ms < self._look_ms else self._look_ms  # noqa: FURB136
+            if self._straight and not self._mouth.idle:
+                self._slot.straight_on(int(self._account_ms))
 
     def _account(self) -> None:
         """What went out since the last time."""

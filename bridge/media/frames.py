@@ -151,6 +151,11 @@ class Frames:
             self._takers[index], self._names[index] = straight or (None, None)
             self._straight_to_ms[index] = 0 if straight is None else straight_ms
 
+    def straight_on(self, lane: Lane, straight_ms: int) -> None:
+        """See `bridge.media.base.Slot.straight_on`."""
+        if self._lanes.get(lane.index) is lane and self._takers[lane.index] is not None:
+            self._straight_to_ms[lane.index] = straight_ms
+
     def straight_ms(self, lane: Lane) -> int:
         """See `bridge.media.base.Slot.straight_ms`."""
         at_ms: int = self._straight_ms.item(lane.index)

@@ -78,6 +78,10 @@ class Slot:
         """Frames like the last ones change nothing for a while."""
         self._frames.rest(self.lane, hear, until_ms, speech, straight, straight_ms)
 
+    def straight_on(self, straight_ms: int) -> None:
+        """Let frames go straight on as far as there."""
+        self._frames.straight_on(self.lane, straight_ms)
+
     @property
     def straight_ms(self) -> int:
         """Up to where frames were last given straight on, ms."""

@@ -174,6 +174,10 @@ class Slot:
         self.resting = hear, until_ms, speech
         self.straight, self.straight_to_ms = straight, straight_ms
 
+    def straight_on(self, straight_ms):
+        if self.straight is not None:
+            self.straight_to_ms = straight_ms
+
     def spoken(self, from_ms, to_ms):
         return self.decided[from_ms // 20 : to_ms // 20]
 
@@ -488,7 +492,7 @@ async def test_what_was_heard_of_a_stream_is_asked_for_when_it_matters(monkeypat
         for _ in range(50):  # as it speaks, a frame at a time
             talk.engine.context.emit(engines.Audio(item, np.ones(FRAME, np.int16)))
             talk.slot.deliver(False)
-        assert 5 <= len(asked) <= 30
+        assert 1 <= len(asked) <= 5, "who notes how far the call has got asks by himself"
         talk.engine.context.emit(engines.Audio(item, np.ones(5 * FRAME, np.int16)))
         talk.engine.context.emit(engines.Mark("m"))
         talk.slot.deliver(False, 4)
