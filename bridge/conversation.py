@@ -27,7 +27,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import bridge.engines.base as engines
 from bridge import metrics
@@ -165,7 +165,7 @@ class Conversation:
             now_ms=lambda: self._slot.straight_ms,
             room=self._mouth.wait_for_room,
             tasks=tasks,
-            turns_by=self._turns.belong_to,
+            turns_by=self._turns_by,
             history=history,
             resume=resume,
         )
@@ -229,10 +229,8 @@ class Conversation:
 
     def listen(self) -> None:
         """The engine is ready: audio flows."""
-        sensitivity = self._agent.turns.sensitivity
-        self._slot.tune(sensitivity)
-        if self._ears is not None:
-            self._ear = self._ears.open(self._slot.index, sensitivity)
+        self._slot.tune(self._agent.turns.sensitivity)
+        self._prick_up()
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
         self._hears = partial(context.run, self._hear)
@@ -535,6 +533,7 @@ class Conversation:
                 self._reply(False)
             case SpeechStarted(at_ms):
                 self._speech_ms = at_ms
+                self._prick_up()
                 if self._ear is not None and self._bot_hears:
                     self._ear.enough()
             case TurnCommitted():
@@ -547,6 +546,16 @@ class Conversation:
             case NoInput(last=True) if not getattr(self._engine, "autonomous", False):
                 self._no_input()
         self._engine.notify(action)
+
+    def _prick_up(self) -> None:
+        """Tell voices from noises from now on, if anything hangs on it."""
+        idle = self._bot_hears and not getattr(self._engine, "told_of_speech", True)
+        if self._ear is None and self._ears is not None and not (idle or self._over()):
+            self._ear = self._ears.open(self._slot.index, self._agent.turns.sensitivity)
+
+    def _turns_by(self, owner: Literal["bridge", "engine"]) -> None:
+        self._turns.belong_to(owner)
+        self._prick_up()
 
     @property
     def _bot_hears(self) -> bool:

@@ -925,9 +925,10 @@ class Ears:
     voice = near = True
 
     def __init__(self):
-        self.turns = self.enoughs = 0
+        self.turns = self.enoughs = self.opened = 0
 
     def open(self, rate, sensitivity):
+        self.opened += 1
         return self
 
     def hear(self, pcm, fired):
@@ -959,6 +960,29 @@ async def test_a_bot_that_hears_for_itself_needs_no_more_than_the_voices_begin(
         assert ears.enoughs == 0
         talk.slot.deliver(True, 40)
         assert ears.enoughs == enough
+
+
+@pytest.mark.parametrize(
+    ("barge_in", "autonomous", "told", "opened"),
+    [("off", True, False, 0), ("off", True, True, 1), ("auto", True, False, 1)],
+)
+async def test_where_nothing_hangs_on_a_voice_nobody_listens_for_one(
+    barge_in, autonomous, told, opened
+):
+    ears, talk = Ears(), Talk()
+    talk.call._ears = ears
+    talk.engine.turns, talk.engine.autonomous = "engine", autonomous
+    talk.engine.told_of_speech = told
+    talk.agent = replace(talk.agent, turns=replace(talk.agent.turns, barge_in=barge_in))
+    async with talk:
+        talk.slot.deliver(True, 20)
+        talk.slot.deliver(False, 100)
+        assert ears.opened == opened
+        talk.engine.autonomous = False
+        talk.engine.context.turns_by("bridge")
+        assert ears.opened == 1, "another engine stands in"
+        talk.slot.deliver(True, 20)
+        assert ears.opened == 1
 
 
 @pytest.mark.parametrize("owner", ["bridge", "engine"])
