@@ -134,7 +134,7 @@ class Conversation:
         self._unheard = False  # the caller's last turn was lost before it came to words
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
-        self._noted = Progress()
+        self._noted, self._news = Progress(), True  # whether anything has come since
         self._begun_to_speak = asyncio.Event()
         # In one batch with the line, so that nobody takes the caller's words for unsettled.
         tools.on_change = transcript.on_settled = self.note
@@ -244,7 +244,11 @@ class Conversation:
         self._update()
         if not self._mouth.idle:
             self._account()
-        self._write_down()
+        playout, noted = self._mouth.playout, self._noted
+        forgets = self._speech_ms >= 0 and self._turns.endpoint.phase is Phase.SILENT
+        same = not (self._news or forgets) and noted.last_item == playout.last_item
+        if not (same and noted.items == noted_items(playout.open_items())):
+            self._write_down()  # else nothing has changed: nothing else does so by itself
 
     def note(self) -> None:
         """The same, as far as is known."""
@@ -255,6 +259,7 @@ class Conversation:
     def _write_down(self) -> None:
         if self._over():
             return
+        self._news = False
         if self._turns.endpoint.phase is Phase.SILENT:
             self._speech_ms = -1
         progress = Progress(
@@ -468,7 +473,7 @@ class Conversation:
 
     def _wake(self) -> None:
         """Something else than audio comes: look at everything again."""
-        self._mouth.flows = 0
+        self._mouth.flows, self._news = 0, True
         self._account_ms = 0.0
         self._catch_up()
 
@@ -520,6 +525,7 @@ class Conversation:
             self._act(action)
 
     def _act(self, action: Action) -> None:
+        self._news = True
         self._watch.acted(action, self._turns.turn)
         match action:
             case AgentPaused():
@@ -719,14 +725,19 @@ class Conversation:
         if self._straight:
             self._learn_time()
         self._given_ms = self._now_ms
-        if item != self._item:
-            self._item, self._account_ms = item, 0.0
+        if item != self._item or not self._mouth.flows:
+            self._item = item
+            self._account_at(0.0)
         elif self._account_ms:
             due_ms = self._account_ms + samples * 1000 / self._slot.rate
             # Not by min(), which takes five times as long.
-            self._account_ms = due_ms if due_ms < self._look_ms else self._look_ms  # noqa: FURB136
-            if self._straight and not self._mouth.idle:
-                self._slot.straight_on(int(self._account_ms))
+            self._account_at(due_ms if due_ms < self._look_ms else self._look_ms)  # noqa: FURB136
+
+    def _account_at(self, at_ms: float) -> None:
+        """From there on (ms of audio) it matters what has gone out."""
+        self._account_ms = at_ms
+        if self._straight and not self._mouth.idle:
+            self._slot.straight_on(int(at_ms))
 
     def _account(self) -> None:
         """What went out since the last time."""
@@ -735,9 +746,9 @@ class Conversation:
         rest_ms = mouth.rest_ms
         if rest_ms is not None and (mouth.playing or now_ms - self._given_ms < DRY_MS):
             self._look_ms = now_ms + LOOK_MS
-            self._account_ms = min(now_ms + rest_ms + DRY_MS, self._look_ms)
+            self._account_at(min(now_ms + rest_ms + DRY_MS, self._look_ms))
             return
-        self._account_ms = 0.0
+        self._account_at(0.0)
         if self._speaking and not mouth.playing:
             self._speaking = False
             self._wake()

