@@ -12,7 +12,7 @@ COPY systemd systemd
 # developers. (pip checks hashes only where every file has one, and our own folder can't.)
 RUN grep -oE '^[A-Za-z0-9_.-]+==[^ ;]+( ; [^\\]+)?' requirements.lock >/tmp/constraints.txt \
  && python -m venv /opt/ari-bridge \
- && /opt/ari-bridge/bin/pip install --no-cache-dir -c /tmp/constraints.txt '.[offline,opus]' \
+ && /opt/ari-bridge/bin/pip install --no-cache-dir -c /tmp/constraints.txt '.[offline,opus,websocket]' \
  && /opt/ari-bridge/bin/pip uninstall -y pip
 
 # What is built stays behind: the image holds the environment alone.

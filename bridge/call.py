@@ -27,7 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-from bridge import metrics
+from bridge import metrics, tracing
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
@@ -41,7 +41,16 @@ from bridge.errors import (
     StoreUnreachable,
 )
 from bridge.media.base import Media, Slot
-from bridge.pbx.base import CalleeLeft, Dtmf, Hold, HungUp, Incoming, Leg, MediaLost
+from bridge.pbx.base import (
+    CalleeLeft,
+    Dtmf,
+    Hold,
+    HungUp,
+    Incoming,
+    Leg,
+    MediaLost,
+    MediaReplaced,
+)
 from bridge.quality import LineQuality
 from bridge.recall import Memory, numbers_now
 from bridge.recorded import KEYS_S, Recording
@@ -126,6 +135,7 @@ class Call:
         metrics.call_begun(self._direction, taken_over=memory is not None)
         record = memory.record if memory is not None else None
         self._agent = record.agent if record else (*leg.incoming.args, "")[0]
+        self._engine = ""
         self._started = record.started if record else time.time()
         self._answered = record.answered if record else 0.0
         self._ringing = False
@@ -257,6 +267,7 @@ class Call:
         incoming = self._leg.incoming
         agent, engine = await self._mind(incoming.args[0] if incoming.args else "")
         cleanup.push_async_callback(engine.close)
+        self._engine = agent.engine
         begin = self._take_up if self._memory else self._set_up
         conversation, context = await begin(agent, engine, cleanup)
         if self._memory:
@@ -265,7 +276,8 @@ class Call:
         if self._memory:
             self._tasks.create_task(self._passed_keys(conversation), name="passed keys")
             assert self._tools
-            await self._tools.transfer.resume(again=self._tools.transfers_again)
+            replying = context.resume is not None and context.resume.replying
+            await self._tools.transfer.resume(again=self._tools.transfers_again, replying=replying)
             self._tools.next()
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
@@ -450,12 +462,29 @@ class Call:
             self._log_record(outcome)
             lasted_s = max(0.0, time.time() - self._started)
             metrics.call_ended(self._direction, outcome.result, lasted_s)
+            tracing.call_over(self._trace(outcome))
         self._store.put(
             self.id,
             state="ended",
             ended=time.time(),
             result=outcome.result,
             reason=outcome.reason,
+        )
+
+    def _trace(self, outcome: Outcome) -> tracing.CallTrace:
+        incoming, talk = self._leg.incoming, self._conversation
+        return tracing.CallTrace(
+            call_id=self.id,
+            direction=self._direction,
+            agent=self._agent,
+            engine=self._engine,
+            codec=incoming.codec,
+            pbx=incoming.pbx,
+            result=outcome.result,
+            started=self._started,
+            answered=self._answered,
+            ended=time.time(),
+            turns=talk.timed if talk is not None else (),
         )
 
     def _log_record(self, outcome: Outcome) -> None:
@@ -493,6 +522,8 @@ class Call:
                     self._tasks.create_task(self._tools.transfer.callee_left(), name="transfer")
                 case MediaLost():
                     self.end(Outcome("failed", "the PBX closed the external media"))
+                case MediaReplaced() if not self._over.done():
+                    self._place()
                 case Hold(on) if talk is not None and not self._over.done():
                     talk.hold(on)
                 case Dtmf(digit) if talk is not None and not self._over.done():

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         ("media", "the media process alone: RTP in and out"),
         ("worker", "a worker alone: calls, dialog, engines"),
         ("recorder", "the recorder alone: writes recorded calls to files"),
+        ("relay", "the relay alone: audio by WebSocket and TLS; a second one stands by"),
         ("web", "the API alone, over HTTP"),
         ("token", "show the token that the API wants"),
     ):
@@ -165,6 +166,7 @@ def _run(config: Config, options: argparse.Namespace) -> int:
         launcher.run(
             *(options.config, folder, *crew(options.workers, options.spares), drain_s),
             web=config.web.enabled,
+            relay=config.needs_relay,
         )
     )
 
@@ -207,12 +209,26 @@ def _recorder(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
+def _relay(config: Config, options: argparse.Namespace) -> int:
+    if not config.needs_relay:
+        raise ConfigError('no [asterisk] has media_transport = "websocket": nothing to relay')
+    try:
+        from bridge.relay.server import serve
+    except ImportError as error:
+        raise ConfigError(
+            "media_transport = \"websocket\" needs picows: pip install 'ari-bridge[websocket]'"
+        ) from error
+    serve(config.asterisk, Path(config.media.runtime_dir))
+    return 0
+
+
 _COMMANDS = {
     "check": _check,
     "run": _run,
     "media": _media,
     "worker": _worker,
     "recorder": _recorder,
+    "relay": _relay,
     "web": _web,
     "token": _token,
 }

@@ -35,9 +35,10 @@ _STOP_S = {
     "worker": 8.0,
     "web": 2.5,
     "recorder": 6.0,
+    "relay": 1.5,
     "media": 1.5,
 }  # what each may need, whatever is away, besides `drain_s`
-_MEDIA = 2  # one serves, one stands by
+_MEDIA = _RELAYS = 2  # one serves, one stands by
 
 
 @dataclass
@@ -95,6 +96,7 @@ async def run(
     drain_s: Callable[[], float] = lambda: 0.0,
     *,
     web: bool = False,
+    relay: bool = False,
 ) -> int:
     """Run until SIGINT, SIGTERM or the terminal's end. Returns the exit status.
 
@@ -105,6 +107,7 @@ async def run(
         spares: how many more wait, loaded, for one of those to die.
         drain_s: how long workers that are to stop may let their calls go on.
         web: whether the API is served, too.
+        relay: whether audio comes by WebSocket.
 
     Raises:
         ConfigError: another launcher serves the directory.
@@ -116,6 +119,7 @@ async def run(
     children += [_Child("media", ("--standby",)) for _ in range(_MEDIA)]
     children.append(_Child("recorder"))
     children += [_Child("web")] if web else []
+    children += [_Child("relay") for _ in range(_RELAYS)] if relay else []
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

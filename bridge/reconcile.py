@@ -211,7 +211,8 @@ class Reconciler:
         self._store.adopt(record, lines)
         try:
             leg = await self._fetch(record)
-        except PbxGone:
+        except PbxGone as error:
+            log.info("call %s can't be taken over: %s", call_id, error)
             if record.direction == "out" and record.state != "talking":
                 self._lost(call_id, "its worker died before he answered", "failed")
             else:
@@ -261,7 +262,7 @@ def incoming_of(record: Record) -> Incoming:
 
 def handles_of(record: Record) -> Mapping[str, str]:
     """What was made for a call in the PBX."""
-    names = ("bridge_id", "media_id", "joined", "net_s", "callee", "callee_id")
+    names = ("bridge_id", "media_id", "media_port", "joined", "net_s", "callee", "callee_id")
     handles = {name: value for name in names if (value := getattr(record, name))}
     if record.state == "talking":  # the last version doesn't say that he was joined
         handles["joined"] = "1"

@@ -12,5 +12,6 @@ should the check be killed; in Redis it writes one key that expires.
     rtp       a test call: both ways, from the address and to the address that calls use
     codecs    what Asterisk can make of a call's audio
     dialplan  whether it has what the bridge and its agents need
+    recording each agent's that records: its folder, key, format; and who writes it down
     engines   each agent's: extras, keys, an answer; and about how many calls this machine carries
 """

@@ -27,6 +27,11 @@ _MODULES: dict[str, str] = {
     "res_stasis_answer.so": "a call can't be answered",
 }
 """What a call needs, and what fails without."""
+_BY_WEBSOCKET: dict[str, str] = {
+    "chan_websocket.so": 'no audio with media_transport = "websocket"',
+    "res_http_websocket.so": "events and audio can't be had",
+}
+"""Instead of `chan_rtp.so`, where a WebSocket carries audio."""
 _WORKS_WITHOUT = ("func_cdr.so", "func_channel.so", "func_timeout.so")
 
 
@@ -46,18 +51,21 @@ async def findings(ari: Ari, settings: AsteriskSettings) -> list[Finding]:
         if took_ms > 100:
             why = "a call's set-up asks some ten times: bring the two nearer to each other"
             found = [Finding("asterisk", "warn", f"{said}answers in {took_ms:.0f} ms", why, told)]
-        return [*found, await _modules(ari)]
+        return [*found, await _modules(ari, settings)]
     except PbxError as error:
         return [Finding("asterisk", "fail", *_cut(str(error)))]
 
 
-async def _modules(ari: Ari) -> Finding:
+async def _modules(ari: Ari, settings: AsteriskSettings) -> Finding:
+    needed = _MODULES
+    if settings.media_transport == "websocket":
+        needed = {n: why for n, why in _MODULES.items() if n != "chan_rtp.so"} | _BY_WEBSOCKET
     listed = await ari.call("asterisk.listModules")
     running = {one["name"] for one in listed if one.get("status", "Running") == "Running"}
-    missing = [name for name in _MODULES if name not in running]
+    missing = [name for name in needed if name not in running]
     if not missing:
-        return Finding("modules", "ok", f"all {len(_MODULES)} that calls need are running")
-    said = "; ".join(f"{name} isn't running: {_MODULES[name]}" for name in missing)
+        return Finding("modules", "ok", f"all {len(needed)} that calls need are running")
+    said = "; ".join(f"{name} isn't running: {needed[name]}" for name in missing)
     harmless = all(name in _WORKS_WITHOUT for name in missing)
     first = missing[0]
     return Finding(

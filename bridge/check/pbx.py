@@ -10,13 +10,14 @@ from bridge.agent import Agent
 from bridge.check import asterisk
 from bridge.check.finding import Finding
 from bridge.check.rtp import CONTEXT, PROBE, TestCall
-from bridge.errors import MediaError, PbxError
+from bridge.errors import MediaError, PbxError, PbxRefused
 from bridge.media import control
 from bridge.media.settings import MediaSettings
 from bridge.media.udp import open_socket
 from bridge.pbx.ari import Ari
-from bridge.pbx.destinations import QUEUES, place_of
+from bridge.pbx.destinations import QUEUE_MODULE, QUEUES, place_of
 from bridge.pbx.settings import AsteriskSettings
+from bridge.relay.client import relay_serves
 
 
 async def findings(
@@ -39,12 +40,13 @@ async def _called(
 ) -> list[Finding]:
     call = TestCall(ari, settings, media)
     found: list[Finding] = []
+    by_relay = settings.media_transport == "websocket"
     try:
         # The port of calls itself, unless the bridge has it: then another one of that address.
         running = media_runs(media) or (await _held(ari, settings) and not _is_free(media))
-        async with call.open(0 if running else media.port):
+        async with call.open(0 if running or by_relay else media.port):
             found.append(await call.measure())
-            if running and found[0].state == "fail":
+            if running and not by_relay and found[0].state == "fail":
                 cure = f"{found[0].cure}; tried on port {call.port}, because the bridge itself has "
                 cure += (
                     f"{media.port}: if only that is let through, stop the bridge and check again"
@@ -55,6 +57,9 @@ async def _called(
             if call.channel:
                 found += await _dialplan(ari, settings, call, agent, found[0].state != "fail")
                 found += await _transfers(call, agents)
+        if by_relay and media_runs(media) and not relay_serves(Path(media.runtime_dir)):
+            said = "the bridge runs, and its relay doesn't: calls have no audio"
+            found.append(Finding("relay", "fail", said, "start `ari-bridge relay`, or `run` anew"))
     except MediaError as error:
         said, _, cure = str(error).partition(": ")
         found.append(Finding("rtp", "fail", said, cure))
@@ -135,7 +140,19 @@ async def _transfers(call: TestCall, agents: Iterable[Agent]) -> list[Finding]:
             if context in ("ari-bridge-join", QUEUES):
                 cure = "take the present ari-bridge-extensions.conf in, and reload the dialplan"
             found.append(Finding("transfer", "fail", f"{said}transfers to", cure))
+        elif context == QUEUES and not await _has_queue(call, extension):
+            who = ", ".join(dict.fromkeys(names))
+            said = f"Asterisk has no queue '{extension}', where {who} transfers to"
+            cure = f"write it into queues.conf, and load {QUEUE_MODULE}"
+            found.append(Finding("transfer", "fail", said, cure))
     if places and not found:
         told = ", ".join(f"{extension}@{context}" for context, extension in places)
         found.append(Finding("transfer", "ok", f"{told}: in the dialplan"))
     return found
+
+
+async def _has_queue(call: TestCall, name: str) -> bool:
+    try:
+        return await call.function(f"QUEUE_EXISTS({name})") == "1"
+    except PbxRefused:  # without app_queue there is no such function
+        return False

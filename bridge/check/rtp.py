@@ -13,6 +13,9 @@ both ways apart:
     nothing comes at all        the advertised address is wrong, or a firewall is in the way
     it comes from elsewhere     a NAT between: `rtp_address`
     ours don't come back        Asterisk announces an address that we can't reach
+
+Where a WebSocket carries the audio, a relay inside the check (`bridge.check.relay`) stands for the
+one that calls will use.
 """
 
 from __future__ import annotations
@@ -29,14 +32,17 @@ import aiohttp
 
 from bridge.audio.codecs import CODECS, usable
 from bridge.check.finding import Finding
-from bridge.errors import PbxError
+from bridge.check.relay import OwnRelay
+from bridge.errors import PbxError, PbxRefused
 from bridge.media.settings import MediaSettings
 from bridge.media.udp import open_socket
 from bridge.pbx.ari import Ari
+from bridge.pbx.base import Codec
 from bridge.pbx.events import Started, parse
 from bridge.pbx.names import FORMATS, PREFIX
 from bridge.pbx.net import NET
 from bridge.pbx.settings import AsteriskSettings
+from bridge.pbx.transport import transport_of
 
 PACKETS = 100
 """Of a test call, each way: two seconds."""
@@ -120,6 +126,9 @@ class TestCall:
         self._n = 0
         self._clock = asyncio.get_running_loop().time
         self._ear: _Ear
+        self._relay = OwnRelay(settings)
+        self._transport = transport_of(settings, self._relay)
+        self._direct = settings.media_transport == "rtp"
         self.port = 0
         self.channel = ""
         """A channel that lives as long as the call, to ask the dialplan's functions by."""
@@ -143,6 +152,7 @@ class TestCall:
                 reading.cancel()
                 await events.close()
         finally:
+            self._relay.close()
             transport.close()
 
     async def measure(self) -> Finding:
@@ -171,8 +181,9 @@ class TestCall:
         """Which formats Asterisk sends. Raises `PbxError`."""
         good: list[str] = []
         bad: list[str] = []
+        carried = self._transport.codecs or usable()
         for name in FORMATS:
-            if name not in usable():
+            if name not in usable() & carried:
                 continue
             self._ear.types.clear()
             try:
@@ -284,23 +295,31 @@ class TestCall:
     async def _end(self, letter: int, codec: str) -> _End:
         self._n += 1
         channel = f"{self._name}-{self._n}"
-        host = self._media.advertised_address or self._media.listen_address
+        host = self._media.listen_address
+        if self._direct:
+            host = self._media.advertised_address or host
+        to = host, self.port
         self._made.append(("channels.hangup", {"channelId": channel}))
-        made = await self._ari.call(
-            "channels.externalMedia",
-            channelId=channel,
-            app=self._name,
-            external_host=f"{host}:{self.port}",
-            format=FORMATS[codec],  # type: ignore[index]
-            variables={NET: str(_NET_S)},
-            again=False,
-        )
-        told = made["channelvars"]
+        try:
+            made = await self._ari.call(
+                "channels.externalMedia",
+                channelId=channel,
+                app=self._name,
+                variables={NET: str(_NET_S)},
+                again=False,
+                **self._transport.request(to, cast(Codec, codec)),
+            )
+        except PbxRefused as error:
+            raise self._transport.refused(error) from None
+        if self._direct:
+            told = made["channelvars"]
+            announced = (told["UNICASTRTP_LOCAL_ADDRESS"], int(told["UNICASTRTP_LOCAL_PORT"]))
+        else:
+            announced = await self._transport.address(made, to, cast(Codec, codec))
         async with asyncio.timeout(self._settings.media_timeout_s):
             while channel not in self._here:
                 self._changed.clear()
                 await self._changed.wait()
-        announced = (told["UNICASTRTP_LOCAL_ADDRESS"], int(told["UNICASTRTP_LOCAL_PORT"]))
         return _End(letter, channel, announced)
 
     async def _hears(self, end: _End) -> Finding | None:
@@ -310,6 +329,10 @@ class TestCall:
         await self._until(lambda: bool(self._ear.came))
         expected = _to(end, self._settings)
         advertised = self._media.advertised_address or self._media.listen_address
+        if not self._ear.came and not self._direct:
+            return Finding(
+                "rtp", "fail", "a connection for audio stays silent", "see Asterisk's log"
+            )
         if not self._ear.came:
             key = "advertised_address" if self._media.advertised_address else "listen_address"
             return Finding(
@@ -361,6 +384,9 @@ class TestCall:
 
     def _judged(self, a: _End, b: _End) -> Finding:
         took = sorted(a.took_ms + b.took_ms)
+        if not took and not self._direct:
+            said = "Asterisk's audio reaches us, ours does not come back from it"
+            return Finding("rtp", "fail", said, "see its log")
         if not took:
             where = _to(a, self._settings)[0]
             said = f"Asterisk's RTP reaches us, ours does not reach it at {where}"
@@ -376,8 +402,9 @@ class TestCall:
             "loss_percent": round(loss, 2),
             "packets": 2 * PACKETS,
         }
+        how = f"on port {self.port}" if self._direct else "by WebSocket and TLS"
         said = (
-            f"PCMU both ways on port {self.port}: round trip {p50:.1f} ms (99 %: {p99:.1f}), "
+            f"PCMU both ways {how}: round trip {p50:.1f} ms (99 %: {p99:.1f}), "
             f"{loss:.1f} % of {2 * PACKETS} packets lost"
         )
         if not a.took_ms or not b.took_ms or loss > 50:
@@ -433,4 +460,6 @@ _MODULES = {
 
 def _to(end: _End, settings: AsteriskSettings) -> Address:
     """Where its packets go to, and have to come from."""
+    if settings.media_transport != "rtp":
+        return end.announced
     return settings.rtp_address or end.announced[0], end.announced[1]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bridge.check import engines, pbx, system
+from bridge.check import engines, pbx, recordings, system
 from bridge.check import redis as store
 from bridge.check.finding import Finding
 from bridge.config import Config
@@ -31,7 +31,7 @@ async def findings(
     for asterisk in config.asterisk:
         for one in await pbx.findings(asterisk, config.media, agents, agent):
             yield _named(one, asterisk.name)
-    for one in wrong:
+    for one in (*wrong, *recordings.findings(agents, config.media)):
         yield one
     here = any(_is_here(asterisk.url) for asterisk in config.asterisk)
     async for one in engines.findings(agents, connect, here):

@@ -19,13 +19,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import ssl
 import warnings
 from typing import Any, Final
 
 import aiohttp
 
 from bridge.errors import PbxError, PbxGone, PbxRefused, PbxUnreachable
+from bridge.pbx import certificate
 from bridge.pbx.settings import AsteriskSettings
 
 with warnings.catch_warnings():
@@ -270,7 +270,7 @@ class _Transport:
                 limit=_CONNECTIONS,
                 keepalive_timeout=_KEEP_ALIVE_S,
                 ttl_dns_cache=10,
-                ssl=_trust(settings.ca_file),
+                ssl=certificate.tls(settings) if settings.url.startswith("https") else True,
             ),
         )
 
@@ -341,16 +341,9 @@ class _Transport:
             within = f"{self._settings.request_timeout_s:g} s"
             return PbxUnreachable(f"Asterisk at {url} did not answer within {within}")
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-            return PbxUnreachable(
-                f"the certificate of what listens at {url} can't be trusted ({why}): set "
-                "[asterisk] ca_file to who has signed it, and url to a name that stands in it"
-            )
+            return PbxUnreachable(certificate.fault(error.certificate_error, url))
         if isinstance(error, aiohttp.ClientConnectorSSLError):
-            return PbxUnreachable(
-                f"what listens at {url} speaks no TLS: set url to http://…, or to the address in "
-                "tlsbindaddr of Asterisk's http.conf"
-            )
+            return PbxUnreachable(certificate.fault(error.os_error, url))
         if isinstance(error, aiohttp.ClientConnectorError):
             return PbxUnreachable(
                 f"nobody listens at {url}: start Asterisk, and set enabled=yes, bindaddr and "
@@ -360,18 +353,6 @@ class _Transport:
             f"what listens at {url} does not answer as Asterisk's HTTP server does "
             f"({type(error).__name__}): set url to the address in its http.conf"
         )
-
-
-def _trust(ca_file: str) -> ssl.SSLContext | bool:
-    """Whom to believe; True: whomever the system does."""
-    if not ca_file:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise PbxRefused(
-            f"[asterisk] ca_file {ca_file} can't be read ({error}): it takes certificates (PEM)"
-        ) from None
 
 
 def _message(text: str) -> str:

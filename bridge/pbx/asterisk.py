@@ -26,7 +26,7 @@ from typing import Any
 from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused
 from bridge.pbx.ari import Ari
-from bridge.pbx.base import Dtmf, Hold, Incoming, Leg, Owner
+from bridge.pbx.base import Dtmf, Hold, Incoming, Leg, Owner, Relay
 from bridge.pbx.dialing import CAUSE_S
 from bridge.pbx.events import (
     Answered,
@@ -45,6 +45,7 @@ from bridge.pbx.leg import AsteriskLeg
 from bridge.pbx.listener import Listener, Taken
 from bridge.pbx.names import Name, app_of, codec_of, parse_name
 from bridge.pbx.settings import AsteriskSettings
+from bridge.pbx.transport import transport_of
 
 __all__ = ["AsteriskPbx", "AsteriskSettings"]
 
@@ -57,7 +58,11 @@ class AsteriskPbx:
     """One Asterisk: a `Pbx`."""
 
     def __init__(
-        self, settings: AsteriskSettings, worker: str = "", owner: Owner | None = None
+        self,
+        settings: AsteriskSettings,
+        worker: str = "",
+        owner: Owner | None = None,
+        relay: Relay | None = None,
     ) -> None:
         """Nothing happens before `connect`.
 
@@ -65,7 +70,10 @@ class AsteriskPbx:
             settings: the operator's.
             worker: our name; without one the front door's application is our own.
             owner: says whether calls are still ours; None: they always are.
+            relay: brings audio where `media_transport` is "websocket".
         """
+        self._relay, carried = relay, transport_of(settings, relay).codecs
+        self._usable = usable() if carried is None else usable() & carried
         self.version = ""
         self.up = False
         """Whether events flow."""
@@ -201,6 +209,7 @@ class AsteriskPbx:
             *(self._ari, self._settings, incoming, self._spawn, self._owner),
             app=self.app,
             on_forget=self._forget,
+            relay=self._relay,
         )
 
     async def close(self, within_s: float | None = None) -> None:
@@ -335,7 +344,7 @@ class AsteriskPbx:
     async def _introduce(self, leg: AsteriskLeg) -> None:
         try:
             formats = await leg.get_variable("CHANNEL(audionativeformat)")
-            leg.incoming = replace(leg.incoming, codec=codec_of(formats or "", usable()))
+            leg.incoming = replace(leg.incoming, codec=codec_of(formats or "", self._usable))
         except PbxGone:
             pass  # told below, if it is so
         except PbxError as error:

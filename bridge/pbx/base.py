@@ -99,11 +99,16 @@ class MediaLost:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaReplaced:
+    """The external-media channel ended, and the call has another; `Leg.handles` have changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class CalleeLeft:
     """Whom we had rung for the caller, and who had answered, has hung up."""
 
 
-PbxEvent = Dtmf | Hold | HungUp | MediaLost | CalleeLeft
+PbxEvent = Dtmf | Hold | HungUp | MediaLost | MediaReplaced | CalleeLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +278,33 @@ class Leg(Protocol):
         nobody. May be called at any time, also while another method of the leg runs (which then
         raises `PbxGone`), and more than once. Goes on trying for a bounded time while the PBX does
         not answer. If it is cancelled, its work still gets done.
+        """
+
+
+class Relay(Protocol):
+    """A process of this host that brings audio to the media process which the PBX doesn't send as
+    RTP."""
+
+    @property
+    def media(self) -> Address:
+        """Where the media process of this host is."""
+
+    async def open(self, connection: str, to: Address, codec: Codec, port: int = 0) -> Address:
+        """Have a channel's audio brought to `to` as RTP, and back; it ends with the channel.
+
+        Args:
+            connection: the PBX's name for it, a secret.
+            to: an address of this host's.
+            codec: what the channel speaks.
+            port: of ours, which the RTP is to come from, because it came from there before; 0: any.
+
+        Returns:
+            Where the RTP comes from.
+
+        Raises:
+            PbxGone: the channel has ended.
+            PbxRefused: no TLS with the PBX, or the port can't be had; with the cure.
+            PbxUnreachable: neither the relay nor the PBX may answer.
         """
 
 

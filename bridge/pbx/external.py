@@ -1,4 +1,4 @@
-"""A call's external-media channel: the RTP between Asterisk and our media process.
+"""A call's external-media channel: the audio between Asterisk and our media process.
 
     none ─▶ asked ─▶ coming ─▶ up ─▶ ended        asked: its POST is on the way
               ▲                        │          coming: answered, its StasisStart isn't there yet
@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from bridge.errors import PbxGone, PbxRefused
 from bridge.pbx.ari import Dropped
 from bridge.pbx.base import Address, Codec
 from bridge.pbx.commands import Commands
-from bridge.pbx.names import FORMATS, Name, new_token
+from bridge.pbx.names import Name, new_token
 from bridge.pbx.net import NET, NO_RECORD
 from bridge.pbx.settings import AsteriskSettings
+from bridge.pbx.transport import Transport
 
 
 class External:
@@ -34,6 +35,7 @@ class External:
         caller: str,
         home: str,
         check: Callable[[], None],
+        transport: Transport,
     ) -> None:
         """Nothing is made yet.
 
@@ -43,13 +45,17 @@ class External:
             caller: the caller's channel id.
             home: the application where it lives.
             check: raises `PbxGone` when the call has ended.
+            transport: how the audio travels.
         """
+        self.transport = transport
+        self.port = 0
+        """Where its RTP comes from; 0: not known."""
         self._commands, self._settings, self._check = commands, settings, check
         self._caller, self._home = caller, home
         self.token = new_token()
         self.n = 0
         self.state: Literal["none", "asked", "coming", "up", "ended"] = "none"
-        self._changed = asyncio.Event()
+        self._changed, self._one = asyncio.Event(), asyncio.Lock()
 
     def id(self, n: int | None = None) -> str:
         """Id of the n-th one, by default of the present one."""
@@ -78,37 +84,43 @@ class External:
         self._changed.set()
         return True
 
-    async def make(self, to: Address, codec: Codec) -> Address:
+    async def make(self, to: Address, codec: Codec, port: int = 0) -> Address:
         """Make one that sends to `to`, in the place of the one that there is.
+
+        `port`: where its RTP is to come from, if that can be chosen; 0: anywhere.
 
         Returns:
             Where its RTP comes from.
         """
-        await self.remove()
-        host = f"[{to[0]}]" if ":" in to[0] else to[0]
+        async with self._one:  # else there'd be two
+            await self.remove()
+            made = await self._ask(to, codec)
+            if self.state == "asked":
+                self.state = "coming"
+            address = await self.transport.address(made, to, codec, port)
+            self.port = address[1]
+            return address
+
+    async def _ask(self, to: Address, codec: Codec) -> Any:
         for last in (False, True):
             self.n += 1
             self.state = "asked"
             await self._commands.listened(self._settings.media_timeout_s)
             try:
-                made = await self._commands.do(
+                return await self._commands.do(
                     "channels.externalMedia",
                     again=False,  # the same id twice is a 500: the next try takes the next id
                     channelId=self.id(),
                     app=self._home,
-                    external_host=f"{host}:{to[1]}",
-                    format=FORMATS[codec],
                     variables={NET: str(self._settings.max_call_s), **NO_RECORD},
+                    **self.transport.request(to, codec),
                 )
-                break
             except Dropped:
                 if last:
                     raise
-        if self.state == "asked":
-            self.state = "coming"
-        told = made["channelvars"]
-        address = self._settings.rtp_address or told["UNICASTRTP_LOCAL_ADDRESS"]
-        return address, int(told["UNICASTRTP_LOCAL_PORT"])
+            except PbxRefused as error:
+                raise self.transport.refused(error) from None
+        raise AssertionError
 
     async def remove(self) -> None:
         """Hang up the one that there is."""
@@ -117,9 +129,10 @@ class External:
             self.state = "ended"  # its end is what we want: nobody is told of it
             await self._commands.do("channels.hangup", channelId=self.id(n), ok=(404,))
 
-    def inherit(self, name: Name) -> None:
-        """A former owner of the call made one of this name."""
+    def inherit(self, name: Name, port: int = 0) -> None:
+        """A former owner of the call made one of this name, whose RTP comes from that port."""
         assert name.n is not None
+        self.port = port
         self.token, self.n, self.state = name.token, name.n, "coming"
 
     async def fetch(self) -> bool:

@@ -33,8 +33,10 @@ from bridge.pbx.base import (
     HungUp,
     Incoming,
     MediaLost,
+    MediaReplaced,
     Owner,
     PbxEvent,
+    Relay,
 )
 from bridge.pbx.commands import Commands, do_all
 from bridge.pbx.destinations import DIALPLAN_WORD
@@ -45,8 +47,10 @@ from bridge.pbx.machine import Machine
 from bridge.pbx.names import Name, app_of, codec_of, parse_name
 from bridge.pbx.net import NET, Net
 from bridge.pbx.other import Other
+from bridge.pbx.renewal import Renewal
 from bridge.pbx.settings import AsteriskSettings
 from bridge.pbx.spy import Spies
+from bridge.pbx.transport import transport_of
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +87,7 @@ class AsteriskLeg:
         owner: Owner | None = None,
         app: str = "",
         on_forget: Callable[[AsteriskLeg], None] = lambda leg: None,
+        relay: Relay | None = None,
     ) -> None:
         self.incoming = incoming
         self.channel = settings.channel_of(incoming.call_id)
@@ -104,9 +109,14 @@ class AsteriskLeg:
         self._dialing: Dialing | None = None
         if incoming.outgoing is not None:
             self._dialing = Dialing(self._commands, settings, self.channel, self._arrived)
-        self._machine = Machine(self._commands, self.channel, self._arrived, self.get_variable)
+        self._machine = Machine(
+            *(self._commands, self.channel, self._arrived, self.get_variable, settings.app)
+        )
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
-        self.media = External(self._commands, settings, self.channel, self.home, self._check)
+        transport = transport_of(settings, relay)
+        self.media = External(
+            *(self._commands, settings, self.channel, self.home, self._check, transport)
+        )
         self.other = Other(
             *(self._commands, settings, self.channel, self.home),
             token=lambda: self.token,
@@ -117,15 +127,17 @@ class AsteriskLeg:
             *(self._commands, self._net, self.other, self.channel),
             bridge_id=lambda: self._bridge_id,
             exists=self.extension_exists,
+            get=self.get_variable,
             put=self.set_variable,
         )
-        self.spies = Spies(self._commands, settings, self.channel, self.home)
+        self.spies = Spies(self._commands, settings, self.channel, self.home, transport)
         self._bridge: Literal["none", "tried", "made"] = "none"
         self._inside = False  # the caller is in the mixing bridge, or set aside
         self._changed = asyncio.Event()
         self._move_failed = False
         self._hangup_requested = False
         self._sent_away = self._passed_on = False
+        self._renewal = Renewal(settings, incoming.call_id, self._make_again, self._is_over)
         self._making: set[asyncio.Task[Any]] = set()
         self._releasing: asyncio.Task[None] | None = None
 
@@ -184,7 +196,11 @@ class AsteriskLeg:
 
     def media_ended(self, n: int) -> None:
         """An external-media channel is gone."""
-        if self.media.ended(n) and self._releasing is None:
+        if not self.media.ended(n) or self._releasing is not None or self._renewal.runs:
+            return
+        if self._inside and self.media.transport.home is not None and self.media.port:
+            self._spawn(self._renew_media())
+        else:
             self.tell(MediaLost())
 
     def callee_ended(self, n: int, cause: int = 0) -> None:
@@ -235,6 +251,8 @@ class AsteriskLeg:
             made["bridge_id"] = self._bridge_id
         if self.media.made:
             made["media_id"] = self.media.id()
+            if self.media.transport.home is not None:
+                made["media_port"] = str(self.media.port)
         if self._inside:
             made["joined"] = "1"
         if (before_s := self._net.before_s) is not None:
@@ -278,12 +296,12 @@ class AsteriskLeg:
         `near`: its external media sends to our own media process, and comes along; else it goes.
         """
         if self._dialing is not None:
-            self._dialing.state = "made"
+            self._dialing.state, self._machine.inherited = "made", True
             if handles.get("joined"):
                 self._dialing.answered()
         name = parse_name(handles.get("media_id", ""))
         if name is not None and name.n is not None:
-            self.media.inherit(name)
+            self.media.inherit(name, int(handles.get("media_port", 0)))
         if handles.get("bridge_id"):
             self._bridge, self._inside = "made", bool(handles.get("joined"))
         if handles.get("net_s"):
@@ -295,7 +313,13 @@ class AsteriskLeg:
             self.tell(CalleeLeft())
 
     async def _fetch_caller(self) -> None:
-        await self._do("channels.move", app=self.home, appArgs="resume")
+        out = self.incoming.outgoing
+        try:
+            await self._do("channels.move", app=self.home, appArgs="resume")
+        except PbxGone:
+            if out is None or not out.machine or not await self._machine.inherit(self.home):
+                raise
+            return  # `dial` waits for him
         try:
             async with asyncio.timeout(self._settings.move_timeout_s):
                 await self._arrived.wait()
@@ -314,6 +338,9 @@ class AsteriskLeg:
         self._check()
         if out.machine:
             await self._machine.check()
+        if self._machine.listening:
+            await self._machine.over()
+            self._check()
         if dialing.state == "none":
             args = ",".join(self.incoming.args[:1])
             await self._finished(dialing.make(out, self.home, args))
@@ -325,7 +352,8 @@ class AsteriskLeg:
             told = (*self.incoming.args, f"machine={found}")
             self.incoming = replace(self.incoming, args=told)
         formats = await self.get_variable("CHANNEL(audionativeformat)")
-        self.incoming = replace(self.incoming, codec=codec_of(formats or "", usable()))
+        carried = self.media.transport.codecs or usable()
+        self.incoming = replace(self.incoming, codec=codec_of(formats or "", usable() & carried))
 
     async def answer(self) -> None:
         """Answer the caller."""
@@ -334,6 +362,7 @@ class AsteriskLeg:
     async def open_media(self, to: Address, codec: Codec) -> Address:
         """Make a mixing bridge and an external-media channel that sends to `to`."""
         self._check()
+        self._renewal.stop()
         address: Address = await self._finished(self._make(to, codec))
         self._check()
         return address
@@ -361,8 +390,8 @@ class AsteriskLeg:
         # Asterisk answers 204 to any extension, and sends a wrong one to `i`.
         if not await self.extension_exists(extension, context):
             raise PbxRefused(
-                f"the dialplan has no extension '{extension}' in context '{context}': "
-                "name one that it has"
+                f"the dialplan has no extension '{extension}' in context '{context}': write it "
+                "there, or take it out of the agent's [transfer]"
             )
         await self._net.take_away()
         await self._net.take_dialplans_away()
@@ -486,8 +515,26 @@ class AsteriskLeg:
         return str(Name(self.channel, self.token))
 
     def _check(self) -> None:
-        if self.ended is not None or self._releasing is not None:
+        if self._is_over():
             raise PbxGone(f"the call has ended ({self.ended or 'released'})")
+
+    def _is_over(self) -> bool:
+        return self.ended is not None or self._releasing is not None
+
+    async def _renew_media(self) -> None:
+        if await self._renewal.run():
+            self.tell(MediaReplaced())
+        elif not self._is_over() and not self._renewal.stopped:
+            self.tell(MediaLost())
+
+    async def _make_again(self) -> bool:
+        """External media in the place of one that ended, from the same port to the same slot."""
+        self._check()
+        media, home = self.media, self.media.transport.home
+        assert home is not None
+        await self._finished(media.make(home, self.incoming.codec, media.port))
+        await self.join()
+        return media.state == "up"
 
     async def _do(self, operation: str, ok: tuple[int, ...] = (), **parameters: Any) -> Any:
         self._check()

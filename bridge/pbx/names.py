@@ -36,7 +36,7 @@ FORMATS: dict[Codec, str] = {
     "OPUS": "opus",
 }
 # Asterisk's names of callers' codecs: which of ours is best for external media, which next best.
-_WIDE: tuple[Codec, ...] = ("L16/16000",)
+_WIDE: tuple[Codec, ...] = ("L16/16000", "G722")
 _CODECS: dict[str, tuple[Codec, ...]] = {
     "ulaw": ("PCMU",),
     "alaw": ("PCMA",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit
 
 
@@ -26,6 +27,9 @@ class AsteriskSettings:
     """Of that section."""
     app: str = "ari-bridge"
     """The Stasis application that the dialplan names."""
+    media_transport: Literal["rtp", "websocket"] = "rtp"
+    """How calls' audio travels between Asterisk and this host: plain RTP, or by TLS through `url`'s
+    HTTPS server (chan_websocket), for a bridge that doesn't share Asterisk's host or network."""
     rtp_address: str = ""
     """Where Asterisk's RTP comes from, where it is not the address that Asterisk announces (NAT,
     containers); empty: what it announces."""
@@ -63,6 +67,11 @@ class AsteriskSettings:
             raise ValueError("'url' takes scheme, host and port only; see 'username', 'password'")
         if self.ca_file and parts.scheme != "https":
             raise ValueError("'ca_file' does nothing without https in 'url'")
+        if self.media_transport == "websocket" and parts.scheme != "https":
+            raise ValueError(
+                f"media_transport = \"websocket\" takes an https:// 'url', not '{self.url}': "
+                "tlsenable, tlsbindaddr and tlscertfile in Asterisk's http.conf give it one"
+            )
         if not re.fullmatch(r"[A-Za-z0-9_]{0,20}", self.name):
             raise ValueError(f"'name' is '{self.name}'; it takes up to 20 letters and digits")
         if not self.app or any(c in self.app for c in ", \t"):

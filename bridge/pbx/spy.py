@@ -20,6 +20,7 @@ from bridge.pbx.commands import Commands, do_all
 from bridge.pbx.names import Name, new_token
 from bridge.pbx.net import NET
 from bridge.pbx.settings import AsteriskSettings
+from bridge.pbx.transport import Transport
 
 LEASE_S = 30.0
 """Who doesn't say for so long that he still listens, listens no more."""
@@ -37,6 +38,7 @@ class Spies:
         settings: AsteriskSettings,
         caller: str,
         home: str,
+        transport: Transport,
     ) -> None:
         """Nobody listens yet.
 
@@ -45,7 +47,9 @@ class Spies:
             settings: the operator's.
             caller: the caller's channel id.
             home: our application.
+            transport: how the audio travels.
         """
+        self._transport = transport
         self._commands, self._settings = commands, settings
         self._caller, self._home = caller, home
         self.token = new_token()
@@ -90,8 +94,7 @@ class Spies:
 
     async def _make(self, n: int, to: Address) -> Address:
         commands = self._commands
-        host = f"[{to[0]}]" if ":" in to[0] else to[0]
-        _, made, _ = await do_all(
+        _, address, _ = await do_all(
             commands.do(
                 "channels.snoopChannelWithId",
                 channelId=self._caller,
@@ -99,15 +102,7 @@ class Spies:
                 spy="both",
                 app=self._home,
             ),
-            commands.do(
-                "channels.externalMedia",
-                again=False,
-                channelId=self._id(n, "l"),
-                app=self._home,
-                external_host=f"{host}:{to[1]}",
-                format="ulaw",
-                variables={NET: str(self._settings.max_call_s)},
-            ),
+            self._external(n, to),
             commands.do(
                 "bridges.createWithId",
                 bridgeId=self._id(n, "b"),
@@ -127,9 +122,21 @@ class Spies:
             raise PbxGone("the call has ended")
         who = [self._id(n, "s"), self._id(n, "l")]
         await commands.do("bridges.addChannel", bridgeId=self._id(n, "b"), channel=who)
-        told = made["channelvars"]
-        address = self._settings.rtp_address or told["UNICASTRTP_LOCAL_ADDRESS"]
-        return address, int(told["UNICASTRTP_LOCAL_PORT"])
+        return address  # type: ignore[no-any-return]
+
+    async def _external(self, n: int, to: Address) -> Address:
+        try:
+            made = await self._commands.do(
+                "channels.externalMedia",
+                again=False,
+                channelId=self._id(n, "l"),
+                app=self._home,
+                variables={NET: str(self._settings.max_call_s)},
+                **self._transport.request(to, "PCMU"),
+            )
+        except PbxRefused as error:
+            raise self._transport.refused(error) from None
+        return await self._transport.address(made, to, "PCMU")
 
     def renew(self, n: int) -> None:
         """He listens on. Raises `PbxGone` if he doesn't."""

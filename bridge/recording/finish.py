@@ -5,7 +5,8 @@ at a time: no call waits for it. WAV stays what it is. Opus and MP3 are made by 
 fails or isn't installed the WAV stays, and the notes say why. ffmpeg reads and writes pipes: with a
 key the sound is in no file in clear, and whoever is killed leaves nothing. A second one for the
 same recording (of another host that shares the folder, or of a recorder that has died) does
-nothing: who is at it locks the sound, which stays until the notes say what has become of it.
+nothing: who is at it locks the sound, which stays until the notes say what has become of it. What
+is erased meanwhile stays erased: what was made of it counts only with its notes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.errors import BridgeError, RecordingError
-from bridge.recording.notes import Notes
+from bridge.recording.notes import Notes, held
 from bridge.recording.sealed import Key, pieces, seal_bytes
 from bridge.recording.wav import HEADER, PAIR, header
 
@@ -41,19 +42,27 @@ _ENCODERS = {
 
 def finish(notes: Notes) -> None:
     """Make of an ended recording what it is to be, and note it. Raises `OSError`."""
-    before = notes.sound_file
+    before, made = notes.sound_file, None
     try:
         if notes.state != "ended":  # whoever wrote it has died
             notes.duration_ms = len(samples(notes)) * 1000 // notes.rate
         if notes.format != "wav":
-            _convert(notes)
+            made = _converted(notes)
     except (BridgeError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         notes.fault = f"no {notes.format}, it is WAV: {reason}"
     notes.state = "ready"
-    notes.save()
-    if notes.sound_file != before:
-        before.unlink(missing_ok=True)
+    with held(notes.file) as there:
+        if made is not None:
+            if there:
+                made.replace(notes.sound_file)
+            else:
+                made.unlink(missing_ok=True)
+        if not there:  # it was erased meanwhile
+            return
+        notes.save()
+        if notes.sound_file != before:
+            before.unlink(missing_ok=True)
 
 
 def samples(notes: Notes) -> NDArray[np.int16]:
@@ -90,8 +99,15 @@ def wav(notes: Notes) -> Iterator[bytes]:
         yield sound[at : at + step].tobytes()
 
 
+def fineness(rate: int, per_s: int) -> int:
+    """How many peaks a second at most that are all of the same number of samples, and so lie where
+    they seem to, however long the call is."""
+    return next(fine for fine in range(max(per_s, 1), 0, -1) if rate % fine == 0)
+
+
 def peaks_of(notes: Notes, per_s: int) -> NDArray[np.uint8]:
-    """`peaks` of one that is WAV (still), never the whole of it in memory. Raises as `samples`."""
+    """`peaks` of one that is WAV (still), never the whole of it in memory; `per_s` as `fineness`
+    has it. Raises as `samples`."""
     size = max(1, notes.rate // per_s)
     found: list[tuple[int, NDArray[np.uint8]]] = []
     for at, sound in _blocks(notes):
@@ -145,18 +161,23 @@ def _encoded(sound: bytes, kind: str) -> bytes:
     return done.stdout
 
 
-def _convert(notes: Notes) -> None:
+def _converted(notes: Notes) -> Path:
+    """Where the sound is now, in its format; the notes name what it is to be called."""
     sound = samples(notes)
     key = Key.read(Path(notes.key_file)) if notes.key_file else None
     data = _encoded(header(notes.rate, sound.nbytes) + sound.tobytes(), notes.format)
     name = Path(notes.path).name + f".{notes.format}" + (".sealed" if key is not None else "")
     fresh = notes.file.with_name(f".{name}.new")
-    if key is not None:
-        seal_bytes(fresh, data, key)
-    else:
-        fresh.write_bytes(data)
-        fresh.chmod(0o600)
-    fresh.replace(notes.file.with_name(name))
+    try:
+        if key is not None:
+            seal_bytes(fresh, data, key)
+        else:
+            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     loud = peaks(sound, notes.rate, PEAKS_PER_S)
     notes.peaks = {
         "per_s": PEAKS_PER_S,
@@ -164,6 +185,7 @@ def _convert(notes: Notes) -> None:
         "agent": base64.b64encode(loud[1].tobytes()).decode(),
     }
     notes.sound = name
+    return fresh
 
 
 @contextlib.contextmanager
@@ -185,10 +207,14 @@ def main() -> int:
     """Finish one recording: its notes' file."""
     os.nice(19)
     file = Path(sys.argv[1])
-    with _alone(Notes.read(file).sound_file) as alone:
-        notes = Notes.read(file)  # another may just have been done with it
-        if alone and notes.state in ("recording", "ended"):
-            finish(notes)
+    try:
+        with _alone(Notes.read(file).sound_file) as alone:
+            notes = Notes.read(file)  # another may just have been done with it
+            if alone and notes.state in ("recording", "ended"):
+                finish(notes)
+    except RecordingError:
+        if file.exists():
+            raise  # else it was erased before we came to it
     return 0
 
 

@@ -80,6 +80,13 @@ class Notes:
         """Write it, whole or not at all. Raises `OSError`."""
         _write(self.file, asdict(self))
 
+    def renew(self) -> bool:
+        """The same, unless it was erased: what is gone stays gone. Returns whether it is there."""
+        with held(self.file) as there:
+            if there:
+                self.save()
+        return there
+
     @classmethod
     def read(cls, file: Path) -> Notes:
         """Raises `RecordingError`: it isn't there, or isn't one."""
@@ -159,12 +166,43 @@ def all_in(folder: Path) -> Iterator[Notes]:
 
 
 def erase(notes: Notes) -> None:
-    """Delete a recording and what is known of it. Raises `OSError`."""
-    file = notes.file
-    for other in file.parent.glob(f"{_escaped(file.stem)}.*"):
-        if other != file:
-            other.unlink(missing_ok=True)
-    file.unlink(missing_ok=True)  # the last, so that nothing is forgotten half deleted
+    """Delete a recording and what is known of it, also what is just being made of it. Raises
+    `OSError`."""
+    file, stem = notes.file, _escaped(notes.file.stem)
+    with held(file):
+        for other in (*file.parent.glob(f"{stem}.*"), *file.parent.glob(f".{stem}.*")):
+            if other != file:
+                other.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)  # the last, so that nothing is forgotten half deleted
+
+
+@contextlib.contextmanager
+def held(file: Path) -> Iterator[bool]:
+    """Whether these notes are there; if so, nobody else replaces or erases them until the end of
+    the block. Hold them shortly. Raises `OSError`."""
+    with contextlib.ExitStack() as stack:
+        yield _hold(file, stack)
+
+
+def _hold(file: Path, stack: contextlib.ExitStack) -> bool:
+    while True:
+        try:
+            # Over NFS a lock needs a file open for writing.
+            opened = stack.enter_context(file.open("r+b"))
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(opened.fileno()), file.stat()):
+                return True
+        except FileNotFoundError:
+            return False
+        stack.pop_all().close()  # it was replaced while we waited
+
+
+def sweep_unfinished(folder: Path, before: float) -> None:
+    """Delete what a finisher that died before then has left half made."""
+    for file in folder.glob("????-??-??/.*.new"):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_mtime < before:
+                file.unlink()
 
 
 def _order(runtime: Path, call_id: str) -> Path:

@@ -8,7 +8,8 @@ within two seconds it has lost nothing.
 It loads numpy only when there is a call to record.
 
 Beside that it has recordings of calls that are over made into their format, one at a time, and
-deletes those whose time is over (`retention_days`).
+deletes those whose time is over (`retention_days`). It looks for them in a thread of its own: going
+through the notes of a hundred thousand takes longer than the rings last.
 """
 
 from __future__ import annotations
@@ -99,6 +100,9 @@ class Recorder:
         self._finishing: subprocess.Popen[bytes] | None = None
         self._look_at = time.monotonic()
         self._looked = False
+        self._looking: threading.Thread | None = None
+        self._found: list[Path] = []
+        """By the thread that looks; ours once it has ended."""
         self._left: list[Path] = []
 
     def stop(self) -> None:
@@ -173,11 +177,15 @@ class Recorder:
         if self._taker is not None:
             while self._taker.ended:
                 self._left.append(self._taker.ended.popleft())
-        if time.monotonic() >= self._look_at:
+        if self._looking is None and time.monotonic() >= self._look_at:
+            self._looking = threading.Thread(target=self._look, name="looker", daemon=True)
+            self._looking.start()
+        elif self._looking is not None and not self._looking.is_alive():
             # What a predecessor left is known to be abandoned after a while.
             first, self._looked = not self._looked, True
             self._look_at = time.monotonic() + (_ABANDONED_S + 10 if first else _RETENTION_S)
-            self._left = self._look(time.time())
+            self._left += [file for file in self._found if file not in self._left]
+            self._looking, self._found = None, []
         if self._left:
             file = self._left.pop(0)
             self._finishing = subprocess.Popen(
@@ -185,19 +193,22 @@ class Recorder:
                 process_group=0,
             )
 
-    def _look(self, now: float) -> list[Path]:
-        """Delete what has outlived its time; returns what is to be finished."""
-        recordings.sweep(self._runtime, now - _DAY_S)
-        left = []
-        for folder in {*self._folders()}:
-            for notes in recordings.all_in(folder):
-                if notes.state == "ended" or (
-                    notes.state == "recording" and self._abandoned(notes, now)
-                ):
-                    left.append(notes.file)
-                elif notes.delete_at and notes.delete_at < now:
-                    _delete(notes)
-        return left
+    def _look(self) -> None:
+        """Delete what has outlived its time, find what is to be finished. In its own thread."""
+        try:
+            now = time.time()
+            recordings.sweep(self._runtime, now - _DAY_S)
+            for folder in {*self._folders()}:
+                recordings.sweep_unfinished(folder, now - _DAY_S)
+                for notes in recordings.all_in(folder):
+                    if notes.state == "ended" or (
+                        notes.state == "recording" and self._abandoned(notes, now)
+                    ):
+                        self._found.append(notes.file)
+                    elif notes.delete_at and notes.delete_at < now:
+                        _delete(notes)
+        except Exception:  # the thread's boundary: it looks again in a while
+            log.exception("a fault of ours while looking for recordings")
 
     def _abandoned(self, notes: Notes, now: float) -> bool:
         """Whether nobody goes on with it: its host has died, or its recorder at a bad moment."""

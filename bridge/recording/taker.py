@@ -66,6 +66,7 @@ class _Take:
     rate: int
     """The same of what he hears, and of the file."""
     faulty: bool = False
+    erased: bool = False
 
 
 class Taker:
@@ -259,7 +260,7 @@ class Taker:
         notes.pauses = [_ms(span) for span in track.paused]
         notes.lost = [_ms(span) for span in track.lost]
         try:
-            notes.save()
+            take.erased = not notes.renew()
         except OSError as error:
             log.error("%s can't be written: %s", notes.file, error.strerror or error)
 
@@ -275,7 +276,7 @@ class Taker:
             log.error("%s can't be written: %s", take.notes.sound_file, error.strerror or error)
         if over:
             recordings.done(self._runtime, take.notes)
-            if take.notes.state != "ready":
+            if take.notes.state != "ready" and not take.erased:
                 self.ended.append(take.notes.file)
 
 

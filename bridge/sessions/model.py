@@ -81,6 +81,8 @@ class Record:
     """The mixing bridge that was made for the call."""
     media_id: str = ""
     """The external-media channel that was made for the call."""
+    media_port: str = ""
+    """Where its RTP comes from at that host, if that is a relay of ours."""
     joined: str = ""
     """Not empty: the caller was put into that mixing bridge."""
     place: str = ""

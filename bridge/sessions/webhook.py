@@ -115,6 +115,9 @@ class Webhook:
                     busy = await self.round(session)
                 except StoreUnreachable:  # the store says so itself; or Redis has come back empty
                     made = busy = False
+                except Exception:  # the webhook's boundary: other records are still to be sent
+                    log.exception("a fault of ours while sending call records; trying again")
+                    busy = False
                 if not busy:
                     await asyncio.sleep(_LOOK_S)
 
@@ -129,25 +132,36 @@ class Webhook:
 
     async def _deliver(self, session: aiohttp.ClientSession, entry: Entry) -> None:
         delivery, fields = entry
-        call_id = fields.get("call_id", "")
-        record = await self._reader.load(call_id) if call_id else None
-        # Else it was erased, has expired, or goes on with another worker.
-        if record is not None and record.state == "ended":
-            lines = await self._reader.transcript(call_id)
-            why = await self._send(session, body(record, lines, delivery))
-            if why:
-                if why != self._away:
-                    log.warning("the webhook doesn't take call records: %s; trying again", why)
-                self._away = why
-                if time.time() - int(delivery.partition("-")[0]) / 1000 < GIVE_UP_S:
-                    return
-                log.error("call %s: its record was never taken by the webhook", call_id)
-            elif self._away:
-                self._away = ""
-                log.info("the webhook takes call records again")
+        why = await self._tell(session, delivery, fields.get("call_id", ""))
+        if why:
+            if why != self._away:
+                log.warning("the webhook doesn't take call records: %s; trying again", why)
+            self._away = why
+            if time.time() - int(delivery.partition("-")[0]) / 1000 < GIVE_UP_S:
+                return
+            log.error("a call's record was never taken by the webhook: %s", fields)
+        elif why is not None and self._away:
+            self._away = ""
+            log.info("the webhook takes call records again")
         stream = self._reader.server
         await self._reader.ask(stream.xack(RECORDS, GROUP, delivery))
         await self._reader.ask(stream.xdel(RECORDS, delivery))
+
+    async def _tell(
+        self, session: aiohttp.ClientSession, delivery: str, call_id: str
+    ) -> str | None:
+        """Empty if it was taken, else why it wasn't; None: there is nothing to tell."""
+        try:
+            record = await self._reader.load(call_id) if call_id else None
+            if record is None or record.state != "ended":
+                return None  # it was erased, has expired, or goes on with another worker
+            lines = await self._reader.transcript(call_id)
+            return await self._send(session, body(record, lines, delivery))
+        except StoreUnreachable:
+            raise
+        except Exception as error:  # one record's boundary: it waits as if nobody had taken it
+            log.exception("call %s: its record can't be sent", call_id)
+            return f"a fault of ours ({type(error).__name__})"
 
     async def _send(self, session: aiohttp.ClientSession, what: Mapping[str, Any]) -> str:
         """Empty if it was taken; else why it wasn't."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from bridge.config import Config
 from bridge.errors import ConfigError
@@ -16,6 +16,8 @@ from bridge.web import explain
 from bridge.web.client import Client, call_path
 
 _LOOK_S = 0.5
+_ERASE_S = 600.0
+"""All calls and all recordings' notes are gone through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _follow(client: Client, call_id: str) -> int:
             if state != "ended":
                 print(state, flush=True)
                 continue
-            print(f"{call['result']}: {call['reason']}")
+            print(explain.plain(f"{call['result']}: {call['reason']}"))
             return 0 if call["answered"] else 1
         time.sleep(_LOOK_S)
 
@@ -143,6 +145,34 @@ def _verb(verb: str, *texts: str, **fixed: Any) -> Callable[[Client, argparse.Na
         return 0
 
     return do
+
+
+def _erase_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", metavar="NUMBER", help="exactly as 'ari-bridge calls' shows it")
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+
+
+def _erase(client: Client, options: argparse.Namespace) -> int:
+    """0: all that this host has of him is gone."""
+    number = options.number
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("nobody can be asked here: say --yes to erase")
+        question = f"Erase all that is kept of {number}: records, transcripts, recordings? [y/N] "
+        if input(question).strip().lower() not in ("y", "yes"):
+            print("nothing was erased")
+            return 1
+    path = f"/v1/callers/{quote(number, safe='')}"
+    gone = client.ask("DELETE", path, within_s=_ERASE_S)
+    print(f"erased of {number}: calls {gone['calls']}, recordings {gone['recordings']}")
+    if gone["not_here"]:
+        print(
+            f"recordings that this host doesn't have: {gone['not_here']}. They were deleted "
+            "before, or lie on another host: erase him there, too"
+        )
+    if gone["live"]:
+        print(f"calls that go on, left alone: {gone['live']}. Erase him again when they are over")
+    return 1 if gone["live"] else 0
 
 
 def _id_and(name: str, text: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -167,4 +197,5 @@ COMMANDS = {
     "say": Command(
         "have a call's agent say a sentence", _id_and("text", "the sentence"), _verb("say", "text")
     ),
+    "erase": Command("erase all that is kept of one caller", _erase_options, _erase),
 }

@@ -44,9 +44,10 @@ class Client:
         path: str,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        within_s: float = _TIMEOUT_S,
     ) -> Any:
         """The JSON of an answer. Raises `ApiUnreachable`, `ApiRefused`."""
-        with self._answer(method, path, body, headers or {}) as response:
+        with self._answer(method, path, body, headers or {}, within_s) as response:
             return self._json(response)
 
     def stream(self, path: str) -> Iterator[bytes]:
@@ -59,9 +60,14 @@ class Client:
 
     @contextlib.contextmanager
     def _answer(
-        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        within_s: float = _TIMEOUT_S,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connection()
+        connection = self._connection(within_s)
         try:
             connection.request(
                 *(method, path, json.dumps(body) if body is not None else None),
@@ -80,11 +86,11 @@ class Client:
         finally:
             connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self, within_s: float) -> http.client.HTTPConnection:
         if self._trust is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+            return http.client.HTTPConnection(self._host, self._port, timeout=within_s)
         return http.client.HTTPSConnection(
-            self._host, self._port, timeout=_TIMEOUT_S, context=self._trust
+            self._host, self._port, timeout=within_s, context=self._trust
         )
 
     def _json(self, response: http.client.HTTPResponse) -> Any:

@@ -11,9 +11,15 @@ Json = Mapping[str, Any]
 _COLUMNS = ("ID", "STATE", "", "NUMBER", "AGENT", "BEGAN", "LASTED", "RESULT")
 
 
+def plain(text: object) -> str:
+    """A text as it may stand on a terminal: callers choose their names, and a control character
+    among them would be obeyed."""
+    return "".join(c if c.isprintable() else "�" for c in str(text))
+
+
 def table(calls: Sequence[Json]) -> str:
     """Calls, one a line."""
-    rows = [_COLUMNS, *(_row(call) for call in calls)]
+    rows = [_COLUMNS, *(tuple(map(plain, _row(call))) for call in calls)]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -36,7 +42,7 @@ def _row(call: Json) -> tuple[str, ...]:
 
 def whole(call: Json) -> str:
     """One call, with all that is known of it."""
-    return "\n".join(_whole(call))
+    return "\n".join(map(plain, _whole(call)))
 
 
 def _whole(call: Json) -> Iterator[str]:

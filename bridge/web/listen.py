@@ -19,7 +19,7 @@ from bridge.web.calls import ONE
 from bridge.web.desk import Desk
 from bridge.web.errors import Refused
 from bridge.web.parts import Parts
-from bridge.web.routes import Asked, Route
+from bridge.web.routes import Asked, Route, drop
 
 _RATE = 8000
 _MULAW = 7  # RFC 2361 A.4: WAVE_FORMAT_MULAW
@@ -27,6 +27,8 @@ _PCMU = 0  # RFC 3551 table 4
 _ENDLESS = 0xFFFFFFFF
 _SILENT_S = 2.0
 """Without a packet for so long, the call has ended."""
+_STALLED_S = 30.0
+"""Who hasn't taken what he asked for by then doesn't listen."""
 _RENEW_S = 10.0
 """So often the worker is told that somebody still listens; else, should we die, it ends that."""
 _MOST_WAITING = 100
@@ -111,7 +113,12 @@ class _Listening:
                     payload = await ear.heard.get()
             except TimeoutError:
                 break
-            await response.write(payload)
+            try:
+                async with asyncio.timeout(_STALLED_S):
+                    await response.write(payload)
+            except TimeoutError:
+                drop(request)
+                return response
         await response.write_eof()
         return response
 

@@ -33,7 +33,7 @@ from bridge.errors import StoreUnreachable
 from bridge.sessions.model import LIVE, Line, Record, call_key, transcript_key
 from bridge.web.levels import Levels
 from bridge.web.parts import Parts
-from bridge.web.routes import Asked, Route, jsonable
+from bridge.web.routes import Asked, Route, drop, jsonable
 from bridge.web.shapes import Call, Said, Worker
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ _WORKERS_TICKS = 7
 _BEHIND = 40
 """Messages that a viewer may be behind."""
 _KEEPALIVE_S = 15.0
+_STALLED_S = 30.0
+"""A viewer that has taken nothing for so long isn't there any more, or never will."""
 _SHORT = ("received", "lost", "loss_percent", "mos", "late_ms_p95", "concealed_ms", "caller")
 """What is shown of `Record.audio`."""
 
@@ -100,7 +102,11 @@ class Feed:
                         message = await queue.get()
                 except TimeoutError:
                     message = b":\n\n"
-                await response.write(message)
+                async with asyncio.timeout(_STALLED_S):
+                    await response.write(message)
+        except TimeoutError:
+            drop(asked.request)
+            return response
         except (ConnectionError, asyncio.CancelledError):
             return response
         finally:
@@ -233,6 +239,7 @@ def _call(record: Record, now: float) -> dict[str, Any]:
     return {
         **told,
         "codec": record.codec,
+        "recorded": bool(record.recording),
         "latency": json.loads(record.latency or "[]"),
         "audio": {name: audio[name] for name in _SHORT if name in audio},
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from bridge.config import Config
 from bridge.sessions.reader import Reader
@@ -15,3 +16,5 @@ class Parts:
     config: Config
     """The operator's; read anew on SIGHUP, so ask for it each time."""
     reader: Reader
+    heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """A whole recording is gone through: for one request at a time."""

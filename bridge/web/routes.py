@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import re
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -72,8 +73,14 @@ class Route:
 
 
 def from_here(request: web.Request) -> bool:
-    """Whether somebody on this host asks, and not for somebody else, as a proxy does."""
+    """Whether somebody on this host asks us by name, and not for somebody else, as a proxy does.
+
+    A page of somebody else's, open in a browser here, can have its own name point to us (DNS
+    rebinding); then it is that name which stands in `Host`.
+    """
     if "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
+        return False
+    if re.sub(r":\d+$", "", request.host) not in ("localhost", "127.0.0.1", "[::1]"):
         return False
     try:
         return ipaddress.ip_address(request.remote or "").is_loopback
@@ -91,6 +98,12 @@ async def ask(route: Route, request: web.Request, role: Role | None = None) -> w
     if answer is None:
         return web.Response(status=204)
     return reply(answer, route.status)
+
+
+def drop(request: web.Request) -> None:
+    """End the connection with somebody who takes nothing: what waits for him is thrown away."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def reply(answer: object, status: int = 200) -> web.Response:
@@ -113,7 +126,7 @@ async def _body(cls: type, request: web.Request) -> object:
     try:
         text = await request.text()
         table = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets within brackets within …
         raise Refused(400, "bad-request", f"the body is no JSON: {error}") from None
     if not isinstance(table, dict):
         raise Refused(400, "bad-request", "the body is no JSON object")

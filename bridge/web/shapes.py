@@ -6,10 +6,12 @@ Times are seconds since 1970.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from bridge.schema import LIMITS
 from bridge.sessions.base import Member
 from bridge.sessions.model import Line, Record
 
@@ -91,6 +93,8 @@ class CallDetail(Call):
     """Of each turn and interruption where its time went, ms."""
     audio: Mapping[str, Any]
     """How good the audio is, on both legs."""
+    recording_parts: int
+    """How many parts its recording has; 0: it isn't recorded."""
 
     @classmethod
     def all_of(cls, record: Record, lines: Iterable[Line], now: float) -> CallDetail:
@@ -103,6 +107,7 @@ class CallDetail(Call):
             transcript=tuple(Said.of(line) for line in lines),
             latency=tuple(json.loads(record.latency or "[]")),
             audio=json.loads(record.audio or "{}"),
+            recording_parts=len(json.loads(record.recording or "{}").get("parts", ())),
         )
 
 
@@ -121,11 +126,13 @@ class CallQuery:
 
     live: bool = False
     """Only those that haven't ended."""
-    limit: int = 50
+    limit: int = field(default=50, metadata={LIMITS: {"minimum": 1, "maximum": 500}})
     before: float | None = None
     """Only those that began before this time."""
 
     def __post_init__(self) -> None:
+        if self.before is not None and not math.isfinite(self.before):
+            raise ValueError(f"'before' is {self.before}; it takes a time")
         if not 1 <= self.limit <= 500:
             raise ValueError(f"'limit' is {self.limit}; it takes 1 to 500")
 
@@ -160,6 +167,10 @@ class TransferOrder:
     to: str
     """As the agent may transfer to."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.to) <= 200:
+            raise ValueError("'to' takes 1 to 200 letters")
+
 
 @dataclass(frozen=True, slots=True)
 class MuteOrder:
@@ -172,7 +183,7 @@ class MuteOrder:
 class SayOrder:
     """What the agent is to say."""
 
-    text: str
+    text: str = field(metadata={LIMITS: {"minLength": 1, "maxLength": 1000, "pattern": r"[^\s]"}})
 
     def __post_init__(self) -> None:
         if not self.text.strip() or len(self.text) > 1000:
@@ -183,7 +194,7 @@ class SayOrder:
 class HangUpOrder:
     """Why a call is ended, for its record."""
 
-    reason: str = "hung up over the API"
+    reason: str = field(default="hung up over the API", metadata={LIMITS: {"maxLength": 200}})
 
     def __post_init__(self) -> None:
         if len(self.reason) > 200:

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from bridge.media import control
 from bridge.media.slots import OPEN, SlotMap
 from bridge.recording.notes import Notes
 from bridge.sessions.model import Line
+from bridge.sessions.orders import Inbox, Order
 from bridge.sessions.redis import RedisStore
+from bridge.sessions.server import close, connect
 from bridge.sessions.settings import RedisSettings
+from bridge.web.token import READ_VARIABLE, VARIABLE
 from tests.demo.voice import clip
 from tests.lab.capture import RATE
 from tests.lab.redis import Redis
@@ -31,7 +34,7 @@ from tests.lab.root import free_port
 
 Spoken = tuple[int, str, float, float]
 """Who (0: caller, 1: agent), what, from when to when (s)."""
-TOKEN = "a-token-of-the-tests"
+TOKEN, READER = "a-token-of-the-tests", "a-token-that-may-look"
 STAGES_MS = {"media_in": 21, "silence": 284, "stt": 62, "llm": 18, "tts": 141, "media_out": 24}
 
 
@@ -64,12 +67,24 @@ async def save(page: Page, path: Path) -> None:
     small.save(path, optimize=True)
 
 
+WORKER = "host-4711-a1b2"
+
+
 class Stage:
     """`async with stage(...) as stage:`."""
 
     def __init__(self, store: RedisStore, slots: SlotMap, url: str, folder: Path) -> None:
         self.store, self.slots, self.url, self.folder = store, slots, url, folder
+        self.orders: list[Order] = []
+        """What the page's buttons have had the worker told."""
+        self.answer: Mapping[str, Any] = {}
+        """What it says to that."""
         self._row = 0
+
+    async def carry_out(self, order: Order) -> Mapping[str, Any]:
+        """In the worker's place."""
+        self.orders.append(order)
+        return self.answer
 
     def call(self, call_id: str, ago_s: float = 0.0, **fields: Any) -> None:
         """A call that began so long ago."""
@@ -77,7 +92,7 @@ class Stage:
         given: dict[str, Any] = {
             "agent": "demo",
             "engine": "offline",
-            "worker": "host-4711-a1b2",
+            "worker": WORKER,
             "fence": 1,
             "caller": "100",
             "dialed": "700",
@@ -95,23 +110,37 @@ class Stage:
         spoken = {"begin": at - seconds, "end": at} if role in ("caller", "agent") else {}
         self.store.say(call_id, Line(at, role, text, **more, **spoken))
 
-    def record(self, call_id: str, began: float, seconds: float, spoken: list[Spoken]) -> None:
-        """A recording of the call; each line in a voice of its own, cut where it was."""
+    def record(
+        self,
+        call_id: str,
+        began: float,
+        seconds: float,
+        spoken: list[Spoken],
+        parts: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        """A recording of the call; each line in a voice of its own, cut where it was.
+
+        `parts`: from when to when of it (s) each of its files holds; one holds all by default.
+        """
         sound = np.zeros((round(seconds * RATE), 2), "<i2")
         for side, text, begin, end in spoken:
             voice = clip(text, "slt") if side else clip(text)
             room = sound[round(begin * RATE) : round(end * RATE), side]
             part = voice.pcm[: len(room)]
             room[: len(part)] = part
-        path = self.folder / call_id
-        with wave.open(f"{path}.wav", "wb") as file:
-            file.setnchannels(2)
-            file.setsampwidth(2)
-            file.setframerate(RATE)
-            file.writeframes(sound.tobytes())
-        kept = {"state": "ready", "sound": f"{call_id}.wav", "rate": RATE, "started": began}
-        Notes(call_id, str(path), duration_ms=round(seconds * 1000), **kept).save()
-        told = {"parts": [str(path)], "on": False, "started": began}
+        paths = []
+        for number, (begin, end) in enumerate(parts or [(0.0, seconds)]):
+            path = self.folder / f"{call_id}-{number}"
+            paths.append(str(path))
+            with wave.open(f"{path}.wav", "wb") as file:
+                file.setnchannels(2)
+                file.setsampwidth(2)
+                file.setframerate(RATE)
+                file.writeframes(sound[round(begin * RATE) : round(end * RATE)].tobytes())
+            kept = {"state": "ready", "sound": f"{path.name}.wav", "rate": RATE}
+            long = round((end - begin) * 1000)
+            Notes(call_id, str(path), started=began + begin, duration_ms=long, **kept).save()
+        told = {"parts": paths, "on": False, "started": began}
         self.store.put(call_id, recording=json.dumps(told))
 
     async def written(self) -> None:
@@ -140,21 +169,26 @@ async def stage(redis: Redis, folder: Path) -> AsyncIterator[Stage]:
     slots = SlotMap.create(runtime / control.SLOTS, 8, 1000)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bridge", "web", "--config", str(folder / "bridge.toml")),
-        env={**os.environ, "ARI_BRIDGE_TOKEN": TOKEN},
+        env={**os.environ, VARIABLE: TOKEN, READ_VARIABLE: READER},
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
-    store = RedisStore(RedisSettings(url=redis.url), "host-4711-a1b2")
-    writing = asyncio.create_task(store.run())
+    store = RedisStore(RedisSettings(url=redis.url), WORKER)
+    shown = Stage(store, slots, f"http://127.0.0.1:{port}/", folder)
+    server = connect(redis.url, 10)
+    inbox = Inbox(server, WORKER, shown.carry_out)
+    tasks = [asyncio.create_task(work) for work in (store.run(), inbox.run())]
     try:
         async with asyncio.timeout(30):
             while b"API at" not in (line := await process.stderr.readline()):
                 assert line, "it ended"
-        yield Stage(store, slots, f"http://127.0.0.1:{port}/", folder)
+        yield shown
     finally:
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await store.close()
+        await close(server)
         process.send_signal(signal.SIGTERM)
         await process.communicate()
 
@@ -208,8 +242,10 @@ def a_bookshop(stage: Stage) -> None:
     )
     stage.says("c3", "agent", "Hello, this is Harbor Street Books.", now - 9, **_heard(2100))
     stage.says("c3", "caller", "Hello? I can hardly hear you.", now - 3)
+    stage.says("c3", "event", "lost 31 packets of the caller's audio", now - 2)
     stage.call("c4", 3, caller="anonymous", agent="echo", engine="echo", codec="PCMA")
     over(stage, "over", now - 3600)
+    in_two_parts(stage, "two", now - 7200)
 
 
 _EVENINGS = (
@@ -248,6 +284,7 @@ def over(stage: Stage, call_id: str, began: float) -> None:
         (24.0, "agent", _EVENINGS, _heard(8700, True)),
         (24.0, "event", "barge-in", {}),
         (26.4, "caller", "Do you sell gift cards?", {}),
+        (27.0, "event", "lost 18 packets of the caller's audio", {}),
         (29.5, "event", "taken over", {}),
         (36.0, "agent", "Yes, we do: from ten to a hundred pounds.", _heard(8600)),
         (41.0, "dtmf", "0", {}),
@@ -260,6 +297,27 @@ def over(stage: Stage, call_id: str, began: float) -> None:
             seconds = more["heard_ms"] / 1000 if more else 0.4 * len(text.split())
             spoken.append((int(role == "agent"), text, at - seconds, at))
     stage.record(call_id, began, 58.0, spoken)
+
+
+def in_two_parts(stage: Stage, call_id: str, began: float) -> None:
+    """A call that is over, whose host died."""
+    stage.call(
+        *(call_id,),
+        caller="+33 1 70 18 99 00",
+        state="ended",
+        result="done",
+        started=began,
+        answered=began,
+        ended=began + 7,
+    )
+    stage.says(call_id, "caller", "Where can I park?", began + 2.4)
+    stage.says(call_id, "event", "taken over", began + 3.5)
+    stage.says(call_id, "agent", "Behind the shop.", began + 6.5, **_heard(1900))
+    spoken: list[Spoken] = [
+        (0, "Where can I park?", 0.8, 2.4),
+        (1, "You can park right behind the shop.", 4.6, 6.5),
+    ]
+    stage.record(call_id, began, 7.0, spoken, [(0.0, 3.0), (4.0, 7.0)])
 
 
 def _heard(ms: int, cut: bool = False) -> dict[str, Any]:

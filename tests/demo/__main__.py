@@ -3,7 +3,7 @@
     --script FILE   what the caller does (tests/demo/script.toml tells the form)
     --outbound      the agent calls, and the caller is called: else the same
     --phone         stay up instead, for a softphone of yours
-    --page          record the call, and stay up at the end: its page is in the dashboard
+    --page          stay up at the end: the call's page is in the dashboard, too
     --loss PERCENT  lose so many of the caller's and the agent's RTP packets, each way
     --jitter MS     delay them by so much on average, each by itself
     --out FOLDER    where the results go (out/demo)
@@ -38,6 +38,7 @@ from tests.demo.caller import Caller
 from tests.demo.follow import follow, read_back
 from tests.demo.hear import Listener
 from tests.demo.judge import Verdict, judge
+from tests.demo.page import contents, differences, keep
 from tests.demo.picture import Scene, draw
 from tests.demo.report import (
     Line,
@@ -68,6 +69,7 @@ from tests.lab.stack import (
 
 BEGAN = time.monotonic()
 OUTBOUND_AGENT = "demo"
+PAGE = "call.html"
 
 
 def say(line: str = "") -> None:
@@ -198,7 +200,7 @@ def run(
     """Hold the call of a script, over a network as bad as `Stack` takes it, and judge it.
 
     `outbound`: the agent calls.
-    `page`: record it, and leave the dashboard up when all is said, until Ctrl-C.
+    `page`: leave the dashboard up when all is said, until Ctrl-C.
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -207,32 +209,31 @@ def run(
     # Who dies needs an heir.
     options = ("--workers", "2") if script.kills else ()
     with contextlib.ExitStack() as up:
-        if page:
-            agents = recorded_agents(Path(up.enter_context(tempfile.TemporaryDirectory())))
-            network |= {"browser": "person", "settings": {"agents": {"folder": str(agents)}}}
+        agents = recorded_agents(Path(up.enter_context(tempfile.TemporaryDirectory())))
+        network |= {"browser": "person"} if page else {"web": True}
+        network["settings"] = {"agents": {"folder": str(agents)}}
         if outbound:
-            rules = calling() if not page else {"outbound": calling()["outbound"]}
-            network["settings"] = {**network.get("settings", {}), **rules}
+            network["settings"]["outbound"] = calling()["outbound"]
         stack = up.enter_context(Stack(say=_progress, options=options, **network))
         try:
             if script.kills:
                 stack.wait_for_workers(2)
             held = asyncio.run(hold(stack, script, clips, out, outbound=outbound))
             versions = {"asterisk_version": stack.pbx.version, "redis_version": stack.redis.version}
+            recording = held.record.get("recording", "")
+            login = (stack.web_url, stack.web_token)
+            keep(*login, held.call_id, recording, out / PAGE)
         finally:
             (out / "bridge.log").write_text(stack.bridge.log())
         if page:
             status = conclude(held, script, path, out, versions, outbound=outbound)
             say()
             say(f"  {stack.dashboard}&to=/call/{quote(held.call_id)}")
-            say("shows the call: its sound, its words, what was heard and what was cut.")
-            say("Ctrl-C ends it.")
+            say("shows it in the dashboard, too. Ctrl-C ends it.")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             return status
-    status = conclude(held, script, path, out, versions, outbound=outbound)
-    say("make demo PAGE=1 leaves the page of such a call up, with its sound, in the dashboard")
-    return status
+    return conclude(held, script, path, out, versions, outbound=outbound)
 
 
 def recorded_agents(folder: Path) -> Path:
@@ -321,6 +322,10 @@ def conclude(
         )
         listener.close()
     lacks = missing_lines(script, held.lines)
+    page = out / PAGE
+    differs = (
+        differences(contents(page), verdict, sent, received, pressed) if page.exists() else None
+    )
     heard_human = any(turn.transferred is not None for turn in verdict.turns)
     stop = verdict.barge_in_stop()
     summary: dict[str, Any] = {
@@ -333,6 +338,7 @@ def conclude(
         "transfer_reached": heard_human and held.caller.reached_at is not None,
         "transcript_in_redis": not lacks and held.record.get("state") == "ended",
         "leftover_channels": len(held.leftover),
+        **({} if differs is None else {"page_agrees": not differs}),
         **versions,
         "setup_s": round(held.setup_s, 1),
         "call_s": round(held.ended - held.answered, 1),
@@ -368,12 +374,18 @@ def conclude(
         say(f"the greeting lacks: {', '.join(verdict.greeting_missing)}")
     for lack in lacks:
         say(f"the transcript in Redis lacks something: {lack}")
+    for difference in differs or ():
+        say(f"the page and the timeline don't show the same: {difference}")
     for thing in held.leftover:
         say(f"left over in Asterisk: {thing}")
     for name in sorted(p.name for p in out.iterdir()):
         say(f"  {out / name}")
     missed = summary["missed"]
     say(f"demo: MISSED: {', '.join(missed)}" if missed else "demo: every goal is met")
+    if page.exists():
+        say()
+        say("The call's page: its sound, its words, what was heard and what was cut. Open")
+        say(f"  {page.resolve().as_uri()}")
     return 1 if missed else 0
 
 

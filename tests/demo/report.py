@@ -36,6 +36,8 @@ def goals(summary: dict[str, Any], script: Script, *, shipped: bool) -> list[Goa
         Goal("transcript_in_redis", "true", summary["transcript_in_redis"]),
         Goal("leftover_channels", "0", summary["leftover_channels"] == 0),
     ]
+    if "page_agrees" in summary:
+        wanted.append(Goal("page_agrees", "true", summary["page_agrees"]))
     if any(turn.say for turn in script.turns):
         fast = bool(delay) and 0 <= delay["p50"] <= 500
         wanted.insert(1, Goal("voice_to_voice_ms", "p50 <= 500", fast))

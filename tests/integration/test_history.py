@@ -188,6 +188,8 @@ async def test_a_recording_can_be_heard_and_seen(house, api, tmp_path, sealed):
     loud = await got(api.get("/v1/calls/a/peaks?per_s=10"))
     assert loud["caller"] == [0] * 10 + [100] * 10
     assert loud["agent"] == [200] * 10 + [0] * 10
+    odd = await got(api.get("/v1/calls/a/peaks?per_s=171"))
+    assert (odd["per_s"], len(odd["caller"])) == (160, 320), "each is as long as it says"
     assert "no recording 1" in (await got(api.get("/v1/calls/a/recording?part=1"), 404))["reason"]
 
 
@@ -219,7 +221,10 @@ async def test_all_of_one_caller_is_erased_and_nothing_of_others(house, api):
     await house.call("b", 1001.0, caller="5551", recording=house.record("b", sound, caller="5551"))
     await house.call("c", 1002.0, state="talking", recording=house.record("c", sound))
     house.record("old", sound)  # Redis has forgotten this call
-    assert await got(api.delete("/v1/callers/555")) == {"calls": 1, "recordings": 2, "live": 1}
+    elsewhere = json.dumps({"parts": ["/nowhere/x"], "on": True, "started": 1.0})
+    await house.call("d", 1003.0, recording=elsewhere)
+    want = {"calls": 2, "recordings": 2, "live": 1, "not_here": 1}
+    assert await got(api.delete("/v1/callers/555")) == want
     keys = " ".join(await house.reader.server.keys("*{a}*"))
     assert keys == ""
     left = {one.call_id for one in notes.all_in(house.folder / "agents" / "records")}
@@ -317,6 +322,46 @@ async def test_an_erased_call_is_told_to_nobody(house, api, soon):
         async with running(hook.run()):
             await service.has(1)
     assert [json.loads(body)["call"]["id"] for _, body in service.taken] == ["b"]
+
+
+async def test_a_record_that_cannot_be_told_holds_up_no_other(house, soon, monkeypatch, caplog):
+    """And is told once the fault is mended."""
+    body, broken = webhook.body, {"a"}
+
+    def made(record, lines, delivery):
+        if record.call_id in broken:
+            raise ValueError("not what we thought")
+        return body(record, lines, delivery)
+
+    monkeypatch.setattr(webhook, "body", made)
+    await house.call("a", 1000.0)
+    await house.call("b", 1001.0)
+    async with Service() as service:
+        hook = Webhook(HistorySettings(service.url), house.reader, "w1")
+        async with running(hook.run()):
+            await service.has(1)
+            assert "call a: its record can't be sent" in caplog.text
+            broken.clear()
+            await service.has(2)
+    assert [json.loads(text)["call"]["id"] for _, text in service.taken] == ["b", "a"]
+
+
+async def test_whatever_fails_the_webhook_goes_on(house, soon, monkeypatch, caplog):
+    hook = Webhook(HistorySettings("http://127.0.0.1:9"), house.reader, "w1")
+    fresh, faults = hook._fresh, ["a fault"]
+
+    async def failing():
+        if faults:
+            raise KeyError(faults.pop())
+        return await fresh()
+
+    monkeypatch.setattr(hook, "_fresh", failing)
+    async with Service() as service:
+        hook._settings = HistorySettings(service.url)
+        async with running(hook.run()):
+            await house.call("a", 1000.0)
+            await service.has(1)
+    assert "a fault of ours while sending call records" in caplog.text
 
 
 async def test_a_redis_that_comes_back_empty_is_no_end(house, soon):

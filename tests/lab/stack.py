@@ -58,6 +58,7 @@ class Stack:
     address: where Asterisk and Redis listen.
     prefix: words before the bridge's command line.
     browser: for whom the dashboard is served, with a telephone in its page (see `Asterisk`).
+    web: the dashboard is served, also without a telephone.
     loss, jitter_ms: of the network between phone and Asterisk, each way (tests/lab/relay.py).
     say: told in a line what is being started.
     """
@@ -72,6 +73,7 @@ class Stack:
         address: str = "127.0.0.1",
         prefix: Sequence[str] = (),
         browser: Browser | None = None,
+        web: bool = False,
         loss: float = 0.0,
         jitter_ms: float = 0.0,
         say: Callable[[str], None] = lambda line: None,
@@ -79,10 +81,11 @@ class Stack:
         self.redis = Redis(bind=address)
         self.pbx = Asterisk(browser=browser)
         self.pbx.bind = address
-        self.web_port = free_port() if browser else 0
+        self.web_port = free_port() if browser or web else 0
         self.web_token = secrets.token_urlsafe(18)
-        if browser:
-            settings = {**self._web(), **(settings or {})}
+        if self.web_port:
+            served = {"web": {"enabled": True, "port": self.web_port}}
+            settings = {**served, **(self._telephone() if browser else {}), **(settings or {})}
             environment = {"ARI_BRIDGE_TOKEN": self.web_token, **(environment or {})}
         self.bridge = Bridge(
             *(self.pbx, self.redis),
@@ -119,9 +122,8 @@ class Stack:
     ) -> None:
         self._started.close()
 
-    def _web(self) -> Settings:
+    def _telephone(self) -> Settings:
         return {
-            "web": {"enabled": True, "port": self.web_port},
             "web.phone": {
                 "url": self.pbx.wss_url,
                 "user": "browser",
@@ -134,7 +136,12 @@ class Stack:
     @property
     def dashboard(self) -> str:
         """A link to the dashboard that names the token."""
-        return f"http://127.0.0.1:{self.web_port}/#token={self.web_token}"
+        return f"{self.web_url}/#token={self.web_token}"
+
+    @property
+    def web_url(self) -> str:
+        """Where the API is."""
+        return f"http://127.0.0.1:{self.web_port}"
 
     def phone(self, *, secure: bool = False, **options: Any) -> Baresip:
         """A phone on this Asterisk: plain SIP and RTP, or `secure`, TLS and SRTP."""

@@ -1,20 +1,18 @@
-"""`ari-bridge check` against a real Asterisk and a real Redis: each thing broken in turn."""
+"""`ari-bridge check` against a real Asterisk and a real Redis: each thing broken in turn.
+
+With a bridge that runs: test_services.py.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
 import socket
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from bridge import cli, config
+from bridge import cli
 from bridge.agent import Agent, TransferSettings
 from bridge.check import engines, finding, pbx, rtp
 from bridge.check import redis as store
@@ -25,8 +23,7 @@ from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import asterisk as asterisk_table
 from tests.lab.bridge import to_toml
 from tests.lab.redis import Redis
-from tests.lab.root import REPOSITORY, free_port
-from tests.lab.stack import Stack
+from tests.lab.root import free_port
 from tests.pbx.callers import Callers
 
 DEMO = Agent("demo", transfer=TransferSettings(extensions=("200",)))
@@ -84,7 +81,8 @@ async def test_a_wrong_setting_is_named(ask, changes, check, told):
         ({"listen_address": "192.0.2.7"}, "set [media] listen_address to an address of this"),
     ],
 )
-async def test_a_wrong_address_of_ours_is_named(ask, media, changes, told):
+async def test_a_wrong_address_of_ours_is_named(ask, media, monkeypatch, changes, told):
+    monkeypatch.setattr(rtp, "_FIRST_S", 0.2)  # nothing is to come
     found = await ask(media=replace(media, **changes))
     assert found["rtp"][0] == "fail"
     assert told in found["rtp"][1]
@@ -128,7 +126,6 @@ async def test_ours_that_does_not_reach_asterisk(ask, monkeypatch):
 
 
 async def test_packets_that_get_lost_are_counted(ask, monkeypatch):
-    monkeypatch.setattr(rtp, "PACKETS", 40)
     real, count = rtp._Ear.datagram_received, iter(range(10**6))
     monkeypatch.setattr(
         rtp._Ear,
@@ -241,8 +238,12 @@ def test_the_command(asterisk, redis, media, tmp_path, capsys):
         "asterisk": asterisk_table(asterisk),
         "media": {"port": media.port, "runtime_dir": media.runtime_dir},
         "redis": {"url": redis.url},
-        "agents": {"folder": str(REPOSITORY / "agents")},
+        "agents": {"folder": "agents"},
     }
+    (tmp_path / "agents").mkdir()  # speech models are loaded in test_offline.py
+    (tmp_path / "agents" / "demo.toml").write_text(
+        'engine = "echo"\n[transfer]\nextensions = ["200"]\n'
+    )
     path = tmp_path / "bridge.toml"
     path.write_text(to_toml(tables))
     assert cli.main(["check", "--config", str(path), "--no-connect"]) == 0
@@ -263,55 +264,3 @@ def test_findings_as_text():
     assert bad.line == "FAIL  rtp          nothing comes: set it"
     assert finding.status([bad]) == 1
     assert finding.status([finding.Finding("rtp", "warn", "x")]) == 0
-
-
-# A bridge that runs -------------------------------------------------------------------------------
-
-
-def figures(stack: Stack) -> dict[str, float]:
-    """What Prometheus would read, summed over labels."""
-    found: dict[str, float] = {}
-    with urllib.request.urlopen(f"http://127.0.0.1:{stack.web_port}/metrics", timeout=10) as page:
-        for family in text_string_to_metric_families(page.read().decode()):
-            for sample in family.samples:
-                found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    return found
-
-
-async def settled(stack: Stack, name: str, value: float) -> dict[str, float]:
-    async with asyncio.timeout(30):
-        while (found := figures(stack)).get(name, 0.0) != value:
-            await asyncio.sleep(0.2)
-    return found
-
-
-async def test_a_bridge_that_runs_and_what_it_tells_prometheus() -> None:
-    port = free_port()
-    with Stack(settings={"web": {"enabled": True, "port": port}}) as stack:
-        stack.web_port = port
-        path = stack.bridge.directory / "bridge.toml"
-        settings = config.load(path)
-        await settled(stack, "ari_bridge_worker_ready", 1)
-        found = {
-            one.check: one
-            for one in await pbx.findings(settings.asterisk[0], settings.media, [DEMO], "echo")
-        }
-        assert [one.line for one in found.values() if one.state != "ok"] == []
-        assert "agent 'echo' answered" in found["call"].said
-        told = await settled(stack, "ari_bridge_calls_ended_total", 1)
-        assert told["ari_bridge_calls_begun_total"] == 1
-        assert told["ari_bridge_call_setup_seconds_count"] == 1
-        assert told["ari_bridge_audio_packets_received_total"] > 10
-        assert told["ari_bridge_asterisk_up"] == told["ari_bridge_redis_up"] == 1
-        assert told["ari_bridge_media_up"] == told["ari_bridge_workers"] == 1
-        assert told["ari_bridge_media_tick_seconds_total"] > 0
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as page:
-            assert page.status == 200
-        # Killed, a worker takes nothing of this with it.
-        (worker,) = stack.bridge.children("worker")
-        os.kill(worker, signal.SIGKILL)
-        told = await settled(stack, "ari_bridge_worker_ready", 0)
-        assert told["ari_bridge_calls_ended_total"] == 1
-        told = await settled(stack, "ari_bridge_worker_ready", 1)
-        assert told["ari_bridge_calls_ended_total"] == 1
-        assert stack.pbx.wait_idle() == []

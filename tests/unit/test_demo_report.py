@@ -36,6 +36,7 @@ GOOD: dict[str, Any] = {
     "transfer_reached": True,
     "transcript_in_redis": True,
     "leftover_channels": 0,
+    "page_agrees": True,
 }
 
 
@@ -51,6 +52,7 @@ def test_at_the_limits_every_goal_is_met() -> None:
     ("key", "value"),
     [
         ("turns", 5),
+        ("page_agrees", False),
         ("agent_understood", 5),
         ("barge_in_stop_ms", 250.1),
         ("barge_in_stop_ms", None),

@@ -17,7 +17,7 @@ function route() {
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?')
   const [view, id] = path.split('/')
   const known = {
-    call: () => call.show($('main'), decodeURIComponent(id ?? '')),
+    call: () => call.show($('main'), decoded(id ?? '')),
     history: () => history.show($('main'), new URLSearchParams(query)),
   }
   leave = (known[view] ?? (() => live.show($('main'))))() ?? (() => {})
@@ -27,6 +27,14 @@ function route() {
     else link.removeAttribute('aria-current')
   }
   scrollTo(0, 0)
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text // by hand, with a stray %
+  }
 }
 
 function status() {

@@ -2,13 +2,16 @@
 
 import { ask, get, Refused } from './api.js'
 import { summary } from './bars.js'
+import { desk } from './desk.js'
 import { h, meter, put, quality, span, when, who } from './dom.js'
 import * as feed from './feed.js'
 import { badges, shortName } from './live.js'
+import { player } from './player.js'
 import { marks, timeline } from './timeline.js'
 import { entries, place } from './words.js'
 
 const PEAKS = 12_000 // of a whole call, but 20 to 200 a second
+const LEAST_GAP_S = 0.1 // between two parts, to be shown
 const STILL_WRITTEN_S = 30
 const AGAIN_MS = 1000
 const NEAR_PX = 80 // of the page's end: it goes along with what is said
@@ -125,8 +128,15 @@ function going(main, call, again) {
   const words = h('ol.transcript', { 'aria-live': 'polite', 'aria-label': 'Transcript' })
   const about = h('div')
   const side = h('aside', { 'aria-label': 'Figures' })
+  const can = desk(call.id)
+  can.element.hidden = true // until it is known that this token may
+  get('/v1/token').then(
+    ({ role }) => (can.element.hidden = role === 'read'),
+    () => (can.element.hidden = false), // then its refusals are said
+  )
   main.replaceChildren(
     head,
+    can.element,
     h(
       'div.meters.wide',
       {},
@@ -147,6 +157,7 @@ function going(main, call, again) {
     head.replaceChildren(heading(known, [time]))
     about.replaceChildren(facts(known))
     side.replaceChildren(...aside(known))
+    can.update(known, known.transcript)
     const zero = known.answered ?? known.started
     const lines = place(known.transcript, zero)
     const keys = lines.map((line) => `${line.at} ${line.role} ${line.text}`)
@@ -177,6 +188,7 @@ function going(main, call, again) {
   tick()
   return () => {
     stop()
+    can.close()
     clearInterval(ticking)
   }
 }
@@ -189,67 +201,105 @@ const optional = (path) =>
     throw error
   })
 
-async function ended(main, call, path, again) {
-  const [words, found] = await Promise.all([
-    optional(`${path}/transcript.json`),
-    optional(`${path}/recording.json`),
+// What is known of each part of the recording that can be had, by its place in the call's time.
+async function recorded(call, path, zero) {
+  const found = []
+  for (let part = 0; part < (call.recording_parts ?? 0); part += 1) {
+    const about = await optional(`${path}/recording.json?part=${part}`)
+    if (!about) continue
+    const at = Math.max(0, about.started - zero)
+    const load = () =>
+      ask(`${path}/recording?part=${part}`).then(
+        (answer) => answer.blob(),
+        (error) => {
+          if (error instanceof Refused) return null // deleted meanwhile
+          throw error
+        },
+      )
+    found.push({ about, part, at, seconds: about.duration_ms / 1000, load })
+  }
+  return found
+}
+
+// What nobody hears of the recording: [from, to, why], s.
+function silences(call, found, parts) {
+  const told = parts.flatMap(({ about, at }) => [
+    ...about.pauses.map(([begin, end]) => [at + begin / 1000, at + end / 1000, 'the recording was paused']),
+    ...about.lost.map(([begin, end]) => [at + begin / 1000, at + end / 1000, 'could not be recorded']),
   ])
+  const away = call.recording_parts - found.length
+  const why = away ? 'recorded on another host, or deleted' : 'nobody recorded'
+  parts.forEach(({ at }, n) => {
+    const before = n ? parts[n - 1].at + parts[n - 1].seconds : 0
+    if (at - before > LEAST_GAP_S) told.push([before, at, why])
+  })
+  return told
+}
+
+async function ended(main, call, path, again) {
+  const words = await optional(`${path}/transcript.json`)
+  const zero = words?.zero ?? call.answered ?? call.started
+  const found = await recorded(call, path, zero)
+  const parts = found.filter((part) => part.seconds > 0)
   // Its file is finished a moment after the call.
-  const recording = found?.duration_ms > 0 ? found : null
   const waiting =
-    found && !recording && Date.now() / 1000 - call.ended < STILL_WRITTEN_S
+    found.length > parts.length && Date.now() / 1000 - call.ended < STILL_WRITTEN_S
       ? setTimeout(again, AGAIN_MS)
       : 0
-  const peaks = recording
-    ? await optional(
-        `${path}/peaks?per_s=${Math.min(200, Math.max(20, Math.floor((PEAKS * 1000) / recording.duration_ms)))}`,
-      )
-    : null
-  const zero = words?.zero ?? call.answered ?? call.started
+  const long = parts.reduce((sum, part) => sum + part.seconds, 0)
+  const fine = Math.min(200, Math.max(20, Math.floor(PEAKS / long)))
+  const waves = []
+  for (const { part, at } of parts) {
+    const peaks = await optional(`${path}/peaks?part=${part}&per_s=${fine}`)
+    if (peaks) waves.push({ at, ...peaks })
+  }
   const lines = place(words?.lines ?? call.transcript, zero)
   const last = Math.max(0, ...lines.map((line) => line.end))
-  const seconds = recording
-    ? recording.duration_ms / 1000
+  const seconds = parts.length
+    ? Math.max(...parts.map((part) => part.at + part.seconds))
     : Math.max(last, (call.ended ?? zero) - zero, 1)
 
-  const sound = h('audio', { preload: 'none' })
+  const plays = player(parts, seconds, () => {
+    put(play, plays.playing ? 'Pause' : 'Play')
+    if (plays.playing) follow()
+  })
   const play = h(
     'button.button.play',
-    { type: 'button', hidden: !recording, onclick: () => toggle() },
+    { type: 'button', hidden: !parts.length, onclick: () => toggle() },
     'Play',
   )
   const speed = h(
     'select',
-    { 'aria-label': 'Speed', onchange: () => (sound.playbackRate = Number(speed.value)) },
+    { 'aria-label': 'Speed', onchange: () => plays.speed(Number(speed.value)) },
     ['0.75', '1', '1.25', '1.5', '2'].map((x) =>
       h('option', { value: x, selected: x === '1' }, `${x}×`),
     ),
   )
   const time = h('time', {}, `${span(0)} / ${span(seconds)}`)
   const list = h('ol.transcript', { 'aria-label': 'Transcript' })
-  const spans = [
-    ...(recording?.pauses ?? []).map((one) => [...one, 'the recording was paused']),
-    ...(recording?.lost ?? []).map((one) => [...one, 'could not be recorded']),
-  ]
-  const silent = spans.map(([begin, end, text]) => ({
-    at: begin / 1000,
-    until: end / 1000,
+  const silent = silences(call, found, parts).map(([begin, end, text]) => ({
+    at: begin,
+    until: end,
     kind: 'muted',
     text,
   }))
-  const picture = timeline(
-    { seconds, peaks, lines, marks: [...marks(lines, call.latency, zero), ...silent] },
-    seek,
-  )
-  const none = recording
-    ? null
-    : h(
-        'p.note',
-        {},
-        waiting
-          ? 'The recording is being finished …'
-          : 'This call was not recorded: its words stand for the voices.',
-      )
+  const happened = [...marks(lines, call.latency, zero), ...silent].sort((a, b) => a.at - b.at)
+  const picture = timeline({ seconds, waves, lines, marks: happened }, seek)
+  const none =
+    parts.length && found.length === call.recording_parts
+      ? null
+      : h(
+          'p.note',
+          {},
+          waiting
+            ? 'The recording is being finished …'
+            : !call.recording_parts
+              ? 'This call was not recorded: its words stand for the voices.'
+              : parts.length
+                ? 'A part of the recording is on another host, or was deleted.'
+                : 'The recording is on another host, or was deleted: its words stand for the voices.',
+        )
+  const problem = h('p.refused', { role: 'alert' })
   list.append(...entries(lines, call.latency, zero, seek))
   main.replaceChildren(
     heading(call),
@@ -262,10 +312,12 @@ async function ended(main, call, path, again) {
         'div.player',
         {},
         play,
-        recording ? h('label', {}, h('span.sr', {}, 'Speed'), speed) : null,
+        parts.length ? h('label', {}, h('span.sr', {}, 'Speed'), speed) : null,
         time,
+        keep(path, problem),
         none,
-        key(),
+        problem,
+        events(happened, seek),
       ),
     ),
     h(
@@ -274,40 +326,25 @@ async function ended(main, call, path, again) {
       h('section', {}, h('h2', {}, 'Transcript'), list),
       h('aside', { 'aria-label': 'Figures' }, aside(call)),
     ),
-    sound,
   )
-  let [fetched, at, frame, current] = [null, 0, 0, -1]
-
-  async function fetchSound() {
-    fetched ??= ask(`${path}/recording`)
-      .then((answer) => answer.blob())
-      .then((blob) => {
-        sound.src = URL.createObjectURL(blob)
-      })
-    await fetched
-  }
-
-  async function begin() {
-    try {
-      await sound.play()
-    } catch (error) {
-      if (error.name !== 'AbortError') throw error // stopped before it began
-    }
-  }
+  let [at, frame, current] = [0, 0, -1]
 
   async function seek(to, start = true) {
     at = to
     shown()
-    if (!recording) return
-    await fetchSound()
-    sound.currentTime = to
-    if (start) await begin()
+    if (!parts.length) return
+    await heard(() => (start ? plays.playFrom(to) : plays.seek(to)))
   }
 
-  async function toggle() {
-    await fetchSound()
-    if (sound.paused) await begin()
-    else sound.pause()
+  const toggle = () => heard(() => (plays.playing ? plays.pause() : plays.play()))
+
+  async function heard(what) {
+    put(problem, '')
+    try {
+      await what()
+    } catch (error) {
+      put(problem, `The sound can’t be played: ${error.message}`)
+    }
   }
 
   function shown() {
@@ -319,22 +356,18 @@ async function ended(main, call, path, again) {
     list
       .querySelectorAll('li')
       .forEach((item) => item.classList.toggle('now', Number(item.dataset.index) === now))
-    if (!sound.paused) list.querySelector('li.now')?.scrollIntoView({ block: 'nearest' })
+    if (plays.playing) list.querySelector('li.now')?.scrollIntoView({ block: 'nearest' })
   }
 
   function follow() {
-    at = sound.currentTime
+    cancelAnimationFrame(frame)
+    at = plays.now()
     shown()
-    frame = sound.paused ? 0 : requestAnimationFrame(follow)
+    frame = plays.playing ? requestAnimationFrame(follow) : 0
   }
 
-  sound.addEventListener('play', () => {
-    put(play, 'Pause')
-    follow()
-  })
-  sound.addEventListener('pause', () => put(play, 'Play'))
   const keys = (e) => {
-    if (e.key !== ' ' || !recording || /^(INPUT|SELECT|BUTTON|A|TEXTAREA)$/.test(e.target.tagName))
+    if (e.key !== ' ' || !parts.length || /^(INPUT|SELECT|BUTTON|A|TEXTAREA)$/.test(e.target.tagName))
       return
     e.preventDefault()
     toggle()
@@ -344,20 +377,47 @@ async function ended(main, call, path, again) {
     clearTimeout(waiting)
     removeEventListener('keydown', keys)
     cancelAnimationFrame(frame)
-    sound.pause()
-    if (sound.src) URL.revokeObjectURL(sound.src)
+    plays.close()
     picture.close()
   }
 }
 
-const key = () =>
+// The page as a file of its own; a file that was saved can't be saved again.
+function keep(path, problem) {
+  if (location.protocol === 'file:') return null
+  const button = h('button.button.keep', { type: 'button', onclick: save, title: 'This page and its sound as one file' }, 'Save')
+  async function save() {
+    button.disabled = true
+    put(problem, '')
+    try {
+      const answer = await ask(`${path}/page.html`)
+      const name = /filename="([^"]+)"/.exec(answer.headers.get('Content-Disposition'))?.[1]
+      const url = URL.createObjectURL(await answer.blob())
+      h('a', { href: url, download: name ?? 'call.html' }).click()
+      setTimeout(() => URL.revokeObjectURL(url), AGAIN_MS)
+    } catch (error) {
+      put(problem, error.message)
+    }
+    button.disabled = false
+  }
+  return button
+}
+
+// What happened in the call, each a way there.
+const events = (happened, seek) =>
   h(
-    'ul.key',
-    { 'aria-label': 'Marks' },
-    [
-      ['cut', 'cut off here'],
-      ['reversed', 'paused, went on'],
-      ['takeover', 'taken over'],
-      ['network', 'network lost'],
-    ].map(([kind, text]) => h('li', {}, h(`i.${kind}`), text)),
+    'ul.happened',
+    { 'aria-label': 'What happened' },
+    happened.map((mark) =>
+      h(
+        'li',
+        {},
+        h(
+          `button.${mark.kind}`,
+          { type: 'button', onclick: () => seek(mark.at) },
+          h('time', {}, span(mark.at)),
+          mark.text,
+        ),
+      ),
+    ),
   )

@@ -86,13 +86,16 @@ export function event(text) {
   if (text === 'taken over') return ['takeover', 'another worker took over']
   if (text === 'hold') return ['hold', 'on hold']
   if (text === 'resume') return ['hold', 'back from hold']
-  if (/^(network|lost)/.test(text)) return ['network', text]
+  if (/^lost \d/.test(text)) return ['network', text]
   return ['other', text]
 }
 
 export function reversed(latency) {
   return (latency ?? []).filter((one) => one.interruption_ms?.resumed !== undefined)
 }
+
+export const losses = (lines) =>
+  (lines ?? []).filter((line) => line.role === 'event' && event(line.text)[0] === 'network').length
 
 export const takeovers = (lines) =>
   (lines ?? []).filter((line) => line.role === 'event' && line.text === 'taken over').length

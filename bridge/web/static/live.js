@@ -1,7 +1,8 @@
 // Calls in progress, a card each.
 
 import { columns } from './bars.js'
-import { event, h, meter, put, quality, reversed, span, takeovers, who } from './dom.js'
+import { isMuted, isPaused } from './desk.js'
+import { event, h, losses, meter, put, quality, reversed, span, takeovers, who } from './dom.js'
 import * as feed from './feed.js'
 
 const LINES = 4
@@ -128,6 +129,19 @@ export function badges(call) {
         cut === 1 ? 'interrupted' : `interrupted ${cut}×`,
       ),
     )
+  const lost = losses(call.lines)
+  if (lost)
+    found.push(
+      h(
+        'span.badge.network',
+        { title: 'In a second or more much of the caller’s audio was lost' },
+        lost === 1 ? 'audio lost' : `audio lost ${lost}×`,
+      ),
+    )
+  if (call.state !== 'ended' && isMuted(call.lines))
+    found.push(h('span.badge', { title: 'Somebody has silenced the agent' }, 'muted'))
+  if (call.state !== 'ended' && call.recorded && isPaused(call.lines))
+    found.push(h('span.badge', { title: 'What is said now is not recorded' }, 'not recorded'))
   const line = quality(call.audio)
   if (line && (line.word !== 'good' || line.lost >= 1))
     found.push(

@@ -11,9 +11,12 @@ const MARKS = 22
 const AXIS = 20
 const HEIGHT = MARKS + 2 * WAVE + GAP + AXIS
 const CLOSEST_S = 4
+const ONE_NUMBER_S = 2.5 // between two keys that are shown as one number
+const LOSS_S = 2 // a bad stretch is looked at once a second, and noted when it is over
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]
 
-// data: {seconds, peaks?: {per_s, caller, agent}, lines: [{role, text, begin, end, cut}], marks: [{at, kind, text, until?}]}
+// data: {seconds, waves: [{at, per_s, caller, agent}], lines: [{role, text, begin, end, cut}],
+//        marks: [{at, kind, text, until?}]}
 // seek(seconds) is told where somebody clicked.
 export function timeline(data, seek) {
   const canvas = h('canvas', {
@@ -89,6 +92,7 @@ export function timeline(data, seek) {
       'muted',
       'rule',
       'lane',
+      'sheet',
       'accent',
     ]) {
       probe.style.color = `var(--${name})`
@@ -107,17 +111,17 @@ export function timeline(data, seek) {
     for (const line of data.lines) {
       if (line.end < from || line.begin > to || !['caller', 'agent'].includes(line.role)) continue
       const top = line.role === 'caller' ? upper : lower
-      context.globalAlpha = data.peaks ? 0.14 : 0.5
+      context.globalAlpha = data.waves.length ? 0.14 : 0.5
       context.fillStyle = colours[line.role]
       context.fillRect(x(line.begin), top, Math.max(2, x(line.end) - x(line.begin)), WAVE)
       context.globalAlpha = 1
     }
-    if (data.peaks) {
-      wave(data.peaks.caller, upper, colours.caller)
-      wave(data.peaks.agent, lower, colours.agent)
+    for (const one of data.waves) {
+      wave(one, one.caller, upper, colours.caller)
+      wave(one, one.agent, lower, colours.agent)
     }
     for (const line of data.lines) if (line.cut) cutMark(line, lower)
-    for (const mark of data.marks) drawMark(mark, upper)
+    for (const mark of data.marks) drawMark(mark, upper, lower)
     context.fillStyle = colours.muted
     context.font = '600 10px system-ui, sans-serif'
     context.fillText('caller', 6, upper + 13)
@@ -126,19 +130,19 @@ export function timeline(data, seek) {
     context.fillRect(x(head) - 0.75, 0, 1.5, HEIGHT - AXIS)
   }
 
-  function wave(peaks, top, colour) {
+  function wave({ at: begin, per_s }, peaks, top, colour) {
     const half = WAVE / 2
     context.fillStyle = colour
     for (let px = 0; px < width; px += 2) {
       const [first, last] = [
-        Math.floor(at(px) * data.peaks.per_s),
-        Math.ceil(at(px + 2) * data.peaks.per_s),
+        Math.floor((at(px) - begin) * per_s),
+        Math.ceil((at(px + 2) - begin) * per_s),
       ]
       let high = 0
       for (let i = Math.max(0, first); i < Math.min(last, peaks.length); i += 1)
         high = Math.max(high, peaks[i])
       const size = Math.max(high ? 0.8 : 0, (high / 255) ** 0.7 * (half - 3))
-      context.fillRect(px, top + half - size, 1.4, 2 * size)
+      if (size) context.fillRect(px, top + half - size, 1.4, 2 * size)
     }
   }
 
@@ -154,19 +158,47 @@ export function timeline(data, seek) {
     context.fill()
   }
 
-  function drawMark(mark, top) {
+  // Each kind has its own shape, too: colours alone don't tell everybody apart.
+  function drawMark(mark, upper, lower) {
     if (mark.at > to || (mark.until ?? mark.at) < from) return
     const px = x(mark.at)
-    context.fillStyle = colours[mark.kind] || colours.muted
+    const top = upper - 10
+    context.fillStyle = context.strokeStyle = colours[mark.kind] || colours.muted
     if (mark.until !== undefined) {
+      const [begin, high] = {
+        network: [upper, WAVE],
+        reversed: [lower, WAVE],
+      }[mark.kind] ?? [upper, 2 * WAVE + GAP]
       context.globalAlpha = 0.35
-      context.fillRect(px, top, Math.max(2, x(mark.until) - px), 2 * WAVE + GAP)
+      context.fillRect(px, begin, Math.max(2, x(mark.until) - px), high)
       context.globalAlpha = 1
     }
-    if (mark.kind === 'takeover') context.fillRect(px - 0.75, top - 8, 1.5, 2 * WAVE + GAP + 8)
+    if (mark.key !== undefined) {
+      context.font = '700 11px ui-monospace, monospace'
+      context.fillRect(px - 2, top - 7, context.measureText(mark.key).width + 7, 14)
+      context.fillStyle = colours.sheet
+      context.fillText(mark.key, px + 1.5, top + 4)
+      return
+    }
     context.beginPath()
-    if (mark.kind === 'takeover') context.rect(px - 4, top - 15, 8, 8)
-    else context.arc(px, top - 10, 4, 0, 7)
+    if (mark.kind === 'takeover') {
+      context.fillRect(px - 0.75, upper - 8, 1.5, 2 * WAVE + GAP + 8)
+      context.rect(px - 4.5, top - 5, 9, 9)
+    } else if (mark.kind === 'network') {
+      context.moveTo(px, top - 6)
+      context.lineTo(px + 6, top)
+      context.lineTo(px, top + 6)
+      context.lineTo(px - 6, top)
+    } else if (mark.kind === 'cut') {
+      context.moveTo(px - 5.5, top - 5)
+      context.lineTo(px + 5.5, top - 5)
+      context.lineTo(px, top + 5)
+    } else if (mark.kind === 'reversed') {
+      context.lineWidth = 2.5
+      context.arc(px, top, 4, 0, 7)
+      context.stroke()
+      return
+    } else context.arc(px, top, 3.5, 0, 7)
     context.fill()
   }
 
@@ -267,12 +299,21 @@ export function timeline(data, seek) {
 // What is worth a mark: takeovers, keys, interruptions, lost audio, reversed barge-ins.
 export function marks(lines, latency, zero) {
   const found = []
+  let keys = null
   for (const line of lines) {
-    if (line.role === 'dtmf')
-      found.push({ at: line.begin, kind: 'muted', text: `key ${line.text}` })
+    if (line.role === 'dtmf') {
+      const more = keys && line.begin - keys.last < ONE_NUMBER_S
+      if (!more) found.push((keys = { at: line.begin, kind: 'muted', key: '' }))
+      keys.key += line.text
+      keys.last = line.begin
+      keys.text = `${keys.key.length > 1 ? 'keys' : 'key'} ${keys.key}`
+    }
     if (line.role !== 'event') continue
     const [kind, text] = event(line.text)
-    found.push({ at: line.begin, kind, text })
+    // A loss is noted when it is over.
+    if (kind === 'network')
+      found.push({ at: Math.max(0, line.begin - LOSS_S), until: line.begin, kind, text })
+    else found.push({ at: line.begin, kind, text })
   }
   for (const one of latency ?? []) {
     const { paused, resumed } = one.at_s ?? {}

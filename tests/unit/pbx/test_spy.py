@@ -8,6 +8,7 @@ from bridge.errors import PbxGone
 from bridge.pbx import spy
 from bridge.pbx.settings import AsteriskSettings
 from bridge.pbx.spy import Spies
+from bridge.pbx.transport import Rtp
 
 TO = ("127.0.0.1", 5000)
 
@@ -16,7 +17,8 @@ class Commands:
     """Asterisk: makes what it is asked for, of which `comes_up` is told."""
 
     def __init__(self, comes_up="sl"):
-        self.spies = Spies(self, AsteriskSettings(), "caller", "app")
+        settings = AsteriskSettings()
+        self.spies = Spies(self, settings, "caller", "app", Rtp(settings))
         self.comes_up, self.asked, self.destroyed = comes_up, [], asyncio.Event()
 
     async def do(self, operation, **parameters):

@@ -1,9 +1,11 @@
 """What becomes of a recording once its call is over."""
 
+import collections
 import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 import wave
 
@@ -140,6 +142,7 @@ def test_who_comes_when_another_is_just_done_believes_the_notes_of_then(
     one, lock, done = recorded(tmp_path), fcntl.flock, []
 
     def late(*what):  # between the first look and the lock
+        monkeypatch.setattr(finish.fcntl, "flock", lock)
         finish.finish(Notes.read(one.file))
         done.append(told(Notes.read(one.file)))
         lock(*what)
@@ -165,6 +168,72 @@ def test_whoever_dies_before_the_notes_are_written_leaves_all_that_the_next_need
     assert len([*one.file.parent.iterdir()]) == 2
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_is_erased_while_ffmpeg_is_at_it_stays_erased(tmp_path, ffmpeg, monkeypatch, sealed):
+    key = tmp_path / "key"
+    key.write_text("q" * 43 + "=")
+    one, encoded = recorded(tmp_path, key if sealed else None), finish._encoded
+
+    def erased(*what):
+        sound = encoded(*what)
+        notes.erase(Notes.read(one.file))
+        return sound
+
+    monkeypatch.setattr(finish, "_encoded", erased)
+    finish.finish(Notes.read(one.file))
+    assert list(one.file.parent.iterdir()) == []
+
+
+def test_an_eraser_waits_until_what_was_made_counts_and_takes_it_too(tmp_path, ffmpeg, monkeypatch):
+    one, save, at_it = recorded(tmp_path), Notes.save, []
+
+    def saved(self):
+        eraser = threading.Thread(target=lambda: notes.erase(self))
+        eraser.start()
+        eraser.join(0.3)  # it has to wait; if it doesn't, there will be files
+        save(self)
+        at_it.append(eraser)
+
+    monkeypatch.setattr(Notes, "save", saved)
+    finish.finish(Notes.read(one.file))
+    at_it[0].join()
+    assert list(one.file.parent.iterdir()) == []
+
+
+def test_what_a_finisher_that_was_killed_has_half_made_is_erased_with_the_rest(tmp_path):
+    one = recorded(tmp_path)
+    one.file.with_name(f".{one.file.stem}.opus.new").write_text("half")
+    notes.erase(one)
+    assert list(one.file.parent.iterdir()) == []
+
+
+def test_half_made_sounds_of_long_ago_are_swept(tmp_path):
+    one = recorded(tmp_path, state="ready")
+    old, new = (one.file.with_name(f".{name}.opus.new") for name in ("old", "new"))
+    for file in (old, new):
+        file.write_text("half")
+    os.utime(old, (1e9, 1e9))
+    look(Recorder(tmp_path, lambda: [one.file.parents[1]]))
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_what_was_erased_before_anybody_came_to_it_is_no_error(tmp_path):
+    one = recorded(tmp_path)
+    notes.erase(one)
+    command = [sys.executable, "-m", "bridge.recording.finish", str(one.file)]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def test_notes_are_renewed_unless_they_were_erased(tmp_path):
+    one = recorded(tmp_path)
+    one.duration_ms = 7
+    assert one.renew()
+    assert Notes.read(one.file).duration_ms == 7
+    notes.erase(one)
+    assert not one.renew()
+    assert list(one.file.parent.iterdir()) == []
+
+
 def test_a_sound_that_is_gone(tmp_path):
     one = recorded(tmp_path, state="recording", format="wav")
     one.sound_file.unlink()
@@ -183,6 +252,8 @@ def until(true):
 
 def look(recorder):
     recorder._look_at = 0.0
+    recorder._finish()
+    until(lambda: not recorder._looking.is_alive())
     recorder._finish()
     until(lambda: recorder._finishing is None or recorder._finishing.poll() is not None)
 
@@ -207,6 +278,52 @@ def test_what_a_dead_host_left_is_finished(tmp_path):
     look(recorder)
     assert Notes.read(left.file).state == "ready"
     assert Notes.read(living.file).state == "recording", "another host's recorder is at it"
+
+
+def test_however_long_looking_takes_calls_are_recorded_meanwhile(tmp_path):
+    """A round is half a second; the rings hold 2.4."""
+    rounds, over = threading.Event(), threading.Event()
+
+    class Taker:
+        def __init__(self):
+            self.ended, self.count = collections.deque(), 0
+
+        def round(self):
+            self.count += 1
+            if self.count == 3:
+                rounds.set()
+
+        def leave(self):
+            pass
+
+    def folders():
+        over.set() if rounds.wait(60) else None
+        return []
+
+    recorder = Recorder(tmp_path, folders)
+    recorder._taker, recorder._same = Taker(), lambda: True
+    running = threading.Thread(target=recorder.run)
+    running.start()
+    assert over.wait(60), "three rounds while one look goes on"
+    recorder.stop()
+    running.join()
+
+
+def test_a_fault_while_looking_ends_nothing(tmp_path, caplog):
+    recorder = Recorder(tmp_path, lambda: 1 / 0)
+    look(recorder)
+    assert "a fault of ours while looking" in caplog.text
+    look(recorder)
+
+
+def test_what_ends_during_a_look_is_finished_once(tmp_path):
+    ended, other = recorded(tmp_path), tmp_path / "other.json"
+    recorder = Recorder(tmp_path, list)
+    recorder._looking, recorder._found = threading.Thread(), [ended.file, other]
+    recorder._left = [ended.file]
+    recorder._finish()
+    until(lambda: recorder._finishing.poll() is not None)
+    assert (recorder._looking, recorder._left) == (None, [other])
 
 
 def test_an_order_goes_when_it_is_done_and_no_other_with_it(tmp_path):

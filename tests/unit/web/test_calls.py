@@ -39,11 +39,18 @@ async def test_those_under_way(api, sessions):
         ("limit=0", "'limit' is 0; it takes 1 to 500"),
         ("limit=many", "'limit' is 'many'; it takes a whole number"),
         ("limt=5", "unknown key 'limt'; did you mean 'limit'?"),
+        ("before=nan", "'before' is nan; it takes a time"),
         ("live=perhaps", "'live' is 'perhaps'; it takes true or false"),
     ],
 )
 async def test_a_query_that_can_not_be_understood(api, query, reason):
     assert reason in (await got(api, f"/v1/calls?{query}", 400))["reason"]
+
+
+@pytest.mark.parametrize("name", ["since", "until", "cursor"])
+async def test_a_time_that_is_none(api, name):
+    told = await got(api, f"/v1/history?{name}=-inf", 400)
+    assert told["reason"] == f"query: '{name}' is -inf; it takes a time"
 
 
 async def test_a_call_is_explained(api, sessions):

@@ -62,6 +62,9 @@ class Api:
             def do_POST(self):
                 self.do_GET()
 
+            def do_DELETE(self):
+                self.do_GET()
+
             def log_message(self, *_):
                 pass
 
@@ -129,6 +132,17 @@ def test_an_incoming_call_that_has_ended():
     assert "from unknown to 700" in said
 
 
+def test_a_caller_cannot_speak_to_the_operators_terminal(api, run):
+    evil = "\x1b]0;pwned\x07\x9b2J\r\n555"
+    line = {**CALL["transcript"][0], "text": evil}
+    call = {**CALL, "caller": evil, "reason": evil, "transcript": [line]}
+    api.answers = [(200, {"calls": [call], "next": None}), (200, call)]
+    said = run("calls")[1] + run("show", "out-1")[1]
+    assert "]0;pwned" in said
+    assert all(c.isprintable() for c in said.replace("\n", ""))
+    assert len(said.splitlines()) == 2 + len(explain.whole(CALL).splitlines()) - 1
+
+
 def test_somebody_is_called_and_followed(api, run):
     answered = {**CALL, "state": "talking", "answered": 1001.0}
     api.answers = [
@@ -166,6 +180,44 @@ def test_verbs(api, run, words, path, body):
     api.answers = [(204, None)]
     assert run(*words)[0] == 0
     assert api.asked == [("POST", path, body)]
+
+
+GONE = {"calls": 3, "recordings": 2, "live": 0, "not_here": 0}
+
+
+def test_a_caller_is_erased(api, run):
+    api.answers = [(200, GONE)]
+    status, said, _ = run("erase", "+49 30/1", "--yes")
+    assert (status, said) == (0, "erased of +49 30/1: calls 3, recordings 2\n")
+    assert api.asked == [("DELETE", "/v1/callers/%2B49%2030%2F1", None)]
+
+
+def test_what_of_a_caller_could_not_be_erased_is_told(api, run):
+    api.answers = [(200, {**GONE, "live": 1}), (200, {**GONE, "not_here": 1})]
+    status, said, _ = run("erase", "555", "--yes")
+    assert status == 1
+    assert "calls that go on, left alone: 1" in said
+    status, said, _ = run("erase", "555", "--yes")
+    assert status == 0
+    assert "recordings that this host doesn't have: 1" in said
+
+
+@pytest.mark.parametrize(("answer", "asked"), [("y", 1), ("", 0), ("no", 0)])
+def test_nobody_is_erased_by_mistake(api, run, monkeypatch, answer, asked):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    api.answers = [(200, GONE)]
+    status, said, _ = run("erase", "555")
+    assert len(api.asked) == asked
+    assert (status == 0) == bool(asked)
+    assert asked or "nothing was erased" in said
+
+
+def test_a_program_has_to_say_that_it_means_it(api, run, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    status, _, said = run("erase", "555")
+    assert (status, api.asked) == (2, [])
+    assert "--yes" in said
 
 
 def test_what_is_heard_goes_to_a_player(api, run, monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.recording.notes import Notes
 from bridge.sessions.model import Record
-from bridge.web import history
+from bridge.web import recordings
 
 
 @pytest.mark.parametrize("what", ["peaks", "recording"])
@@ -36,8 +36,8 @@ async def test_one_recording_is_gone_through_at_a_time(api, sessions, tmp_path, 
         meet()
         return b"sound"
 
-    monkeypatch.setattr(history, "_loud", loud)
-    monkeypatch.setattr(history, "_opened", opened)
+    monkeypatch.setattr(recordings, "_loud", loud)
+    monkeypatch.setattr(recordings, "_opened", opened)
     asked = await asyncio.gather(*(api.get(f"/v1/calls/c/{what}") for _ in range(2)))
     assert [answer.status for answer in asked] == [200, 200]
     assert together == []

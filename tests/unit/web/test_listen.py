@@ -77,3 +77,32 @@ async def test_the_worker_is_told_while_somebody_listens(api, monkeypatch):
         await over.wait()
     assert asked[0] == "listen"
     assert asked[-1] == "unlisten"
+
+
+async def test_a_listener_who_takes_nothing_is_let_go(api, monkeypatch):
+    over = asyncio.Event()
+
+    async def ask(desk, call_id, verb, **arguments):
+        if verb == "unlisten":
+            over.set()
+        return {"number": 3, "host": "127.0.0.1", "port": 9}
+
+    class Ear(listen._Ear):
+        def __init__(self):
+            super().__init__()
+            self.heard.get = self.sound
+
+        async def sound(self):
+            await asyncio.sleep(0)
+            return b"x" * 100_000
+
+    monkeypatch.setattr(Desk, "ask", ask)
+    monkeypatch.setattr(listen, "_Ear", Ear)
+    monkeypatch.setattr(listen, "_STALLED_S", 0.05)
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1)
+    token = api.session.headers["Authorization"]
+    path = "/v1/calls/c/listen"
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
+    async with asyncio.timeout(60):
+        await over.wait()
+    writer.close()

@@ -16,6 +16,7 @@ from bridge.web import live
 from bridge.web.levels import Levels
 from bridge.web.parts import Parts
 from bridge.web.token import PROTOCOL, token_in
+from tests.unit.web.conftest import TOKEN
 
 
 @pytest.fixture
@@ -127,6 +128,30 @@ async def test_a_feed_that_has_ended_begins_anew(api, monkeypatch):
         answer = await api.get("/v1/live")  # and looks on
         assert (await answer.content.readline()).startswith(b"data: ")
         assert len(begun) == times
+
+
+async def test_a_viewer_who_takes_nothing_is_let_go(api, monkeypatch):
+    """Its connection lives, but nobody reads."""
+    gone, told = asyncio.Event(), {"calls": {"a": {"text": "x" * 100_000}}}
+
+    async def read(feed):
+        try:
+            while True:
+                feed._tell(told)
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            assert feed._viewers == set()
+            gone.set()
+            raise
+
+    monkeypatch.setattr(live.Feed, "_read", read)
+    monkeypatch.setattr(live, "_STALLED_S", 0.05)
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1)
+    asked = f"GET /v1/live HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    writer.write(asked.encode())
+    async with asyncio.timeout(60):
+        await gone.wait()
+    writer.close()
 
 
 async def test_a_page_is_sent_with_what_keeps_foreign_scripts_out(api):

@@ -45,6 +45,17 @@ async def test_who_comes_through_a_proxy_does(api, header):
     assert "ari_bridge_build_info" in await families(api, **{header: "for=10.0.0.9"})
 
 
+@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1.evil.test:8090", ""])
+async def test_a_page_whose_name_was_made_to_point_here_does(api, host):
+    refused = await api.get("/metrics", headers={**NOBODY, "Host": host})
+    assert refused.status == 401
+
+
+@pytest.mark.parametrize("host", ["localhost:8090", "127.0.0.1", "[::1]:8090"])
+async def test_our_own_names(api, host):
+    assert (await api.get("/metrics", headers={**NOBODY, "Host": host})).status == 200
+
+
 async def test_live_and_ready(api, monkeypatch):
     monkeypatch.setattr(collected, "READY_S", 0.0)
     assert (await api.get("/live", headers=NOBODY)).status == 200

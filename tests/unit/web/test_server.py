@@ -65,6 +65,12 @@ async def test_redis_away(api, sessions):
     assert (await refused(await api.get("/v1/calls")))[:2] == (503, "store-away")
 
 
+async def test_a_path_begins_no_line_in_the_log(api, sessions, caplog):
+    sessions.failure = ZeroDivisionError("x")
+    assert (await api.get("/v1/calls/a%0Aforged: all is well")).status == 500
+    assert "\nforged" not in caplog.messages[0]
+
+
 async def test_a_fault_is_told_and_harms_nobody(api, sessions):
     sessions.failure = ZeroDivisionError("secret")
     status, code, reason = await refused(await api.get("/v1/calls"))
