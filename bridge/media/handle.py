@@ -67,6 +67,10 @@ class Slot:
     def on_frames(self, listener: Callable[[Up], None] | None) -> None:
         self._frames.listen(self.lane, listener)
 
+    def plays(self, player: Player) -> bool:
+        """Whether it is by this one that audio gets into the slot."""
+        return self._player is player
+
     def rest(
         self,
         hear: Callable[[int, NDArray[np.int16]], None],
