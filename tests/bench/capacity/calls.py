@@ -115,22 +115,22 @@ def takeover(stand: Stand, count: int) -> dict[str, float]:
     workers = [pid for name, pid in stand.processes.items() if name.startswith("worker")]
     if len(workers) != 2:
         raise LabError("a takeover takes two workers: this machine has another number of cores")
+    others = [stand.pbx.pid, stand.redis.pid]
     with Calls(stand, "echo", count) as phones:
-        with Cpu([workers[1], stand.pbx.pid, stand.redis.pid]) as rest:
+        with Cpu([*workers, *others]) as rest:
             phones.pump(_TAKEN_S)
-        os.kill(workers[0], signal.SIGKILL)
-        with Cpu([workers[1], stand.pbx.pid, stand.redis.pid]) as busy:
+        # One of them takes calls, the other waits for its death: then it has them all.
+        owner = int(rest.each[1] > rest.each[0])
+        os.kill(workers[owner], signal.SIGKILL)
+        with Cpu([workers[1 - owner], *others]) as busy:
             phones.pump(_TAKEN_S)
         if len(phones.up) < count:
             raise NotVerifiedError("not all calls were taken over")
-    taken = count / 2
-    # From then on it carries twice as many calls: that is no cost of taking them over.
-    factor = {"worker": 2.0, "asterisk": 1.0, "redis": 1.0}
-    found = {}
-    for n, (name, times) in enumerate(factor.items()):
-        more = max(0.0, busy.each[n] - times * rest.each[n] * busy.wall_s / rest.wall_s)
-        found[f"{name}_ms"] = round(more * 1000 / taken, 2)
-    return found
+    before = [rest.each[owner], *rest.each[2:]]
+    return {
+        f"{name}_ms": round(max(0.0, more - less * busy.wall_s / rest.wall_s) * 1000 / count, 2)
+        for name, more, less in zip(("worker", "asterisk", "redis"), busy.each, before, strict=True)
+    }
 
 
 def curve(counts: list[int], out: Path) -> tuple[list[Point], dict[str, float]]:
