@@ -25,6 +25,7 @@ ENGINES = {"echo": ECHO, "offline": GREETING}
 _LONG_MS = 600_000
 _SET_UP_S, _SETTLE_S, _MEASURED_S = 40.0, 4.0, 8.0
 _TAKEN_S = 4.0
+_START_S, _IDLE = 120, 0.1
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,21 @@ def takeover(stand: Stand, count: int) -> dict[str, float]:
     }
 
 
+def _wait_idle(stand: Stand) -> None:
+    """Until nothing is prepared any more: what agents always say is rendered when the bridge
+    starts, and for a while after that."""
+    for _ in range(_START_S):
+        with Cpu(stand.processes.values()) as used:
+            time.sleep(1.0)
+        if sum(used.each) < _IDLE * used.wall_s:
+            return
+    raise NotVerifiedError(f"the bridge is still busy {_START_S} s after its start")
+
+
 def curve(counts: list[int], out: Path) -> tuple[list[Point], dict[str, float]]:
     """All points, and a takeover's cost."""
     with Stand(max(counts) + 10, out) as stand:
+        _wait_idle(stand)
         be_first()
         points = [point(stand, engine, n) for engine in ENGINES for n in counts]
         return points, takeover(stand, min(40, max(counts)))
