@@ -97,6 +97,7 @@ async def test_a_call_that_is_over_tells_what_was_heard_and_what_was_cut(page: P
     await page.keyboard.press("ArrowRight")
     await expect(time_in_call).to_have_attribute("aria-valuetext", "0:04")
     await expect(words.locator("li.now")).to_contain_text("Harbor Street Books")
+    await page.get_by_label("Speed").select_option("2")
     await words.get_by_role("button", name="Do you sell gift cards?").click()
     await expect(words.locator("li.now")).to_contain_text("gift cards?")
     await page.get_by_role("button", name="Pause", exact=True).click()  # it plays from there

@@ -268,6 +268,14 @@ def test_a_worker_that_leaves_no_order_is_said_once(tmp_path, caplog):
     assert not studio.c["record"][0]
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 24000, 48000])
+def test_peaks_are_as_fine_as_can_be_without_running_away(rate):
+    for per_s in range(1, 201):
+        fine = finish.fineness(rate, per_s)
+        assert rate % fine == 0
+        assert per_s / 2 < fine <= per_s
+
+
 def test_peaks_say_how_loud_it_was():
     sound = np.zeros((16000, 2), np.int16)
     sound[8000:8800, 0], sound[0, 1] = -32768, 12_800
