@@ -112,6 +112,22 @@ def test_a_pause_is_silence_of_its_length(tmp_path):
     assert (left[1700 * 8 :] == studio.said(85, 125)).all()
 
 
+def test_what_is_erased_while_it_is_written_does_not_come_back(tmp_path, caplog):
+    caplog.set_level("INFO")
+    studio = Studio(tmp_path, format="opus")
+    studio.order()
+    studio.go(1000)
+    recordings.erase(studio.notes())
+    studio.mark(False)  # which is noted
+    studio.go(2000)
+    studio.plane.close(0)
+    studio.taker.round()
+    assert [*tmp_path.glob("out/*/*")] == []
+    assert not studio.taker.ended, "there is nothing to be finished"
+    assert recordings.ordered(tmp_path, "c0") is None
+    assert "was erased while it was written" in caplog.text
+
+
 def test_nothing_of_a_pause_ever_reaches_a_file(tmp_path):
     studio = Studio(tmp_path)
     studio.order()
