@@ -9,7 +9,7 @@ BENCH := media
 TESTS := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test bots check bench drill lock audit clean
+.PHONY: help setup demo docs test bots check bench drill soak lock audit clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,7 +35,10 @@ check: setup ## style and types
 drill: setup ## kill and freeze processes under load (DRILL=name: one of them; ROUNDS=n)
 	@$(PY) -m tests.drill $(if $(DRILL),--drill $(DRILL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min); web: the dashboard (2 min)
+soak: setup ## calls that come and go, a hundred at a time, then too many (SOAK_S=1800; writes out/soak)
+	@$(PY) -m tests.soak
+
+bench: ## BENCH=media: what a call costs (9 min); turns: who has the floor (16 min); engines: what a bot costs (5 min); web: the dashboard (2 min); capacity: calls a host, hosts a Redis (4 min)
 	@tests/lab/setup.sh bench $(if $(filter engines,$(BENCH)),bots stack)
 	@$(PY) -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 

@@ -27,7 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-from bridge import metrics
+from bridge import metrics, tracing
 from bridge.agent import Agent
 from bridge.conversation import Conversation
 from bridge.ears import Ears
@@ -135,6 +135,7 @@ class Call:
         metrics.call_begun(self._direction, taken_over=memory is not None)
         record = memory.record if memory is not None else None
         self._agent = record.agent if record else (*leg.incoming.args, "")[0]
+        self._engine = ""
         self._started = record.started if record else time.time()
         self._answered = record.answered if record else 0.0
         self._ringing = False
@@ -266,6 +267,7 @@ class Call:
         incoming = self._leg.incoming
         agent, engine = await self._mind(incoming.args[0] if incoming.args else "")
         cleanup.push_async_callback(engine.close)
+        self._engine = agent.engine
         begin = self._take_up if self._memory else self._set_up
         conversation, context = await begin(agent, engine, cleanup)
         if self._memory:
@@ -459,12 +461,29 @@ class Call:
             self._log_record(outcome)
             lasted_s = max(0.0, time.time() - self._started)
             metrics.call_ended(self._direction, outcome.result, lasted_s)
+            tracing.call_over(self._trace(outcome))
         self._store.put(
             self.id,
             state="ended",
             ended=time.time(),
             result=outcome.result,
             reason=outcome.reason,
+        )
+
+    def _trace(self, outcome: Outcome) -> tracing.CallTrace:
+        incoming, talk = self._leg.incoming, self._conversation
+        return tracing.CallTrace(
+            call_id=self.id,
+            direction=self._direction,
+            agent=self._agent,
+            engine=self._engine,
+            codec=incoming.codec,
+            pbx=incoming.pbx,
+            result=outcome.result,
+            started=self._started,
+            answered=self._answered,
+            ended=time.time(),
+            turns=talk.timed if talk is not None else (),
         )
 
     def _log_record(self, outcome: Outcome) -> None:

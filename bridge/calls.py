@@ -37,6 +37,8 @@ class Calls:
         self._ears = ears
         self._leases, self._media, self._store, self._mind = leases, media, store, mind
         self._calls: dict[str, tuple[Call, asyncio.Task[None]]] = {}
+        self.ended = 0
+        """Calls that are over; a worker sets it back."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -69,6 +71,7 @@ class Calls:
         finally:
             if call.id in self._calls and self._calls[call.id][0] is call:
                 del self._calls[call.id]
+            self.ended += 1
 
     def note(self, part: int = 0, parts: int = 1) -> None:
         """Write down how far each conversation has got, of one part of the calls."""

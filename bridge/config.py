@@ -16,6 +16,7 @@ from bridge.outbound import OutboundSettings
 from bridge.pbx.settings import AsteriskSettings
 from bridge.sessions.settings import HistorySettings, RedisSettings, SessionsSettings
 from bridge.settings import build
+from bridge.tracing import TelemetrySettings
 
 T = TypeVar("T")
 
@@ -133,6 +134,7 @@ class Config:
     web: WebSettings = field(default_factory=WebSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
     @property
     def needs_relay(self) -> bool:

@@ -294,6 +294,11 @@ class Conversation:
         self._transcript.settle()
         self._mouth.close()
 
+    @property
+    def timed(self) -> list[dict[str, object]]:
+        """How long each turn took so far: see `Stopwatch`."""
+        return self._watch.rows
+
     # What the caller does -------------------------------------------------------------------------
 
     def digit(self, digit: str) -> None:

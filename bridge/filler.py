@@ -11,6 +11,7 @@ near. A wait that goes on is worth words. So is a tool that has words of its own
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -78,6 +79,7 @@ class Filler:
         return self._soft if self.clip is None or not self._played else self.clip
 
 
+@functools.cache
 def soft_sound(rate: int) -> NDArray[np.int16]:
     """Two soft notes, int16 (n,) at `rate` Hz, at -31 dB of full scale."""
     t = np.arange(int(_TONE_S * rate)) / rate

@@ -2,13 +2,15 @@
 
 An agent's file is read for each call, so that a change counts at once. A file that can't be
 understood any more (it is being written, or somebody has mistyped) changes nothing: its agent stays
-as it was, and the log says why. One that is gone is gone.
+as it was, and the log says why. One that is gone is gone. A server of tools that no file declares
+any more is ended once a call, or a reload, shows that and no call that began before needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -35,6 +37,7 @@ class Minds:
         self._engines = Engines()
         self._good: dict[str, Agent] = {}  # as they last had an engine
         self._said: dict[str, str] = {}  # what is wrong with their files now
+        self._used: list[weakref.ref[Agent]] = []  # by calls, as their files were then
 
     async def prepare(self) -> None:
         """Load every agent's engine now: no caller waits. One that can't be loaded isn't fatal."""
@@ -48,21 +51,31 @@ class Minds:
                 log.error("%s", error)
         waits = (toolbox.servers(one, SERVERS_S) for one in self._good.values())
         await asyncio.gather(*waits)  # while engines were loaded, they have come
+        self._keep_servers()
 
     async def make(self, name: str) -> tuple[Agent, Engine]:
         """The agent of that name and an engine for it. Raises `ConfigError`, `EngineError`."""
         agents = agent.chain(self._load, name)
+        self._used += map(weakref.ref, agents)
         for one in agents:
             await toolbox.servers(one)
         minds = [supervisor.Mind(a, partial(self._engines.create, a)) for a in agents]
         found, engine = await supervisor.begin(minds)
         self._good[found.name] = found
+        self._keep_servers()
         return found, engine
 
     async def close(self) -> None:
         """Let go of all that was loaded."""
         await self._engines.close()
         await toolbox.close()
+
+    def _keep_servers(self) -> None:
+        there = {path.stem for path in self._folder().glob("*.toml")}
+        self._good = {name: one for name, one in self._good.items() if name in there}
+        self._used = [ref for ref in self._used if ref() is not None]
+        used = (one for ref in self._used if (one := ref()) is not None)
+        toolbox.keep([*self._good.values(), *used])
 
     def _load(self, name: str) -> Agent:
         """As its file is now or, where that can't be understood, as it was."""

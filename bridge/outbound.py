@@ -78,9 +78,14 @@ def destination(settings: OutboundSettings, to: str) -> str:
     plain = to.translate(_BETWEEN)
     found = plain if _NUMBER.fullmatch(plain) else to.strip()
     if not (_NUMBER.fullmatch(found) or _NAME.fullmatch(found)):
-        raise NotAllowed(f"'{to}' is no number and no name that could be called")
+        raise NotAllowed(
+            f"'{to:.80}' can't be called: write a number (+493012345), or a name of letters and "
+            "digits"
+        )
     if not _allowed(settings.destinations, found):
-        raise NotAllowed(f"'{found}' is not in [outbound] destinations")
+        raise NotAllowed(
+            f"'{found}' is not in [outbound] destinations: add it there, if it may be called"
+        )
     return found
 
 
@@ -96,15 +101,21 @@ def caller_id(settings: OutboundSettings, asked: str) -> str:
     if not asked:
         return next(iter(settings.caller_ids), "")
     if asked not in settings.caller_ids:
-        raise NotAllowed(f"caller id '{asked}' is not in [outbound] caller_ids")
+        raise NotAllowed(
+            f"caller id '{asked}' is not in [outbound] caller_ids; {_have(settings.caller_ids)}"
+        )
     return asked
 
 
 def agent(settings: OutboundSettings, name: str) -> str:
     """The agent's name, if it may call. Raises `NotAllowed`."""
     if settings.agents and name not in settings.agents:
-        raise NotAllowed(f"agent '{name}' is not in [outbound] agents")
+        raise NotAllowed(f"agent '{name}' is not in [outbound] agents; {_have(settings.agents)}")
     return name
+
+
+def _have(names: Sequence[str]) -> str:
+    return f"there are: {', '.join(names) or 'none'}"
 
 
 def ring_s(settings: OutboundSettings, asked: int | None) -> int:

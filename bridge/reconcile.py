@@ -211,7 +211,8 @@ class Reconciler:
         self._store.adopt(record, lines)
         try:
             leg = await self._fetch(record)
-        except PbxGone:
+        except PbxGone as error:
+            log.info("call %s can't be taken over: %s", call_id, error)
             if record.direction == "out" and record.state != "talking":
                 self._lost(call_id, "its worker died before he answered", "failed")
             else:

@@ -100,6 +100,10 @@ def of_agent() -> Schema:
     }
 
 
+LIMITS = "limits"
+"""In a field's metadata: what JSON schema is told of it beyond its type, such as `maximum`."""
+
+
 def of_class(kind: type) -> Schema:
     """Of a table that is read into a dataclass."""
     hints, said = typing.get_type_hints(kind), descriptions(kind)
@@ -109,6 +113,7 @@ def of_class(kind: type) -> Schema:
         one = dict(_of_hint(hints[field.name]))
         if field.name in said:
             one["description"] = said[field.name]
+        one.update(field.metadata.get(LIMITS, {}))
         if field.default is not dataclasses.MISSING:
             if field.default is not None:
                 one["default"] = _plain(field.default)

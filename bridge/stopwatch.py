@@ -49,6 +49,11 @@ class Stopwatch:
         """Go on with what another process wrote of the call's turns."""
         self._done.extend(json.loads(written or "[]"))
 
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """All turns so far, as they are written."""
+        return list(self._done)
+
     def arrived(self, end_ms: int) -> None:
         """The caller's audio up to there has come."""
         self._audio.arrived(end_ms, self._clock())
@@ -101,6 +106,7 @@ class Stopwatch:
         for open_one in (self._against, self._turn):
             self._end(open_one)
         self._against = self._turn = None
+        self._audio = AudioClock()  # of the last seconds, half of what a call leaves as garbage
 
     def _of(self, number: int, end_ms: int) -> TurnLatency:
         if self._turn is None or self._turn.turn != number:

@@ -10,12 +10,12 @@ from bridge.agent import Agent
 from bridge.check import asterisk
 from bridge.check.finding import Finding
 from bridge.check.rtp import CONTEXT, PROBE, TestCall
-from bridge.errors import MediaError, PbxError
+from bridge.errors import MediaError, PbxError, PbxRefused
 from bridge.media import control
 from bridge.media.settings import MediaSettings
 from bridge.media.udp import open_socket
 from bridge.pbx.ari import Ari
-from bridge.pbx.destinations import QUEUES, place_of
+from bridge.pbx.destinations import QUEUE_MODULE, QUEUES, place_of
 from bridge.pbx.settings import AsteriskSettings
 from bridge.relay.client import relay_serves
 
@@ -140,7 +140,19 @@ async def _transfers(call: TestCall, agents: Iterable[Agent]) -> list[Finding]:
             if context in ("ari-bridge-join", QUEUES):
                 cure = "take the present ari-bridge-extensions.conf in, and reload the dialplan"
             found.append(Finding("transfer", "fail", f"{said}transfers to", cure))
+        elif context == QUEUES and not await _has_queue(call, extension):
+            who = ", ".join(dict.fromkeys(names))
+            said = f"Asterisk has no queue '{extension}', where {who} transfers to"
+            cure = f"write it into queues.conf, and load {QUEUE_MODULE}"
+            found.append(Finding("transfer", "fail", said, cure))
     if places and not found:
         told = ", ".join(f"{extension}@{context}" for context, extension in places)
         found.append(Finding("transfer", "ok", f"{told}: in the dialplan"))
     return found
+
+
+async def _has_queue(call: TestCall, name: str) -> bool:
+    try:
+        return await call.function(f"QUEUE_EXISTS({name})") == "1"
+    except PbxRefused:  # without app_queue there is no such function
+        return False

@@ -7,8 +7,8 @@ No tool is called before the reply is open, because a call is given like everyth
 goes on when its tools are done: what they gave is a line of the conversation.
 
 An answer that has become longer than the agent's `max_reply_s` stops behind the sentence, and the
-caller is asked whether to go on: what a brain had still to say or do waits for his yes. A model
-knows what it has said, and is asked by him to go on.
+caller is asked whether to go on: what a brain had still to say or do waits for his yes, and is kept
+with the session meanwhile. A model knows what it has said, and is asked by him to go on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bridge.engines.base import (
     Expect,
     ItemDone,
     Resume,
+    State,
     Text,
     ToolResult,
     Wants,
@@ -92,6 +93,7 @@ class Answering:
         else:
             given = resume.given if resume is not None else ()
             await self._perform(context, reply, self._steps(context, reply, what, resume), given)
+            reply.give(partial(self._settle, reply))
 
     async def _perform(
         self,
@@ -163,10 +165,18 @@ class Answering:
                         reply.give(step)
                     case Say() | Do():
                         later.append(step)
-            reply.give(partial(self._memory.put_off, later))
+            reply.give(partial(self._put_off, reply, later))
         reply.give(Expect("yes-no"))
         for sentence in sentences(context.agent.go_on):
             await self._say(context, reply, sentence, reply.spoken)
+
+    def _put_off(self, reply: Reply, steps: list[Step]) -> None:
+        reply.give(State(self._memory.put_off(steps)))
+
+    def _settle(self, reply: Reply) -> None:
+        """What was put off is no successor's concern any more, once its answer is over."""
+        if self._memory.state and not self._memory.later:
+            self._put_off(reply, [])
 
     async def _steps(
         self, context: Context, reply: Reply, what: Said | Say, resume: Resume | None
@@ -191,7 +201,7 @@ class Answering:
                     return
         if memory.later and what.kind in ("words", "digits"):
             later = memory.later
-            reply.give(partial(memory.put_off, []))
+            reply.give(memory.asked)
             match yes_or_no(what.text):
                 case True:
                     for step in later:

@@ -39,6 +39,7 @@ from bridge.engines.base import (
     Context,
     Digit,
     Entry,
+    Expect,
     Filler,
     Heard,
     NoInput,
@@ -47,6 +48,7 @@ from bridge.engines.base import (
     Resume,
     Speak,
     SpeechStarted,
+    State,
     Told,
     ToolResult,
     TurnCommitted,
@@ -159,6 +161,7 @@ class Cascade:
         elif context.history or context.resume is not None:
             await self._recall()
             if context.resume is not None:
+                self._memory.take_up(context.resume.state)
                 self._go_on(context.resume)
         elif context.greeting:
             self._begin(Say(context.greeting))
@@ -195,6 +198,8 @@ class Cascade:
                 self._withdraw()
             case BargeIn():
                 self._cancel()
+                if self._memory.state and not self._memory.later:  # he has cut that short
+                    self._forget_later()
             case Digit():
                 self._digit(event.digit)
             case Heard(text=text) if text:
@@ -218,6 +223,7 @@ class Cascade:
         if self._listening is not None:
             await self._listening.close()
         self._context = None
+        self._hearing.forget()
 
     # The caller's words ---------------------------------------------------------------------------
 
@@ -389,7 +395,8 @@ class Cascade:
 
     async def _recall(self) -> None:
         if not isinstance(self._brain, Model):
-            await self._memory.recall(self._brain, self._memory.history)
+            asked = sentences(self._context.agent.go_on)[-1:] if self._context else []
+            await self._memory.recall(self._brain, self._memory.history, *(asked or [""]))
 
     def _go_on(self, resume: Resume) -> None:
         """Say what is missing of the reply under way."""
@@ -404,7 +411,13 @@ class Cascade:
                 self._uses.known(call)
             elif result is not None and model:
                 self._memory.remember(used(call, result.ok, result.value))
+        left = self._question_left(resume) if self._memory.later else None
+        if self._memory.later and (silent or left is not None):
+            self._context.emit(Expect("yes-no"))
         if silent:
+            return
+        if left is not None:
+            self._begin(Say(left))
             return
         spoken = [e for e in self._memory.history if e.role in ("caller", "dtmf")]
         if spoken:
@@ -412,6 +425,19 @@ class Cascade:
             self._begin(said, resume)
         else:
             self._begin(Say(self._context.greeting), resume)
+
+    def _question_left(self, resume: Resume) -> str | None:
+        """What is missing of the question whether to go on; None: it wasn't begun."""
+        assert self._context
+        question = sentences(self._context.agent.go_on)
+        for n in range(len(question), 0, -1):
+            if resume.given[-n:] == tuple(question[:n]):
+                return " ".join([resume.rest, *question[n:]]).strip()
+        return None
+
+    def _forget_later(self) -> None:
+        if self._context is not None:
+            self._context.emit(State(self._memory.put_off([])))
 
     def _digit(self, digit: str) -> None:
         self._digit_ms = self._hearing.end_ms

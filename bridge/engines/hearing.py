@@ -25,15 +25,22 @@ class Hearing:
         """Add int16 (n,) that begin at `at_ms`; what is missing before them is silence."""
         start = at_ms * self._rate // 1000
         size = len(self._ring)
+        if not size:
+            return
         if self._end is None:
             self._end = start
         if start > self._end:
             self._write(np.zeros(min(start - self._end, size), np.int16), start)
         self._write(pcm[-size:], start + len(pcm))
 
+    def forget(self) -> None:
+        """Keep nothing any more: the parts of a call that is over know each other, so they stay in
+        memory until garbage is collected, and this is most of it (a megabyte)."""
+        self._ring = np.zeros(0, np.int16)
+
     def cut(self, start_ms: int, end_ms: int) -> Pcm:
         """The audio between two times, as far as it is still (or already) there."""
-        if self._end is None:
+        if self._end is None or not len(self._ring):
             return np.zeros(0, np.int16)
         size = len(self._ring)
         end = min(end_ms * self._rate // 1000, self._end)

@@ -228,6 +228,8 @@ class SpeechEngine:
     async def close(self) -> None:
         """Close the connection; idempotent."""
         await self._sessions.close()
+        if self._hearing is not None:
+            self._hearing.forget()
 
     # What the vendor tells ------------------------------------------------------------------------
 

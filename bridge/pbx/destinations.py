@@ -17,6 +17,7 @@ from typing import Final
 from bridge.errors import PbxRefused
 
 QUEUES: Final = "ari-bridge-queue"
+QUEUE_MODULE: Final = "app_queue.so"
 # What may stand in a dialplan's context or extension, and nothing that its functions would parse.
 DIALPLAN_WORD: Final = re.compile(r"[A-Za-z0-9_*#+.\-]{1,79}")
 _SIP = re.compile(
@@ -48,6 +49,19 @@ _WHY: Final = {
     88: "no codec in common",
     127: "it failed beyond the PBX",
 }
+
+
+# The same of a queue, whose causes `ari-bridge-queue` gives.
+_WHY_QUEUE: Final = {
+    1: "there is no such queue",
+    17: "the queue is full",
+    20: "nobody serves the queue now",
+}
+
+
+def no_queue(name: str) -> str:
+    """What is wrong with a queue that Asterisk doesn't have, and the cure."""
+    return f"Asterisk has no queue '{name}': write it into queues.conf, and load {QUEUE_MODULE}"
 
 
 def place_of(to: str, context: str) -> tuple[str, str] | None:
@@ -94,6 +108,8 @@ def endpoint_of(to: str, context: str, via: str = "") -> str:
     return f"PJSIP/{via}/{to}"
 
 
-def why(cause: int) -> str:
-    """Why a call was not answered, of its hang-up cause."""
+def why(cause: int, to: str = "") -> str:
+    """Why a call to that destination was not answered, of its hang-up cause."""
+    if to.startswith("queue:") and cause in _WHY_QUEUE:
+        return _WHY_QUEUE[cause]
     return _WHY.get(cause, "not reachable" + (f" (cause {cause})" if cause else ""))

@@ -19,7 +19,7 @@ from typing import Final
 from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
 from bridge.pbx.base import Callee, CalleeState
 from bridge.pbx.commands import Commands, do_all
-from bridge.pbx.destinations import place_of
+from bridge.pbx.destinations import QUEUES, no_queue, place_of
 from bridge.pbx.names import Name, parse_name
 from bridge.pbx.net import NET, Net
 from bridge.pbx.other import Other
@@ -42,6 +42,7 @@ class Handover:
         channel: str,
         bridge_id: Callable[[], str],
         exists: Callable[[str, str], Awaitable[bool]],
+        get: Callable[[str], Awaitable[str | None]],
         put: Callable[[str, str], Awaitable[None]],
     ) -> None:
         """Nobody is rung yet.
@@ -53,11 +54,12 @@ class Handover:
             channel: the caller's.
             bridge_id: of our mixing bridge.
             exists: whether the dialplan has an extension in a context.
+            get: reads a variable of the caller's, or a dialplan function.
             put: sets a variable of the caller's.
         """
         self.other = other
         self._commands, self._net, self._channel = commands, net, channel
-        self._bridge_id, self._exists, self._put = bridge_id, exists, put
+        self._bridge_id, self._exists, self._get, self._put = bridge_id, exists, get, put
         self._aside = ""  # what the caller hears instead: `ring`, `moh`, `any`; "": he isn't
 
     @property
@@ -99,7 +101,12 @@ class Handover:
         """See `Leg.ring`."""
         place = place_of(callee.to, callee.context)
         if place is not None and not await self._exists(*place):
-            raise PbxRefused(f"the dialplan has no extension '{place[0]}' in context '{place[1]}'")
+            raise PbxRefused(
+                f"the dialplan has no extension '{place[0]}' in context '{place[1]}': write it "
+                "there, or take it out of the agent's [transfer]"
+            )
+        if place is not None and place[1] == QUEUES and not await self._has_queue(place[0]):
+            raise PbxRefused(no_queue(place[0]))
         await self._can_join()
         await self.other.remove()
         self.other.plan()
@@ -192,6 +199,12 @@ class Handover:
         if await self._commands.do("channels.get", channelId=self.other.id(), ok=(404,)) is None:
             self.other.state = ""
             raise PbxRefused("hung up meanwhile")
+
+    async def _has_queue(self, name: str) -> bool:
+        try:
+            return await self._get(f"QUEUE_EXISTS({name})") == "1"
+        except PbxRefused:  # without app_queue there is no such function
+            return False
 
     async def _can_join(self) -> None:
         if not await self._exists(*JOIN):

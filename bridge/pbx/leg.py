@@ -109,7 +109,9 @@ class AsteriskLeg:
         self._dialing: Dialing | None = None
         if incoming.outgoing is not None:
             self._dialing = Dialing(self._commands, settings, self.channel, self._arrived)
-        self._machine = Machine(self._commands, self.channel, self._arrived, self.get_variable)
+        self._machine = Machine(
+            *(self._commands, self.channel, self._arrived, self.get_variable, settings.app)
+        )
         self._net = Net(self.get_variable, self.set_variable, settings.max_call_s)
         transport = transport_of(settings, relay)
         self.media = External(
@@ -125,6 +127,7 @@ class AsteriskLeg:
             *(self._commands, self._net, self.other, self.channel),
             bridge_id=lambda: self._bridge_id,
             exists=self.extension_exists,
+            get=self.get_variable,
             put=self.set_variable,
         )
         self.spies = Spies(self._commands, settings, self.channel, self.home, transport)
@@ -293,7 +296,7 @@ class AsteriskLeg:
         `near`: its external media sends to our own media process, and comes along; else it goes.
         """
         if self._dialing is not None:
-            self._dialing.state = "made"
+            self._dialing.state, self._machine.inherited = "made", True
             if handles.get("joined"):
                 self._dialing.answered()
         name = parse_name(handles.get("media_id", ""))
@@ -310,7 +313,13 @@ class AsteriskLeg:
             self.tell(CalleeLeft())
 
     async def _fetch_caller(self) -> None:
-        await self._do("channels.move", app=self.home, appArgs="resume")
+        out = self.incoming.outgoing
+        try:
+            await self._do("channels.move", app=self.home, appArgs="resume")
+        except PbxGone:
+            if out is None or not out.machine or not await self._machine.inherit(self.home):
+                raise
+            return  # `dial` waits for him
         try:
             async with asyncio.timeout(self._settings.move_timeout_s):
                 await self._arrived.wait()
@@ -329,6 +338,9 @@ class AsteriskLeg:
         self._check()
         if out.machine:
             await self._machine.check()
+        if self._machine.listening:
+            await self._machine.over()
+            self._check()
         if dialing.state == "none":
             args = ",".join(self.incoming.args[:1])
             await self._finished(dialing.make(out, self.home, args))
@@ -378,8 +390,8 @@ class AsteriskLeg:
         # Asterisk answers 204 to any extension, and sends a wrong one to `i`.
         if not await self.extension_exists(extension, context):
             raise PbxRefused(
-                f"the dialplan has no extension '{extension}' in context '{context}': "
-                "name one that it has"
+                f"the dialplan has no extension '{extension}' in context '{context}': write it "
+                "there, or take it out of the agent's [transfer]"
             )
         await self._net.take_away()
         await self._net.take_dialplans_away()

@@ -58,7 +58,7 @@ class Other:
         self.state: Literal["", "ringing", "answered", "given"] = ""
         self.name = ""
         """Asterisk's name of his channel, once he has answered."""
-        self._cause = 0
+        self._to, self._cause = "", 0
         self._changed = asyncio.Event()
 
     def id(self, kind: str = "t") -> str:
@@ -103,6 +103,7 @@ class Other:
     async def ring(self, callee: Callee, caller_id: str) -> None:
         """Ring him, and wait until he has answered. Raises `PbxRefused` with why he hasn't."""
         endpoint = endpoint_of(callee.to, callee.context, callee.via)
+        self._to = callee.to
         await self._commands.listened(self._settings.media_timeout_s)
         self._check()
         making = self._commands.do(
@@ -140,7 +141,7 @@ class Other:
         while self.state != "answered":
             self._check()
             if self.state != "ringing":
-                raise PbxRefused(why(self._cause))
+                raise PbxRefused(why(self._cause, self._to))
             self._changed.clear()
             await self._changed.wait()
 

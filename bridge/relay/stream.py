@@ -121,11 +121,12 @@ class Downstream:
             return None
         payload = packet[HEADER_BYTES:]
         self._frames += 1
-        if self._excess and (self._forced or payload.count(payload[0]) == len(payload)):
-            self._excess -= 1
-            self._forced, self._shortened = False, True
-            self.left_out += 1
-            return None
+        if self._excess:
+            silent = payload.count(payload[0]) == len(payload)
+            if silent or self._forced:
+                self._excess, self.left_out = self._excess - 1, self.left_out + 1
+                self._forced, self._shortened = False, self._shortened or silent
+                return None
         return self._form.turned(payload)
 
     @property

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -110,6 +111,16 @@ async def servers(agent: Agent, within_s: float = NEW_SERVERS_S) -> None:
         await mcp.up(every.values(), within_s)
         for name, server in every.items():
             server.expect(tables[name].tools, f"{agent.file} [tool.{name}]")
+
+
+def keep(agents: Iterable[Agent]) -> None:
+    """End the servers of tools that none of these has."""
+    mcp.keep(
+        (table, Path(agent.file).parent)
+        for agent in agents
+        for table in agent.tool.values()
+        if isinstance(table, McpTool)
+    )
 
 
 async def close() -> None:

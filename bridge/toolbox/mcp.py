@@ -8,8 +8,9 @@ Until a server has listed its tools, models aren't told of them: their schemas a
 went down since is still told of; a call of it waits a little for the next start, and then fails by
 one line, as it does when the server ends under it. Nothing is ever sent twice.
 
-A worker has one of each server, for all calls and agents that declare it alike. They end with the
-worker, however that ends: their input does, and Linux sees to the rest.
+A worker has one of each server, for all calls and agents that declare it alike. One ends when no
+agent declares it any more (`keep`). All end with the worker, however that ends: their input does,
+and Linux sees to the rest.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Server:
         """Whether it is there; whether that was found out once."""
         self.why = "it is being started"
         """It isn't there."""
+        self._over = False
         self._process: asyncio.subprocess.Process | None = None
         self._owner: asyncio.Task[None] | None = None
         self._open: dict[int, asyncio.Future[str]] = {}
@@ -79,12 +81,13 @@ class Server:
         self._said: set[str] = set()
 
     def start(self) -> None:
-        """Have it running from now on."""
-        if self._owner is None:
+        """Have it running from now on, unless it was ended."""
+        if self._owner is None and not self._over:
             self._owner = asyncio.create_task(self._own())
 
     async def close(self) -> None:
-        """End it."""
+        """End it, for good."""
+        self._over, self.why = True, "no agent declares it any more"
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.wait([self._owner])
@@ -224,10 +227,16 @@ def _revealed(secret: Mapping[str, str]) -> dict[str, str]:
 _servers: dict[str, Server] = {}
 
 
+_ending: set[asyncio.Task[None]] = set()
+
+
+def _key(table: McpTool, home: Path) -> str:
+    return repr((str(home), table.command, table.url, table.env, table.headers))
+
+
 def server_of(name: str, table: McpTool, home: Path) -> Server:
     """The one server of such tables. Raises `ConfigError` with the cure."""
-    what = (str(home), table.command, table.url, table.env, table.headers)
-    key = repr(what)
+    key = _key(table, home)
     if key not in _servers:
         _servers[key] = Server(f"the MCP server '{name}'", table, home)
     return _servers[key]
@@ -246,11 +255,22 @@ async def up(servers: Iterable[Server], within_s: float) -> None:
             task.cancel()
 
 
+def keep(tables: Iterable[tuple[McpTool, Path]]) -> None:
+    """End the servers of all others, each with the home of its agent; nobody waits for that."""
+    kept = {_key(table, home) for table, home in tables}
+    for key in [key for key in _servers if key not in kept]:
+        server = _servers.pop(key)
+        log.info("%s ends: no agent declares it any more", server.name)
+        task = asyncio.create_task(server.close())
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
+
+
 async def close() -> None:
     """End them all."""
     servers = [*_servers.values()]
     _servers.clear()
-    await asyncio.gather(*(server.close() for server in servers))
+    await asyncio.gather(*(server.close() for server in servers), *_ending)
 
 
 class Mcp:

@@ -130,7 +130,8 @@ class Desk:
         except NotAllowed as error:
             raise Refused(403, "forbidden", str(error)) from None
         if arguments["asterisk"] not in [one.name for one in config.asterisk]:
-            reason = f"no [[asterisk]] is named '{arguments['asterisk']}'"
+            have = ", ".join(one.name or "one without a name" for one in config.asterisk)
+            reason = f"no [[asterisk]] is named '{arguments['asterisk']}'; there is: {have}"
             raise Refused(400, "bad-request", reason)
         try:
             agent.load(Path(config.agents.folder), order.agent)
@@ -146,7 +147,7 @@ class Desk:
                 raise Refused(
                     *(429, "too-many-calls"),
                     f"{settings.max_calls} calls are under way, as many as [outbound] max_calls "
-                    "allows",
+                    "allows: wait for the end of one, or raise it",
                 )
             case "rate":
                 raise Refused(
@@ -155,7 +156,8 @@ class Desk:
                     f"{reserved.wait_s:.0f} s",
                 )
             case "known" if reserved.fingerprint != fingerprint:
-                raise Refused(409, "key-used", "this idempotency key was used for another request")
+                reason = "this idempotency key was used for another request: take another key"
+                raise Refused(409, "key-used", reason)
         return reserved.call_id
 
     async def _place(self, call_id: str, arguments: dict[str, Any]) -> None:

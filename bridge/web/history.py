@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from aiohttp import web
 from bridge.agent import recording_folders
 from bridge.recording import notes
 from bridge.recording.notes import Notes
+from bridge.schema import LIMITS
 from bridge.sessions import export
 from bridge.sessions.export import Placed
 from bridge.sessions.history import History, Wanted
@@ -82,7 +83,7 @@ class Search:
     text: str = ""
     since: float | None = None
     until: float | None = None
-    limit: int = 50
+    limit: int = field(default=50, metadata={LIMITS: {"minimum": 1, "maximum": 500}})
     cursor: float | None = None
 
     def __post_init__(self) -> None:

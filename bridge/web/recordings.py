@@ -11,7 +11,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from bridge.errors import BridgeError, RecordingError
 from bridge.recording import finish, sealed, wav
 from bridge.recording.notes import Notes
+from bridge.schema import LIMITS
 from bridge.sessions.model import Record
 from bridge.sessions.reader import Reader
 from bridge.web.desk import Desk
@@ -71,7 +72,7 @@ class Part:
 class PeaksQuery:
     """How fine at most; the answer says how fine they are."""
 
-    per_s: int = 20
+    per_s: int = field(default=20, metadata={LIMITS: {"minimum": 1, "maximum": 200}})
     part: int = 0
 
     def __post_init__(self) -> None:

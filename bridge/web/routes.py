@@ -126,7 +126,7 @@ async def _body(cls: type, request: web.Request) -> object:
     try:
         text = await request.text()
         table = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets within brackets within …
         raise Refused(400, "bad-request", f"the body is no JSON: {error}") from None
     if not isinstance(table, dict):
         raise Refused(400, "bad-request", "the body is no JSON object")

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge import keeper, logs, notify
 from bridge.config import Config, WebSettings, reload
@@ -121,6 +122,7 @@ async def serve(config: Config, path: Path | None) -> None:
     hang_up = asked.set if keeper.has_terminal() else partial(_reload, parts, path, trust)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     app = application(parts, tokens.operate, tokens.read)
+    logging.getLogger("aiohttp.server").addFilter(_of_ours)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
     await runner.setup()
     watch = asyncio.create_task(_watch_launcher(Path(config.media.runtime_dir), asked))
@@ -175,6 +177,7 @@ async def _told(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Whatever is refused is refused with a reason, as JSON."""
+    headers: dict[str, str] = {}
     try:
         return await handler(request)
     except Refused as error:
@@ -184,19 +187,32 @@ async def _told(
     except web.HTTPNotFound:
         refused = Refused(404, "not-found", f"the API has no {request.path}")
     except web.HTTPMethodNotAllowed as error:
-        able = ", ".join(sorted(error.allowed_methods))
+        able = headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         refused = Refused(405, "bad-method", f"{request.path} takes {able}")
     except web.HTTPRequestEntityTooLarge:
         refused = Refused(413, "too-large", f"a body takes at most {MOST_BODY} bytes")
     except web.HTTPException:
         raise
+    except ConnectionError:  # it can't be told any more
+        refused = Refused(400, "bad-request", "the request broke off")
     except Exception:  # the API's one boundary: a fault of ours must not look like an answer
         log.exception("%s %r failed", request.method, request.path)  # %0A is a line's end in it
         refused = Refused(500, "fault", "a fault of the bridge: see the web process' log")
-    response = reply(refused.problem, refused.status)
     if refused.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = "Bearer"
+    response = reply(refused.problem, refused.status)
+    response.headers.update(headers)
     return response
+
+
+def _of_ours(record: logging.LogRecord) -> bool:
+    """Whether a line of the HTTP server's tells of a fault of ours.
+
+    What is no HTTP at all is answered with 400, and its sender needs no token: it must not be able
+    to fill the log with tracebacks.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, BadHttpMessage)
 
 
 async def _listen(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from bridge.schema import LIMITS
 from bridge.sessions.base import Member
 from bridge.sessions.model import Line, Record
 
@@ -125,7 +126,7 @@ class CallQuery:
 
     live: bool = False
     """Only those that haven't ended."""
-    limit: int = 50
+    limit: int = field(default=50, metadata={LIMITS: {"minimum": 1, "maximum": 500}})
     before: float | None = None
     """Only those that began before this time."""
 
@@ -178,7 +179,7 @@ class MuteOrder:
 class SayOrder:
     """What the agent is to say."""
 
-    text: str
+    text: str = field(metadata={LIMITS: {"minLength": 1, "maxLength": 1000, "pattern": r"[^\s]"}})
 
     def __post_init__(self) -> None:
         if not self.text.strip() or len(self.text) > 1000:
@@ -189,7 +190,7 @@ class SayOrder:
 class HangUpOrder:
     """Why a call is ended, for its record."""
 
-    reason: str = "hung up over the API"
+    reason: str = field(default="hung up over the API", metadata={LIMITS: {"maxLength": 200}})
 
     def __post_init__(self) -> None:
         if len(self.reason) > 200:

@@ -49,6 +49,10 @@ def main() -> int:
         from tests.bench.web.command import main as web
 
         return web(sys.argv[2:])
+    if sys.argv[1:2] == ["capacity"]:
+        from tests.bench.capacity.command import main as capacity
+
+        return capacity(sys.argv[2:])
     options = _options()
     began = time.monotonic()
 

@@ -20,7 +20,7 @@ LOSS = 0.03
 UTTERANCES = 60
 
 
-class _Listener:
+class Listener:
     """The demo's speech-to-text, given what the bridge would give it: its resampler's 16 kHz."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class _Listener:
 
 def lost_points(report: Report) -> None:
     """`stt_points_lost_at_3_pct_loss`."""
-    listener = _Listener()
+    listener = Listener()
     try:
         corpus = utterances()[:UTTERANCES]
         sounds = [one.pcm[: len(one.pcm) // FRAME * FRAME] for one in corpus]
@@ -74,7 +74,7 @@ def lost_points(report: Report) -> None:
     )
 
 
-def _through(listener: _Listener, pcm: Pcm, loss: float, seed: int) -> list[str]:
+def _through(listener: Listener, pcm: Pcm, loss: float, seed: int) -> list[str]:
     return listener.words(through_the_plane(pcm, random_pattern(len(pcm) // FRAME, loss, seed)))
 
 

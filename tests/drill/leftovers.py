@@ -8,23 +8,32 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Protocol
 
 import redis as redis_client
 
 from bridge.media.slots import FREE, SlotMap
 from tests.drill.engine import TASKS_FOLDER
 from tests.drill.tally import LEFTOVERS
+from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge
-from tests.lab.stack import Stack
+from tests.lab.redis import Redis
 
 _WAIT_S = 6.0
 _TELL_S = 2.0
 
 
+class Servers(Protocol):
+    """What the bridges work with."""
+
+    redis: Redis
+    pbx: Asterisk
+
+
 class Leftovers:
     """Looks for them; what is there with no call at all (`__init__`) is none."""
 
-    def __init__(self, stack: Stack, bridges: list[Bridge], tasks_folder: Path) -> None:
+    def __init__(self, stack: Servers, bridges: list[Bridge], tasks_folder: Path) -> None:
         self._stack, self._bridges, self._folder = stack, bridges, tasks_folder
         self._ports = self._udp_ports()
         self._processes = self._all_processes()

@@ -90,7 +90,7 @@ class Stage:
                 "worker": {"takeover": self.options.takeover},
                 **self.settings,
             }
-            self.environment = _environment(folder)
+            self.environment = environment(folder)
             self.tally.still = started.enter_context(Still()).spans
             self.stack = Stack(
                 settings=self.made,
@@ -192,7 +192,7 @@ class Stage:
         shutil.copy(self.stack.pbx.log_path, self.options.out / f"{self.name}.asterisk.log")
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """A plug-in folder with the drill's engine and tool: entry points, and our own code."""
     info = folder / "ari_bridge_drill-0.dist-info"
     info.mkdir()

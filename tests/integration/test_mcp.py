@@ -1,6 +1,7 @@
 """Tools of real MCP servers: processes of their own, written with the SDK and without it."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from bridge import toolbox
 from bridge.agent import Agent
 from bridge.engines.functions import declared
 from bridge.errors import ToolError
+from bridge.minds import Minds
 from bridge.toolbox import ToolContext, mcp, mcp_process
 from bridge.tooltables import McpTool
 
@@ -190,6 +192,36 @@ async def test_one_at_a_url_may_go_and_come_back(tmp_path):
             await process.wait()
         with pytest.raises(ToolError):
             await use(shop, "reserve", title=title)
+
+
+@pytest.mark.parametrize("shown_by", ["a call", "a reload"])
+async def test_one_that_no_file_declares_any_more_ends_once_no_call_needs_it(tmp_path, shown_by):
+    file, diary = tmp_path / "shop.toml", tmp_path / "diary"
+    table = f"[tool.crm]\ntype = 'mcp'\ntools = ['stock']\ncommand = ['{sys.executable}', '{GOOD}']"
+    file.write_text(f"engine = 'echo'\n{table}\nenv = {{ DIARY = '{diary}' }}\n")
+    minds = Minds(lambda: tmp_path)
+    shop, engine = await minds.make("shop")
+    assert await until(shop, "stock", title="Emma")
+    pid = int(diary.read_text().rpartition("started ")[2].split()[0])
+    file.write_text("engine = 'echo'\n")
+
+    async def shown():
+        if shown_by == "a reload":
+            await minds.prepare()
+        else:
+            await (await minds.make("shop"))[1].close()
+
+    await shown()
+    assert await use(shop, "stock", title="Persuasion"), "a call that began before has it"
+    await engine.close()
+    del shop, engine
+    gc.collect()
+    await shown()
+    async with asyncio.timeout(LONG_S):
+        while _runs(pid):
+            await asyncio.sleep(0.05)
+    assert mcp._servers == {}
+    await minds.close()
 
 
 def _runs(pid):

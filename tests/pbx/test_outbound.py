@@ -51,6 +51,13 @@ async def test_what_comes_of_calls(api):
         assert (to, call["result"]) == (to, result), call["reason"]
         assert call["reason"]
 
+    async def talks(to, found, **more):
+        """Whoever is there talks with the agent, who is told whether it is a machine."""
+        call = await api.call(to, **more)
+        call = await api.becomes(call["id"], "talking")
+        assert (to, call["variables"]) == (to, [f"machine={found}"])
+        await api.verb(call["id"], "hangup")
+
     await asyncio.gather(
         ends("busy", "busy"),
         ends("congested", "congestion"),
@@ -59,8 +66,11 @@ async def test_what_comes_of_calls(api):
         ends("rings", "no-answer", timeout_s=1),
         ends("hurried", "hung-up"),
         ends("machine", "machine", machine="hang-up"),
+        ends("voicemail", "machine", machine="hang-up"),
+        talks("human", "no", machine="hang-up"),
+        talks("human", "no", machine="tell"),
+        talks("machine", "yes", machine="tell"),
     )
-    told = await api.call("machine", machine="tell")
     call = await api.call("answers", caller_id="+4930556", variables={"order": "17"})
     assert (call["direction"], call["dialed"]) == ("out", "answers")
     call = await api.becomes(call["id"], "talking")
@@ -69,9 +79,6 @@ async def test_what_comes_of_calls(api):
     call = await api.becomes(call["id"], "ended")
     assert (call["result"], call["reason"]) == ("cancelled", "enough")
     assert (await api.verb(call["id"], "mute"))[0] == 409
-    told = await api.becomes(told["id"], "talking")
-    assert told["variables"] == ["machine=yes"]
-    await api.verb(told["id"], "hangup")
 
 
 async def test_who_looks_on_hears_the_call(api):
@@ -110,19 +117,32 @@ async def test_nobody_is_rung_twice(out, api):
     assert (status, call["id"], call["state"]) == (200, call_id, "ended")
 
 
+def amd_listens(pbx):
+    """To whom; "" if to nobody."""
+    lines = [line.split("!") for line in pbx.cli("core show channels concise").splitlines()]
+    return next((line[-1] for line in lines if line[1:2] == ["ari-bridge-machine"]), "")
+
+
 async def test_calls_that_ring_when_their_worker_dies_are_taken_over(out, api):
-    orders = [{"to": "slow"}, {"to": "rings", "timeout_s": 6}] * 2
+    """And those that AMD() is listening to."""
+    orders = [{"to": "hesitant", "machine": "tell"}] * 2
+    orders += [{"to": "slow"}, {"to": "rings", "timeout_s": 6}] * 2
     calls = [call["id"] for call in await asyncio.gather(*(api.call(**o) for o in orders))]
     owners = [(await api.becomes(call_id, "ringing", "talking"))["worker"] for call_id in calls]
-    dead = owners[0]
+    async with asyncio.timeout(20):
+        while not (heard := amd_listens(out.pbx)):
+            await asyncio.sleep(0.05)
+    dead = dict(zip(calls, owners, strict=True))[heard]
     os.kill(int(dead.rsplit("-", 2)[1]), signal.SIGKILL)
-    for slow in calls[::2]:
-        call = await api.becomes(slow, "talking")
+    for call_id, order in zip(calls, orders, strict=True):
+        if order["to"] == "rings":
+            assert (await api.becomes(call_id, "ended"))["result"] == "no-answer"
+            continue
+        call = await api.becomes(call_id, "talking")
         assert call["worker"] != dead
-        assert (await api.verb(slow, "hangup"))[0] == 204
-        await api.becomes(slow, "ended")
-    for rings in calls[1::2]:
-        assert (await api.becomes(rings, "ended"))["result"] == "no-answer"
+        assert call["variables"] == (["machine=no"] if "machine" in order else [])
+        assert (await api.verb(call_id, "hangup"))[0] == 204
+        await api.becomes(call_id, "ended")
 
 
 async def test_nothing_remains_of_500_random_operations(out, api):

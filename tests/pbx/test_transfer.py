@@ -1,7 +1,7 @@
 """Whom we ring for a caller, on a real Asterisk: every way in which it may end."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -11,26 +11,53 @@ from bridge.pbx.asterisk import AsteriskPbx
 from bridge.pbx.base import Callee, CalleeLeft
 from tests.pbx.conftest import Controller, next_event, over, set_up
 
-EXTENSIONS = {
-    "busy": ("Busy(1)",),
-    "full": ("Congestion(1)",),
-    "declined": ("Hangup(21)",),
-    "rings": ("Ringing()", "Wait(30)"),
-    "talks": ("Answer()", "Wait(60)"),
-    "leaves": ("Answer()", "Wait(0.5)"),
-}
+# Extensions that do what their names say, and queues whose members do.
+DIALPLAN = """
+[callees]
+exten => busy,1,Busy(1)
+exten => full,1,Congestion(1)
+exten => declined,1,Hangup(21)
+exten => rings,1,Ringing()
+ same => n,Wait(30)
+exten => talks,1,Answer()
+ same => n,Wait(60)
+exten => leaves,1,Answer()
+ same => n,Wait(0.5)
+"""
+QUEUES = """
+[empty]
+joinempty = no
+[busy]
+member => Local/busy@callees
+[rings]
+member => Local/rings@callees
+[talks]
+member => Local/talks@callees
+[leaves]
+member => Local/leaves@callees
+"""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def places(asterisk):
-    """Extensions that do what their names say."""
-    for name, steps in EXTENSIONS.items():
-        for at, step in enumerate(steps, 1):
-            asterisk.cli(f"dialplan add extension {name},{at},{step} into callees")
+    with (asterisk.etc / "extensions.conf").open("a") as file:
+        file.write(DIALPLAN)
+    asterisk.cli("dialplan reload")
+    (asterisk.etc / "queues.conf").write_text(QUEUES)
+    asterisk.cli("module load app_queue.so")
 
 
 def callee(name: str, ring_s: float = 10.0, music: str = "") -> Callee:
-    return Callee(f"{name}@callees", "from-ari-bridge", ring_s=ring_s, music=music)
+    to = name if name.startswith("queue:") else f"{name}@callees"
+    return Callee(to, "from-ari-bridge", ring_s=ring_s, music=music)
+
+
+async def begun(controller, callers, ear):
+    """A caller who talks to the agent, and his leg."""
+    caller = await callers.dial("700")
+    leg = await controller.call()
+    await set_up(leg, ear)
+    return caller, leg
 
 
 async def noted() -> None:
@@ -49,11 +76,10 @@ async def until(true) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_blind_they_talk_and_we_are_not_needed(controller, callers, ear):
-    caller = await callers.dial("700")
-    leg = await controller.call()
-    await set_up(leg, ear)
-    await leg.ring(callee("talks"), noted)
+@pytest.mark.parametrize("name", ["talks", "queue:talks"])
+async def test_blind_they_talk_and_we_are_not_needed(controller, callers, ear, name):
+    caller, leg = await begun(controller, callers, ear)
+    await leg.ring(callee(name), noted)
     assert leg.callee == "answered"
     assert caller.call_id not in await inside(callers)
     other = leg.handles["callee_id"]
@@ -63,7 +89,7 @@ async def test_blind_they_talk_and_we_are_not_needed(controller, callers, ear):
 
     async def together():
         bridges = await callers.ask("GET", "/bridges")
-        return [set(b["channels"]) for b in bridges] == [{caller.call_id, other}]
+        return {caller.call_id, other} in [set(b["channels"]) for b in bridges]
 
     await until(together)
     for channel in (caller.call_id, other):
@@ -83,14 +109,16 @@ async def test_blind_they_talk_and_we_are_not_needed(controller, callers, ear):
         ("declined", 10, "refused"),
         ("rings", 0.5, "nobody answered within 0.5 s"),
         ("nosuch", 10, "no extension 'nosuch' in context 'callees'"),
+        ("queue:empty", 10, "nobody serves the queue now"),
+        ("queue:busy", 0.5, "nobody answered within 0.5 s"),
+        ("queue:rings", 0.5, "nobody answered within 0.5 s"),
+        ("queue:nosuch", 10, "no queue 'nosuch': write it into queues.conf, and load app_queue.so"),
     ],
 )
 async def test_whoever_cant_be_had_is_told_why_and_the_caller_comes_back(
     controller, callers, ear, name, ring_s, why
 ):
-    caller = await callers.dial("700")
-    leg = await controller.call()
-    await set_up(leg, ear)
+    caller, leg = await begun(controller, callers, ear)
     before = await inside(callers)
     with pytest.raises(PbxRefused, match=why):
         await leg.ring(callee(name, ring_s), noted)
@@ -105,9 +133,7 @@ async def test_whoever_cant_be_had_is_told_why_and_the_caller_comes_back(
 
 
 async def test_a_sip_uri_without_an_endpoint_is_refused_in_words(controller, callers, ear):
-    caller = await callers.dial("700")
-    leg = await controller.call()
-    await set_up(leg, ear)
+    caller, leg = await begun(controller, callers, ear)
     with pytest.raises(PbxRefused, match="sip_endpoint"):
         await leg.ring(Callee("sip:ann@127.0.0.1", "x"), noted)
     with pytest.raises(PbxRefused, match="no such endpoint"):
@@ -118,9 +144,7 @@ async def test_a_sip_uri_without_an_endpoint_is_refused_in_words(controller, cal
 
 
 async def test_attended_the_agent_talks_and_then_puts_through(controller, callers, ear):
-    caller = await callers.dial("700")
-    leg = await controller.call()
-    await set_up(leg, ear)
+    caller, leg = await begun(controller, callers, ear)
     await leg.ring(callee("talks"), noted)
     await leg.talk()
     other = leg.handles["callee_id"]
@@ -140,12 +164,13 @@ async def gone_on(callers, caller):
     return await caller.where() == ("ari-bridge-join", "s")
 
 
-async def test_attended_the_other_hangs_up_and_the_caller_is_taken_back(controller, callers, ear):
-    caller = await callers.dial("700")
-    leg = await controller.call()
-    await set_up(leg, ear)
+@pytest.mark.parametrize("name", ["leaves", "queue:leaves"])
+async def test_attended_the_other_hangs_up_and_the_caller_is_taken_back(
+    controller, callers, ear, name
+):
+    caller, leg = await begun(controller, callers, ear)
     before = await inside(callers)
-    await leg.ring(callee("leaves"), noted)
+    await leg.ring(callee(name), noted)
     await leg.talk()
     assert await next_event(leg) == CalleeLeft()
     with pytest.raises(PbxRefused):
@@ -161,15 +186,21 @@ async def test_attended_the_other_hangs_up_and_the_caller_is_taken_back(controll
 
 
 @pytest.mark.parametrize("phase", ["rings", "talks"])
-async def test_the_caller_hangs_up_meanwhile(controller, callers, ear, phase):
-    caller = await callers.dial("700")
-    leg = await controller.call()
-    await set_up(leg, ear)
+@pytest.mark.parametrize("end", ["the caller hangs up", "a release"])
+async def test_an_end_meanwhile_leaves_nothing(controller, callers, ear, phase, end):
+    caller, leg = await begun(controller, callers, ear)
     ringing = asyncio.create_task(leg.ring(callee(phase), noted))
     await until(lambda: present(callers, leg))
     if phase == "talks":
         await ringing
         await leg.talk()
+    if end == "a release":
+        await leg.release()
+        with suppress(PbxGone):
+            await ringing
+        await callers.nothing_left(caller)
+        await caller.hang_up()
+        return
     await caller.hang_up()
     if phase == "rings":
         with pytest.raises(PbxGone):
@@ -181,21 +212,6 @@ async def test_the_caller_hangs_up_meanwhile(controller, callers, ear, phase):
 
 async def present(callers, leg):
     return leg.handles["callee_id"] in await callers.ids() if leg.handles["callee_id"] else False
-
-
-@pytest.mark.parametrize("phase", ["rings", "talks"])
-async def test_a_release_leaves_nothing(controller, callers, ear, phase):
-    caller = await callers.dial("700")
-    leg = await controller.call()
-    await set_up(leg, ear)
-    ringing = asyncio.create_task(leg.ring(callee(phase), noted))
-    await until(lambda: present(callers, leg))
-    if phase == "talks":
-        await ringing
-    await leg.release()
-    await asyncio.gather(ringing, return_exceptions=True)
-    await callers.nothing_left(caller)
-    await caller.hang_up()
 
 
 # A worker dies, and another takes the call up -----------------------------------------------------
@@ -211,9 +227,7 @@ async def dies(controller):
 async def killed(settings, callers, ear, phase, name="talks"):
     """A caller, his leg in another worker, and the callee's channel, after a death in a phase."""
     async with Controller(settings).run() as dead:
-        caller = await callers.dial("700")
-        leg = await dead.call()
-        await set_up(leg, ear)
+        caller, leg = await begun(dead, callers, ear)
         there = asyncio.Event()
 
         async def noted():
@@ -288,9 +302,7 @@ async def test_killed_in_the_talk_and_he_is_gone_by_the_time(settings, callers, 
 
 async def test_killed_once_they_talk_there_is_nothing_to_take_over(settings, callers, ear):
     async with Controller(settings).run() as dead:
-        caller = await callers.dial("700")
-        leg = await dead.call()
-        await set_up(leg, ear)
+        caller, leg = await begun(dead, callers, ear)
         await leg.ring(callee("talks"), noted)
         handles = dict(leg.handles)
         await leg.connect()

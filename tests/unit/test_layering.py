@@ -16,6 +16,7 @@ LAYERS = [
     "outbound",
     "logs",
     "metrics",
+    "tracing",
     "tooltables",
     "transfertable",
     "agent",

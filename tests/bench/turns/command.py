@@ -14,16 +14,17 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge.agent import Agent, load
 from tests.bench import machine
+from tests.bench.goals import Goal
 from tests.bench.turns import both, figures, measure, rounds
 from tests.bench.turns.corpus import clips
 from tests.bench.turns.figures import percentiles
-from tests.bench.turns.goals import GOALS, KIND_OF
+from tests.bench.turns.goals import GOALS, KIND_OF, MORE
 from tests.bench.turns.measure import Judged
 from tests.bench.verify import NotVerifiedError
 from tests.lab.root import REPOSITORY, LabError
@@ -62,14 +63,17 @@ def _bench(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     on_rest = both.judged(rest)
     tuning = both.judged(clips("tuning"))
     found = {key: _value(key, results.judged, on_rest) for key in keys}
+    more = {key: percentiles(values) for key, values in results.more.items()}
+    goals = {key: (GOALS[key], found[key]) for key in keys}
+    goals |= {key: (MORE[key], value) for key, value in more.items()}
     out = {
         **found,
         "counts": _counts(results.judged, on_rest, kinds),
         "tuning": figures.summary(tuning),
         "goals": {
-            key: {"goal": str(GOALS[key]), "met": GOALS[key].met(found[key])} for key in keys
+            key: {"goal": str(goal), "met": goal.met(value)} for key, (goal, value) in goals.items()
         },
-        "more": {key: percentiles(values) for key, values in results.more.items()},
+        "more": more,
         "behind": _behind(results.judged),
         "machine": {
             "noise": noise,
@@ -83,14 +87,20 @@ def _bench(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     if options.wrong:
         print(_wrong(results.judged), figures.details(on_rest), sep="\n", end="\n\n")
     print(f"\n{'':28}{'measured':>28}  {'goal':22}met")
-    for key in keys:
-        said = {True: "yes", False: "NO", None: "-"}[GOALS[key].met(found[key])]
-        print(f"{key:28}{json.dumps(found[key]):>28}  {GOALS[key]!s:22}{said}")
-    for key, value in out["more"].items():
-        print(f"{key:28}{json.dumps(value):>28}")
+    for line in _rows(goals):
+        print(line)
     print(f"\ncounts {json.dumps(out['counts'])}")
     print(f"noise {noise}\n{options.out} in {out['machine']['seconds']} s")
     return 0
+
+
+def _rows(goals: Mapping[str, tuple[Goal, Any]]) -> list[str]:
+    """A line for each key: what was measured, its goal, and whether that was met."""
+    lines = []
+    for key, (goal, value) in goals.items():
+        said = {True: "yes", False: "NO", None: "-"}[goal.met(value)]
+        lines.append(f"{key:28}{json.dumps(value):>28}  {goal!s:22}{said}")
+    return lines
 
 
 def _value(key: str, real: dict[str, list[Judged]], rest: Sequence[figures.Verdict]) -> Any:

@@ -32,6 +32,7 @@ from bridge.engines.base import (
     Timing,
     ToolCall,
 )
+from bridge.engines.base import State as Kept
 
 _HELD_UP_S = 0.02
 
@@ -227,7 +228,7 @@ class Line:
             case Mark(name):
                 self.playout.mark(name)
                 self._tell_marks()
-            case CallerText() | ToolCall() | Failed() | Filler() | Timing() | Note():
+            case CallerText() | ToolCall() | Failed() | Filler() | Timing() | Note() | Kept():
                 self.log.append((self.at_ms, event))
 
     # What to look at ----------------------------------------------------------------------------

@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 
 from bridge.agent import Agent
-from bridge.engines.base import TALK_NOTE, Told, ToolCall, ToolResult
+from bridge.engines.base import (
+    TALK_NOTE,
+    Entry,
+    ReplyDone,
+    Resume,
+    State,
+    Told,
+    ToolCall,
+    ToolResult,
+)
 from bridge.engines.cascade import Cascade, CascadeSettings
 from bridge.engines.parts import Do, Said, Say
 from tests.unit.engines.line import Line
@@ -61,6 +70,74 @@ async def test_something_else_is_answered_and_the_rest_forgotten():
         await asked(call)
         assert await asked(call) == ["At nine."]
         assert await asked(call) == ["You said yes."]
+
+
+# The same, and the process dies meanwhile ---------------------------------------------------------
+
+TOLD = ("One two three.", "Four five six.", AGENT.go_on)
+ASKED = (Entry("caller", "story"), *(Entry("agent", text) for text in TOLD))
+DOES = {"story": [Say(LONG), Do("hang_up", {"why": "done"})], "declined": [Say("All right.")]}
+
+
+async def kept():
+    """What the session knows when the caller is asked whether to go on."""
+    async with line(FakeStt("story"), FakeBrain(**DOES)) as call:
+        assert await asked(call) == list(TOLD)
+    return call.of(State)[-1].values
+
+
+def next_process(state, *texts, history=ASKED, **resume):
+    resume.setdefault("owed", False)
+    taken = Resume(state=state, **resume)
+    return line(FakeStt(*texts), FakeBrain(**DOES), history=history, resume=taken)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"), [("yes", ["Seven eight nine."]), ("no", ["All right."])]
+)
+async def test_the_rest_outlives_a_process_that_dies_behind_the_question(said, answer):
+    async with next_process(await kept(), said) as call:
+        assert await asked(call) == answer
+        tools = call.of(ToolCall)
+    assert [(tool.name, tool.arguments) for tool in tools] == (
+        [("hang_up", {"why": "done"})] if said == "yes" else []
+    )
+    assert call.of(State)[-1].values == {}, "the next yes is an answer to something else"
+
+
+@pytest.mark.parametrize("rest", ["", "on?"])
+async def test_a_question_that_was_begun_is_only_brought_to_its_end(rest):
+    state = await kept()
+    begun = {"replying": True, "given": TOLD, "rest": rest}
+    async with next_process(state, "yes", history=ASKED[:1], **begun) as call:
+        await call.until(lambda: call.of(ReplyDone) and call.quiet())
+        assert call.lines == ([rest] if rest else [])
+        assert await asked(call) == ["Seven eight nine."]
+
+
+async def test_the_rest_that_was_being_said_is_gone_on_with():
+    history = (*ASKED, Entry("caller", "yes"))
+    async with next_process(await kept(), history=history, replying=True, owed=True) as call:
+        await call.until(lambda: call.of(ToolCall) and call.quiet())
+        assert call.lines == ["Seven eight nine."]
+
+
+async def test_a_yes_to_the_question_is_no_yes_to_the_brain_later():
+    history = (*ASKED, Entry("caller", "yes"), Entry("agent", "Seven eight nine."))
+    brain = FakeBrain(**DOES)
+    resume = Resume(owed=False)
+    async with line(FakeStt("hours"), brain, history=history, resume=resume) as call:
+        await asked(call)
+    assert [said.text for said, _, _ in brain.asked] == ["story", "hours"]
+
+
+async def test_a_rest_that_was_cut_short_is_forgotten():
+    async with line(FakeStt("story", "yes", "what"), FakeBrain(**DOES)) as call:
+        await asked(call)
+        await call.tone(400)
+        await call.until(lambda: call.playout.playing)
+        await call.tone(600)
+        assert call.of(State)[-1].values == {}
 
 
 async def test_a_model_goes_on_by_itself():

@@ -54,3 +54,12 @@ def test_it_is_the_end_of_everything_that_was_put(pieces):
         hearing.put(len(whole), piece)
         whole = np.concatenate([whole, piece])
     assert hearing.cut(0, 10**6).tolist() == whole[-100:].tolist()
+
+
+def test_it_forgets():
+    hearing = Hearing(RATE, 100)
+    hearing.put(0, np.arange(800, dtype=np.int16))
+    hearing.forget()
+    assert not len(hearing.cut(0, 100))
+    hearing.put(100, np.ones(80, np.int16))  # a last frame comes all the same
+    assert not len(hearing.cut(0, 200))

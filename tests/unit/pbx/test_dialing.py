@@ -33,7 +33,7 @@ class Ari:
         self.asked, self.fail = [], fail
         self.listened = asyncio.Event()
         self.listened.set()
-        self.state = "Down"
+        self.state, self.context = "Down", "far"
         self.variables = {"CHANNEL(audionativeformat)": "(alaw)"}
 
     async def call(self, name, /, **parameters):
@@ -42,7 +42,7 @@ class Ari:
         if short in self.fail:
             raise self.fail[short]
         if short == "get":
-            return {"state": self.state}
+            return {"state": self.state, "dialplan": {"context": self.context}}
         if short == "getChannelVar":
             return {"value": self.variables.get(parameters["variable"], "")}
         if short == "getModule":
@@ -198,6 +198,60 @@ async def test_a_human_who_hangs_up_on_amd():
     call.tell(Destroyed("out-1", 16))
     with pytest.raises(PbxGone):
         await call.dialing
+
+
+# Its worker dies meanwhile ------------------------------------------------------------------------
+
+
+async def taken_over(what="tell", context="ari-bridge-machine", **variables):
+    """A call that can't be moved: another worker's, and in the dialplan."""
+    call = Ringing(with_machine(what), move=PbxGone("409 Channel not in Stasis application"))
+    call.dialing.cancel()
+    call.ari.variables |= {**AMD, **variables}
+    call.ari.state, call.ari.context = "Up", context
+    call.leg = await call.pbx.adopt(with_machine(what), {}, near=False)
+    call.dialing = asyncio.create_task(call.leg.dial())
+    await settle()
+    return call
+
+
+async def test_what_amd_finds_is_told_to_the_next_worker():
+    call = await taken_over()
+    asked = {n.partition(".")[2]: p for n, p in call.ari.asked}
+    assert asked["subscribe"]["eventSource"] == ["channel:out-1"]
+    assert not call.dialing.done()
+    call.ari.variables["AMDSTATUS"] = "HUMAN"
+    call.tell(Started(channel(), ("listened",), call.pbx.app))
+    await call.dialing
+    assert call.leg.incoming.variables["machine"] == "no"
+    assert not {"create", "continueInDialplan"} & set(call.ari.names()), "it listens once"
+
+
+async def test_who_hangs_up_on_amd_while_his_worker_is_dead():
+    call = await taken_over()
+    call.tell(Destroyed("out-1", 16))
+    with pytest.raises(PbxGone):
+        await call.dialing
+
+
+async def test_a_call_that_is_nowhere_is_gone():
+    with pytest.raises(PbxGone):
+        await taken_over(context="far")
+
+
+async def test_amd_listens_anew_where_its_worker_died_before_it_could():
+    call = Ringing(with_machine("tell"))
+    call.dialing.cancel()
+    call.ari.variables |= AMD
+    call.ari.state = "Up"
+    adopting = asyncio.create_task(call.pbx.adopt(with_machine("tell"), {}, near=False))
+    await settle()
+    call.tell(Started(channel(), ("resume",), call.pbx.app))
+    dialing = asyncio.create_task((await adopting).dial())
+    await settle()
+    assert call.ari.names()[-1] == "continueInDialplan"
+    call.tell(Ended("out-1", call.pbx.app), Started(channel(), ("listened",), call.pbx.app))
+    await dialing
 
 
 async def test_who_can_not_tell_a_machine_does_not_ring():

@@ -110,12 +110,20 @@ def test_an_agent_who_never_pauses_loses_a_frame_a_second():
     down = Downstream(FORMS["PCMU"])
     down.told(KEEP + 3)
     assert down.message(packet(FRAME)) == FRAME
-    for left in (3, 2):
+    for left in (3, 2, 1):
         down.told(KEEP + left)
         assert [down.message(packet(FRAME)) for _ in range(3)] == [None, FRAME, FRAME]
-        down.told(KEEP + left - 1)  # one was left out since: a pause may still come
-        assert down.message(packet(FRAME)) == FRAME
-    assert down.left_out == 2
+    down.told(KEEP)
+    assert down.message(packet(FRAME)) == FRAME
+    assert down.left_out == 3
+
+
+def test_one_who_has_just_paused_loses_none():
+    down = Downstream(FORMS["PCMU"])
+    down.told(KEEP + 3)
+    assert down.message(packet(QUIET)) is None
+    down.told(KEEP + 2)
+    assert [down.message(packet(FRAME)) for _ in range(50)] == [FRAME] * 50
 
 
 def test_half_a_second_is_flushed():

@@ -1,0 +1,1 @@
+"""How many calls a host carries, and how many hosts a Redis does."""

@@ -1,0 +1,1 @@
+"""Load and soak: hundreds of real calls that come and go, judged at their callers."""
