@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -97,6 +98,19 @@ async def test_a_call_that_is_over_tells_what_was_heard_and_what_was_cut(page: P
     await page.keyboard.press("ArrowRight")
     await expect(time_in_call).to_have_attribute("aria-valuetext", "0:04")
     await expect(words.locator("li.now")).to_contain_text("Harbor Street Books")
+    shows = "aria-description"
+    await page.keyboard.press("+")
+    await expect(time_in_call).to_have_attribute(shows, "shows 0:02 to 0:31")
+    await time_in_call.hover()
+    await page.mouse.wheel(0, -100)
+    await expect(time_in_call).to_have_attribute(shows, re.compile("shows 0:0[45] to 0:2[78]"))
+    await page.keyboard.press("0")
+    await expect(time_in_call).to_have_attribute(shows, "shows 0:00 to 0:58")
+    box = await time_in_call.bounding_box()
+    assert box is not None
+    await time_in_call.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    await expect(time_in_call).to_have_attribute("aria-valuetext", re.compile("0:29|0:3"))
+    await page.get_by_role("button", name="Pause", exact=True).click()  # a click plays from there
     await page.get_by_label("Speed").select_option("2")
     await words.get_by_role("button", name="Do you sell gift cards?").click()
     await expect(words.locator("li.now")).to_contain_text("gift cards?")
