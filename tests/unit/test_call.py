@@ -176,6 +176,10 @@ class Slot:
         self.resting = hear, until_ms, speech
         self.straight, self.straight_to_ms = straight, straight_ms
 
+    def straight_on(self, straight_ms):
+        if self.straight is not None:
+            self.straight_to_ms = straight_ms
+
     def spoken(self, from_ms, to_ms):
         return self.decided[from_ms // 20 : to_ms // 20]
 
@@ -490,7 +494,7 @@ async def test_what_was_heard_of_a_stream_is_asked_for_when_it_matters(monkeypat
         for _ in range(50):  # as it speaks, a frame at a time
             talk.engine.context.emit(engines.Audio(item, np.ones(FRAME, np.int16)))
             talk.slot.deliver(False)
-        assert 5 <= len(asked) <= 30
+        assert 1 <= len(asked) <= 5, "who notes how far the call has got asks by himself"
         talk.engine.context.emit(engines.Audio(item, np.ones(5 * FRAME, np.int16)))
         talk.engine.context.emit(engines.Mark("m"))
         talk.slot.deliver(False, 4)
@@ -923,9 +927,10 @@ class Ears:
     voice = near = True
 
     def __init__(self):
-        self.turns = self.enoughs = 0
+        self.turns = self.enoughs = self.opened = 0
 
     def open(self, rate, sensitivity):
+        self.opened += 1
         return self
 
     def hear(self, pcm, fired):
@@ -957,6 +962,29 @@ async def test_a_bot_that_hears_for_itself_needs_no_more_than_the_voices_begin(
         assert ears.enoughs == 0
         talk.slot.deliver(True, 40)
         assert ears.enoughs == enough
+
+
+@pytest.mark.parametrize(
+    ("barge_in", "autonomous", "told", "opened"),
+    [("off", True, False, 0), ("off", True, True, 1), ("auto", True, False, 1)],
+)
+async def test_where_nothing_hangs_on_a_voice_nobody_listens_for_one(
+    barge_in, autonomous, told, opened
+):
+    ears, talk = Ears(), Talk()
+    talk.call._ears = ears
+    talk.engine.turns, talk.engine.autonomous = "engine", autonomous
+    talk.engine.told_of_speech = told
+    talk.agent = replace(talk.agent, turns=replace(talk.agent.turns, barge_in=barge_in))
+    async with talk:
+        talk.slot.deliver(True, 20)
+        talk.slot.deliver(False, 100)
+        assert ears.opened == opened
+        talk.engine.autonomous = False
+        talk.engine.context.turns_by("bridge")
+        assert ears.opened == 1, "another engine stands in"
+        talk.slot.deliver(True, 20)
+        assert ears.opened == 1
 
 
 @pytest.mark.parametrize("owner", ["bridge", "engine"])
@@ -1277,10 +1305,15 @@ def act(talk, what, n):
         case "bot clears":
             talk.engine.item = None
             talk.engine.context.emit(engines.Interrupt())
+        case "bot writes" if talk.engine.item is not None:
+            talk.engine.context.emit(engines.Text(talk.engine.item, f"So {n}. "))
         case "marks":
             talk.engine.context.emit(engines.Mark(f"m{n}"))
         case "looks":
             talk.call.note()
+            noted = talk.store.record.get("progress")
+            conversation._write_down()
+            assert talk.store.record.get("progress") == noted, "nothing of it was left out"
         case "mutes" | "holds":
             change = conversation.mute if what == "mutes" else conversation.hold
             change(True)
@@ -1293,7 +1326,8 @@ def act(talk, what, n):
 
 STEPS = (
     *("speaks", "speaks", "speaks", "is silent", "is silent", "bot streams", "bot streams"),
-    *("bot says", "bot is done", "bot clears", "marks", "looks", "looks", "mutes", "holds", "key"),
+    *("bot says", "bot is done", "bot clears", "bot writes", "marks", "looks", "looks", "looks"),
+    *("mutes", "holds", "key"),
 )
 
 
@@ -1321,7 +1355,7 @@ async def test_what_goes_past_the_conversation_makes_no_difference(barge_in, see
             straight += talk.engine.many
     for one, other in zip(*found, strict=True):
         assert one == other
-    assert straight > 50
+    assert straight
 
 
 async def test_little_of_a_call_stays_until_garbage_is_collected():
