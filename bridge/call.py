@@ -276,7 +276,8 @@ class Call:
         if self._memory:
             self._tasks.create_task(self._passed_keys(conversation), name="passed keys")
             assert self._tools
-            await self._tools.transfer.resume(again=self._tools.transfers_again)
+            replying = context.resume is not None and context.resume.replying
+            await self._tools.transfer.resume(again=self._tools.transfers_again, replying=replying)
             self._tools.next()
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))

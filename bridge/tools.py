@@ -40,6 +40,7 @@ from bridge.sessions.progress import Done, Progress, Tool
 from bridge.toolbox.base import INTENT, SUMMARY
 from bridge.transcript import Transcript
 from bridge.transfer import Transfer
+from bridge.transfertable import Destination
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ class Tools:
         self._used: Counter[str] = Counter()  # the highest that any of them counted
         self._base: Counter[str] = Counter()  # what they had counted when the reply began
         self._done: dict[str, Done] = {}
+        self._to = ""  # whom a caller is being transferred to
 
     def add(self, call: ToolCall, turn: int) -> None:
         """To be run, in its order, by `next`; asked for in answer to the caller's so-manieth turn.
@@ -197,8 +199,20 @@ class Tools:
         Raises:
             ConfigError: the agent may not transfer there.
             PbxError: he can't be had; the caller is with the agent.
+            ToolError: another transfer is under way, or the agent talks to another already.
         """
         there = self._agent.transfer.find(name)
+        if self._to:  # by the engine or over the API, whoever was first
+            raise ToolError(f"the caller is being put through to {self._to}: wait for that")
+        if talks_to := self.transfer.talks_to:
+            raise ToolError(f"the agent talks to {talks_to} now: connect or take_back ends that")
+        self._to = name
+        try:
+            return await self._reach(name, there)
+        finally:
+            self._to = ""
+
+    async def _reach(self, name: str, there: Destination) -> str | None:
         if there.kind == "dialplan":
             extension, _, context = there.to.partition("@")
             place = extension, context or self._agent.transfer.context

@@ -15,7 +15,8 @@ What a worker's death leaves, and what its heir makes of it (`Leg.handles` say w
 durable before the PBX is asked for what follows):
 
     ringing      whoever is rung would find nobody: his channel goes. The tool had begun and had no
-                 effect on a caller who is still here, so it runs again, and rings anew
+                 effect on a caller who is still here, so it runs again, and rings anew. Where the
+                 API had asked for it, and no tool, he is taken back and the agent told
     answered     his channel comes over with the caller's. Blind: the tool runs again, and connects
                  them. Attended: the talk goes on, the agent's note says with whom
     connected    the caller has left Stasis(): there is nothing to take over, and both talk on
@@ -48,6 +49,7 @@ TALK = (
 )
 NOTED = "You talk to {name} now, for the caller, who waits. Call connect or take_back to end that."
 BACK = "{name} is off the line. The caller hears you again: tell him."
+LOST = "The transfer came to nothing: the ringing broke off. The caller hears you again: tell him."
 
 
 class Transfer:
@@ -95,8 +97,6 @@ class Transfer:
             PbxRefused: why he can't be had; the caller is taken back.
         """
         async with self._lock:
-            if self.talks_to:
-                raise ToolError(f"you talk to {self.talks_to}: call connect or take_back first")
             self.aside(True)
             try:
                 if self._leg.callee != "answered":
@@ -155,12 +155,14 @@ class Transfer:
         if self._leg.callee and not self.talks_to:
             self.aside(True)
 
-    async def resume(self, *, again: bool) -> None:
+    async def resume(self, *, again: bool, replying: bool = False) -> None:
         """The engine is ready to go on with another process' call. `again`: the tool will run once
-        more."""
+        more. `replying`: the engine will ask for that."""
         if not self.talks_to and self._leg.callee and not again:
             async with self._lock:
                 await self._back()
+            if not replying:
+                self.tell(LOST)
         await self.callee_left()
 
     async def _back(self) -> None:

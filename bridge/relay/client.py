@@ -16,6 +16,8 @@ from bridge.pbx.base import Address, Codec
 SOCKET: Final = "relay.sock"
 SUCCESSOR_S: Final = 3.0
 """How long the relay may be away before a request is given up."""
+ANSWER_S: Final = 12.0
+"""The relay itself gives up sooner, unless it hangs."""
 _AGAIN_S: Final = 0.02
 _KINDS: dict[str, type[PbxError]] = {"gone": PbxGone, "unreachable": PbxUnreachable}
 
@@ -52,8 +54,11 @@ class RelayClient:
         try:
             writer.write(json.dumps(request).encode() + b"\n")
             await writer.drain()
-            line = await reader.readline()
+            async with asyncio.timeout(ANSWER_S):
+                line = await reader.readline()
             answer: dict[str, Any] = json.loads(line)
+        except TimeoutError as error:
+            raise PbxUnreachable(f"the relay did not answer within {ANSWER_S:g} s") from error
         except (OSError, ValueError) as error:
             raise PbxUnreachable("the relay ended before it answered") from error
         finally:

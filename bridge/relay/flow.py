@@ -240,4 +240,5 @@ def _told(error: Exception, settings: AsteriskSettings) -> PbxError:
                 f"Asterisk at {where} takes no more connections: raise sessionlimit in http.conf"
             )
         return PbxRefused(f"Asterisk at {where} answers audio's connection with {status}")
-    return PbxRefused(f"Asterisk at {where} does not take audio's connection: {error}")
+    why = " ".join(str(error).split())[:100]
+    return PbxRefused(f"Asterisk at {where} does not take audio's connection: {why}")

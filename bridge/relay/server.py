@@ -130,13 +130,19 @@ class Server:
         for flow in [flow for flow in self._flows if flow.address[1] == port]:
             flow.close()  # it hasn't noticed yet that it is over
         try:
-            async with gate:
-                flow = await open_flow(
-                    *(settings, context, connection, codec, media_socket(to, port)), self._ended
-                )
+            async with asyncio.timeout(settings.media_timeout_s):
+                await gate.acquire()
+        except TimeoutError:
+            return {"error": "unreachable", "message": "Asterisk is slow to take connections"}
+        try:
+            flow = await open_flow(
+                *(settings, context, connection, codec, media_socket(to, port)), self._ended
+            )
         except PbxError as error:
             kinds = {PbxGone: "gone", PbxUnreachable: "unreachable"}
             return {"error": kinds.get(type(error), "refused"), "message": str(error)}
+        finally:
+            gate.release()
         self._flows.add(flow)
         return {"address": list(flow.address)}
 

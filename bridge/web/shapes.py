@@ -167,6 +167,10 @@ class TransferOrder:
     to: str
     """As the agent may transfer to."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.to) <= 200:
+            raise ValueError("'to' takes 1 to 200 letters")
+
 
 @dataclass(frozen=True, slots=True)
 class MuteOrder:

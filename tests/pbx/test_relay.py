@@ -14,7 +14,9 @@ import pytest
 
 from bridge import config
 from bridge.check import pbx, rtp
+from bridge.errors import PbxGone, PbxRefused
 from bridge.pbx.settings import AsteriskSettings
+from bridge.relay.client import RelayClient
 from tests.demo.voice import clip
 from tests.lab.capture import RATE, Capture
 from tests.lab.certificate import Authority
@@ -106,6 +108,20 @@ async def test_a_call_goes_on_when_the_relay_dies(stack: Stack, tmp_path: Path) 
     ends = _ends(tmp_path / "media.pcap")
     assert (kinds, ends) == ({0}, {("127.0.0.1", mine), ("127.0.0.1", port)})
     assert udp_ports(second) == set()
+
+
+async def test_what_the_relay_does_not_do(stack: Stack) -> None:
+    relay = RelayClient(stack.bridge.runtime_dir, "", lambda: ("127.0.0.1", 1))
+    with pytest.raises(PbxGone, match="knows no such channel"):
+        await relay.open("0" * 8, relay.media, "PCMU")
+    with pytest.raises(PbxRefused, match="would leave it unencrypted"):
+        await relay.open("0" * 8, ("192.0.2.7", 7000), "PCMU")
+    with pytest.raises(PbxRefused, match=r"doesn't understand: .*codec OPUS"):
+        await relay.open("0" * 8, relay.media, "OPUS")
+    other = RelayClient(stack.bridge.runtime_dir, "another", lambda: ("127.0.0.1", 1))
+    with pytest.raises(PbxRefused, match="doesn't understand"):
+        await other.open("0" * 8, relay.media, "PCMU")
+    assert udp_ports(serving(stack)) == set()
 
 
 def _ends(file: Path) -> set[tuple[str, int]]:

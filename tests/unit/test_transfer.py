@@ -7,11 +7,11 @@ import pytest
 
 from bridge.agent import Agent, TransferSettings
 from bridge.engines.base import TALK_NOTE, ToolCall, ToolResult
-from bridge.errors import PbxGone, PbxRefused, PbxUnreachable
+from bridge.errors import PbxGone, PbxRefused, PbxUnreachable, ToolError
 from bridge.sessions.progress import Progress
 from bridge.tools import Outcome, Tools
 from bridge.transcript import Transcript
-from bridge.transfer import BACK, TALK
+from bridge.transfer import BACK, LOST, TALK
 from bridge.transfertable import Destination
 from tests.unit.test_call import Leg, Store
 
@@ -80,7 +80,7 @@ class Desk:
         self.leg.did.clear()
         heir.tools.take_up(self.progress(replying=again), asks_again=again)
         heir.transfer.took_up()
-        await heir.transfer.resume(again=heir.tools.transfers_again)
+        await heir.transfer.resume(again=heir.tools.transfers_again, replying=again)
         heir.tools.next()
         await heir.settle()
         return heir
@@ -206,6 +206,34 @@ async def test_nobody_is_rung_while_the_agent_talks_to_another():
         assert desk.transfer.talks_to == "ann"
 
 
+@pytest.mark.parametrize("to", ["ann", "200", "box"])
+async def test_one_transfer_at_a_time_whoever_asks_for_it(to):
+    """He who answers is the one whom the first has asked for."""
+    async with Desk() as desk:
+        desk.leg.answers.clear()
+        await desk.ask("transfer", to="200")
+        with pytest.raises(ToolError, match="is being put through to 200: wait for that"):
+            await desk.tools.hand_over(to)
+        desk.leg.answers.set()
+        await desk.settle()
+        assert desk.outcome == Outcome("transferred", "200", gone=True)
+        assert desk.leg.names() == ["ring", "connect"]
+
+
+async def test_another_may_follow_one_that_came_to_nothing():
+    async with Desk(fail={"ring": PbxRefused("busy")}) as desk:
+        for _ in range(2):
+            with pytest.raises(PbxRefused, match="busy"):
+                await desk.tools.hand_over("200")
+
+
+async def test_the_caller_of_a_talk_goes_nowhere_else():
+    async with Desk() as desk:
+        await desk.ask("transfer", to="ann")
+        with pytest.raises(ToolError, match="the agent talks to ann now"):
+            await desk.tools.hand_over("box")
+
+
 # A worker dies -----------------------------------------------------------------------------------
 
 
@@ -229,6 +257,19 @@ async def test_killed_while_it_rings_and_nobody_goes_on_the_caller_is_taken_back
     heir = await desk.heir(stack, again=True)
     assert heir.leg.names() == ["take_back"]
     assert heir.aside == [True, False]
+    assert heir.news == []
+
+
+async def test_killed_while_it_rings_for_the_api_the_agent_is_told(stack):
+    async with Desk() as desk:
+        desk.leg.answers.clear()
+        asking = desk.group.create_task(desk.tools.hand_over("200"))
+        await desk.settle()
+        assert not asking.done()
+    heir = await desk.heir(stack)
+    assert heir.leg.names() == ["take_back"]
+    assert heir.aside == [True, False]
+    assert heir.news == [LOST]
 
 
 async def test_killed_between_the_answer_and_the_connection_the_heir_connects(stack):
