@@ -73,6 +73,7 @@ class _Run:
                     "asterisk": stand.pbx.version,
                 }
             soak.left_over = stand.leftovers.find()
+            soak.ours_ms = stand.set_up_ms()
             soak.calls = phones.calls
         return soak
 

@@ -43,6 +43,8 @@ class Soak:
     memory: list[tuple[int, float]] = field(default_factory=list)
     """See `Memory.samples`."""
     calls: list[Call] = field(default_factory=list)
+    ours_ms: list[float] = field(default_factory=list)
+    """See `Stand.set_up_ms`."""
     left_over: Mapping[str, int] = field(default_factory=dict)
     more: Mapping[str, object] = field(default_factory=dict)
 
@@ -63,6 +65,7 @@ class Soak:
             "failed_setups": sum(c.setup_ms is None for c in before),
             "lost": sum(c.lost for c in before),
             "setup_ms": _percentiles([c.setup_ms for c in before if not c.shed]),
+            "of_it_ours_ms": _percentiles(self.ours_ms),
             "first_audio_ms": _percentiles([c.first_audio_ms for c in before if not c.shed]),
             "packets": sum(c.heard.packets for c in self.calls),
             "audio_gaps": len(early),

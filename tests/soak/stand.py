@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import redis as redis_client
+
+from bridge.sessions.model import INDEX, call_key
 from tests.bench.machine import children
 from tests.drill.leftovers import Leftovers
 from tests.drill.stage import environment
@@ -45,7 +48,7 @@ class Stand:
             self.redis = up.enter_context(Redis())
             # A call takes two ports for the phone and two for external media; a human takes the
             # first two.
-            self.pbx = up.enter_context(Asterisk(rtp_ports=8 * self.cap + 200))
+            self.pbx = up.enter_context(Asterisk(rtp_ports=4 * self.cap + 200))
             self.pbx.cli(f"dialplan set global ARI_BRIDGE_FALLBACK {_HUMAN}")
             self.bridge = Bridge(
                 *(self.pbx, self.redis),
@@ -82,6 +85,20 @@ class Stand:
             number = sum(name.startswith(kind) for name in found) + 1
             found[f"{kind} {number}"] = child
         return found
+
+    def set_up_ms(self) -> list[float]:
+        """From our hand-over to our answer, of all calls that were answered: what the records say,
+        and so without what Asterisk does before and after."""
+        with redis_client.Redis.from_url(self.redis.url, decode_responses=True) as client:
+            pipe = client.pipeline(transaction=False)
+            for call_id in client.zrange(INDEX, 0, -1):
+                pipe.hmget(call_key(call_id), ["started", "answered"])
+            rows = pipe.execute()
+        return [
+            (float(answered) - float(started)) * 1000
+            for started, answered in rows
+            if started and float(answered or 0)
+        ]
 
     def died(self) -> list[str]:
         """Which of them aren't there any more."""

@@ -135,7 +135,7 @@ def takeover(stand: Stand, count: int) -> dict[str, float]:
 
 def curve(counts: list[int], out: Path) -> tuple[list[Point], dict[str, float]]:
     """All points, and a takeover's cost."""
-    with Stand(2 * max(counts), out) as stand:
+    with Stand(max(counts) + 10, out) as stand:
         be_first()
         points = [point(stand, engine, n) for engine in ENGINES for n in counts]
         return points, takeover(stand, min(40, max(counts)))
