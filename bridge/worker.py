@@ -85,7 +85,7 @@ _MEASURE_S = 1.0
 _COLLECT = 700, 10, 100
 """Full collections ten times as seldom as usual: with 150 calls each holds all of them up for
 70 ms, and it came every 8 s."""
-_COLLECT_CALLS = 50
+_COLLECT_CALLS = 100
 """After so many calls one is due all the same: a call's parts know each other, so what is left of
 it (some 40 KiB) stays until then, and calls that come and go would fill the memory."""
 _TAKEN_S, _TAKEN_LOOK_S = 2.0, 0.2

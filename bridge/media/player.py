@@ -83,6 +83,7 @@ class Player:
         self._items: deque[_Item] = deque()
         self._seen_cuts = int(self._cut_count[ring])
         self._target = 0  # frames: up to where the last clear drops
+        self._due = False  # it was told that there is audio
         self._free = 0  # samples that there is room for at least
         self._seen_read, self._news = -1, False
         self._settled: dict[int, int] = {}
@@ -107,7 +108,8 @@ class Player:
             return 0
         self._free -= n
         current.taken += n
-        if not self._pieces and self._later is not None:
+        if self._later is not None and not self._due:  # what is left of a block may wait already
+            self._due = True
             self._later(self)
         # The caller may use its buffer again, unless nobody can write into it any more.
         keep = self._later is not None and pcm.flags.writeable
@@ -309,6 +311,7 @@ def flush_all(players: list[Player]) -> None:
     """Resample and publish what waits in each; those with equally much go through together."""
     alike: dict[tuple[ResamplerBank | None, int, int], list[tuple[Player, NDArray[np.int16]]]] = {}
     for player in players:
+        player._due = False
         if not player._pieces:
             continue  # cleared meanwhile
         raw = player._raw()

@@ -1,4 +1,4 @@
-"""What the docs show works: a bot, and an engine in a package of somebody else's."""
+"""What the docs show works: a bot; an engine and a context manager in packages of others."""
 
 import importlib.util
 import json
@@ -11,12 +11,18 @@ from websockets.asyncio.server import serve
 
 from bridge.agent import Agent, TurnSettings
 from bridge.engines.base import ToolCall
+from bridge.engines.cascade import Cascade, CascadeSettings
+from bridge.engines.llm import LlmSettings, model_of
+from bridge.engines.prompt import GROUP, Message
 from bridge.engines.registry import Engines, names
 from bridge.errors import ConfigError
+from tests.contract.call import Call
 from tests.contract.far import voice
 from tests.contract.test_contract import likeness, loud_ms
+from tests.contract.test_openai import Watched
 from tests.lab.root import REPOSITORY
 from tests.unit.engines.line import Line
+from tests.unit.engines.parts import FakeStt, FakeTts
 
 DOCS = REPOSITORY / "docs"
 
@@ -82,6 +88,65 @@ async def test_an_engine_of_others_is_installed_and_found(tmp_path, monkeypatch)
     with pytest.raises(ConfigError, match="no engine 'beper'; did you mean 'beeper'"):
         await Engines().create(Agent("mine", engine="beper"))
     sys.modules.pop("beeper")
+
+
+CONTEXT = """
+from bridge.engines import prompt
+
+async def assemble(context, instructions, history):
+    said = [entry.text for entry in history]
+    return await prompt.assemble(context, f"{instructions} Known: {said or 'nothing'}.", history)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A package that brings a context manager, as the docstring of `bridge.engines.prompt` says."""
+    (tmp_path / "my_context.py").write_text(CONTEXT)
+    known = tmp_path / "my_context-1.0.dist-info"
+    known.mkdir()
+    (known / "METADATA").write_text("Metadata-Version: 2.1\nName: my-context\nVersion: 1.0\n")
+    (known / "entry_points.txt").write_text(f"[{GROUP}]\nmine = my_context:assemble\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "mine"
+    sys.modules.pop("my_context", None)
+
+
+class Chat:
+    """A vendor's endpoint that says yes to everything."""
+
+    def __init__(self):
+        self.read = []
+
+    async def stream(self, messages, functions):
+        self.read.append(messages)
+        yield "Yes."
+
+
+async def test_what_a_chat_model_reads_is_made_by_a_context_manager_of_others(mine):
+    chat, agent = Chat(), Agent("mine")
+    model = model_of(chat, agent, LlmSettings(instructions="Be kind.", context=mine), "a.toml")
+    cascade = Cascade(FakeStt("are you open"), model, FakeTts(), CascadeSettings())
+    async with Line(cascade, agent) as line:
+        await line.tone(500)
+        await line.until(lambda: "Yes." in line.lines)
+    system, *_, last = chat.read[-1]
+    assert system.text.startswith("Be kind. Known: ['are you open'].")
+    assert last == Message("user", "are you open")
+
+
+async def test_and_so_is_what_a_spoken_model_begins_with(mine, monkeypatch):
+    async with Watched() as far:
+        for name, value in far.environment().items():
+            monkeypatch.setenv(name, value)
+        options = {**far.options(), "instructions": "Be kind.", "context": mine}
+        agent = Agent("mine", engine=far.engine, options=options)
+        async with Call(far, agent, await far.create(agent)):
+            pass
+        assert not far.faults
+    (update,) = far.of("session.update")
+    assert "Be kind." in update.session.instructions
+    assert "Known: nothing." in update.session.instructions
 
 
 def test_the_page_names_every_message():

@@ -35,7 +35,7 @@ _CALLERS, _TOO_MANY = 4096, 256
 _SPARE = 18
 """So many more calls than asked for are under way: some are ringing, or about to begin."""
 _HOLD_MS = (300, 40_000)
-_SPREAD_MS = 2000
+_SPREAD_MS = 1000
 _SHED_HOLD_MS = (5000, 9000)
 _MEMORY_EVERY_S = 5.0
 _GREETING = "Hello, this is Harbor Street Books. How can I help you?"

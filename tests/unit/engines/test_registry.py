@@ -1,5 +1,7 @@
 import asyncio
 import contextlib
+import subprocess
+import sys
 
 import pytest
 
@@ -21,6 +23,20 @@ def test_an_unknown_engine_names_the_nearest():
         entrance("ofline")
     with pytest.raises(ConfigError, match="there are: cascade, deepgram-agent, echo, elevenlabs"):
         entrance("zzz")
+
+
+OTHERS = (
+    *("openai", "anthropic", "google.genai", "deepgram", "elevenlabs", "cartesia", "picows"),
+    *("wyoming", "moonshine_voice", "piper", "onnxruntime", "mcp"),
+)
+
+
+def test_nothing_of_an_engines_is_imported_before_it_is_used():
+    program = "import sys, bridge.worker, bridge.engines.registry; print(*sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert not set(OTHERS) & set(told.stdout.split())
 
 
 def test_a_missing_extra_names_the_cure(monkeypatch):

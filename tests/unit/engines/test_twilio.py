@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import contextlib
 
 import numpy as np
 import pytest
@@ -239,3 +240,31 @@ async def test_a_resumed_call_says_what_it_goes_on_with():
 def test_the_address_is_a_websockets(url):
     with pytest.raises(ValueError, match="ws://"):
         TwilioSettings(url)
+
+
+async def test_many_at_once_are_sent_what_each_alone_would_be():
+    bots = [Bot() for _ in range(3)]
+    async with contextlib.AsyncExitStack() as stack:
+        for bot in bots:
+            await stack.enter_async_context(bot)
+        engines = [(await stack.enter_async_context(Call(engine(bot)))).engine for bot in bots]
+        voices = np.stack([VOICE, VOICE[::-1], VOICE])
+        for n, alone in enumerate(engines):
+            alone.hear(100 * n, voices[n])
+        times = [20, 120, 220]
+        assert TwilioEngine.hear_many(engines, times, voices[::-1]) == []
+        await engines[2].close()
+        await bots[0].say(media(VOICE))
+        await bots[0].until(lambda: engines[0]._stream.over_ms == 20 + stream.GAP_MS)
+        times = [20 + stream.GAP_MS, 140, 240]
+        left = TwilioEngine.hear_many(engines, times, voices)
+        assert list(left) == [0, 2], "an utterance is over; nobody is there"
+        for bot, count in zip(bots, (4, 5, 5), strict=True):
+            await bot.until(lambda bot=bot, count=count: len(bot.got) >= count)
+    for n, bot in enumerate(bots):
+        got = [one["media"] for one in bot.got if one["event"] == "media"]
+        assert [one["timestamp"] for one in got] == ["0", "20", "40"][: 3 if n == 1 else 2]
+        assert [one["chunk"] for one in got] == ["1", "2", "3"][: len(got)]
+        sound = [base64.b64decode(one["payload"]) for one in got]
+        said = [voices[n], voices[::-1][n], voices[n]][: len(got)]
+        assert sound == [encode_ulaw(pcm).tobytes() for pcm in said]

@@ -125,3 +125,35 @@ async def test_a_bot_that_closes_gives_the_caller_back():
         await bot.socket.close()
         await bot.until(lambda: call.of(ToolCall))
     assert call.of(ToolCall)[0].name == "leave"
+
+
+@pytest.mark.parametrize("name", ["ulaw", "slin", "slin16"])
+async def test_many_at_once_are_sent_what_each_alone_would_be(name):
+    async with (
+        Bot() as one,
+        Bot() as other,
+        Call(engine(one, format=name)) as a,
+        Call(engine(other, format=name)) as b,
+    ):
+        both = [a.engine, b.engine]
+        frames = np.stack([VOICE, VOICE[::-1]])
+        many = a.engine.hear_many
+        assert list(many(both, [0, 20], frames)) == []
+        a.engine.hear(20, frames[0])
+        b.engine.hear(40, frames[1])
+        await one.say(b"\0" * 320)
+        await one.until(lambda: a.of(Audio))
+        assert list(many(both, [140, 60], frames)) == [0], "an utterance is over"
+        assert not a.of(ItemDone)
+        a.engine.hear(140, frames[0])
+        assert a.of(ItemDone)
+        await one.until(lambda: len(one.got) == 4)
+        await other.until(lambda: len(other.got) == 4)
+    for bot in (one, other):
+        assert bot.got[1] == bot.got[2] == bot.got[3] != b""
+    assert one.got[1] != other.got[1]
+
+
+def test_frames_of_opus_are_encoded_by_each_calls_own_coder():
+    settings = WebsocketSettings("ws://127.0.0.1:1/", format="opus")
+    assert WebsocketEngine(settings).hear_many is None

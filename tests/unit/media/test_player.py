@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from bridge.audio.resample import ResamplerBank
 from bridge.media.downlink import PLAYING, Downlink
 from bridge.media.inherited import Inherited
-from bridge.media.player import Player
+from bridge.media.player import Player, flush_all
 from bridge.media.reflex import ReflexBank
 from bridge.media.slots import SlotMap
 
@@ -413,3 +414,22 @@ def test_dtx_sends_nothing_in_silence(line):
     assert line.numbers[2][1] - line.numbers[0][1] == 480
     assert [int(h[1]) >> 7 for h in heads][2] == 1, "marker: a talkspurt begins"
     assert line.c["out_state"][1] == PLAYING
+
+
+@pytest.mark.parametrize("size", [1, 7, 166, 333, 1999])
+@pytest.mark.parametrize("alone", [True, False])
+def test_pieces_of_any_size_are_published_as_they_come(tmp_path, size, alone):
+    slots, due = SlotMap.create(tmp_path / "slots", 8, 2000), []
+    bank = ResamplerBank(16000, 8000, 8)
+    players = [Player(slots, n, 0, 16000, due.append, bank) for n in range(1 if alone else 5)]
+    given = 0
+    for _ in range(max(4, 2000 // size)):
+        for player in players:
+            assert player.play(1, np.full(size, 1000, np.int16)) == size
+        given += size
+        round_of, due[:] = list(due), []
+        flush_all(round_of)
+        # What isn't a whole block (2.5 ms) of the resampler, or a whole frame, waits for more.
+        least = (given - 40) // 2 // 160
+        assert all(slots.columns["play_write"][p.index, 0] >= least for p in players)
+    assert (slots.columns["play_write"][: len(players), 0] > 2).all()
