@@ -86,11 +86,12 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--workers",
                 type=int,
+                default=len(os.sched_getaffinity(0)),
                 metavar="N",
-                help="workers that take calls; default: one a core but for one core, and a spare",
+                help="default: one a core",
             )
             command.add_argument(
-                "--spares", type=int, metavar="N", help="more workers, that wait for a death"
+                "--spares", type=int, default=0, metavar="N", help="workers that wait for a death"
             )
         if name == "worker":
             command.add_argument(
@@ -144,16 +145,6 @@ def _check(config: Config, options: argparse.Namespace) -> int:
     return finding.status(found)
 
 
-def crew(workers: int | None, spares: int | None) -> tuple[int, int]:
-    """How many workers take calls, and how many wait for the death of one, if so many were asked
-    for. One core is media's and the PBX's: a worker there would only take it from them, and what it
-    does for few calls costs nearly as much as for many (docs/measurements.md)."""
-    if workers is not None:
-        return workers, spares or 0
-    cores = len(os.sched_getaffinity(0))
-    return max(1, cores - 1), int(cores > 1) if spares is None else spares
-
-
 def _run(config: Config, options: argparse.Namespace) -> int:
     def drain_s() -> float:
         try:
@@ -164,7 +155,7 @@ def _run(config: Config, options: argparse.Namespace) -> int:
     folder = Path(config.media.runtime_dir)
     return asyncio.run(
         launcher.run(
-            *(options.config, folder, *crew(options.workers, options.spares), drain_s),
+            *(options.config, folder, options.workers, options.spares, drain_s),
             web=config.web.enabled,
             relay=config.needs_relay,
         )

@@ -30,7 +30,7 @@ from tests.lab.capture import RATE, Capture, decode, digits, lay_out
 from tests.lab.local import Llama, WyomingPiper
 from tests.lab.stack import Stack, capture
 from tests.soak import phones as soak
-from tests.soak.judge import alike
+from tests.soak.judge import in_pieces
 from tests.soak.placer import Placer
 
 TIMEOUT_S = 20.0
@@ -447,7 +447,7 @@ async def test_many_callers_at_once(stack: Stack) -> None:
         assert call.caller not in there or any(ms > 190 for _, ms in call.heard.gaps)
     greeted = [call.heard.sound[1600:17600] for call in calls if not call.echo]
     for sound in greeted:
-        assert all((alike(sound, other) or 0) > 0.8 for other in greeted)
+        assert all((in_pieces(sound, other) or 0) > 0.8 for other in greeted)
     for call in calls:
         assert not call.echo or (call.alike or 0) > 0.5
     assert "Traceback" not in stack.bridge.log()

@@ -184,7 +184,7 @@ def picture(soak: Soak, path: Path) -> None:
     memory.set_xlabel("seconds")
     for axes in (calls, setup, memory):
         for call in soak.calls:
-            for end, _ in call.heard.gaps:
+            for end, _ in [] if call.shed else call.heard.gaps:
                 axes.axvline(at(end), color="C1", lw=0.5)
     figure.suptitle("orange: a packet gap over 60 ms at a caller", fontsize=9)
     figure.tight_layout()

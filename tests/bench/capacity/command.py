@@ -155,7 +155,7 @@ def _draw_hosts(found: Mapping[str, Any], path: Path) -> None:
     silent.set_ylabel("silence when a host dies, s")
     silent.set_xlabel(f"hosts with one Redis ({WORKERS} workers and {CALLS} calls each)")
     silent.set_xscale("log")
-    silent.set_yscale("log")
+    silent.set_ylim(0, 3)
     silent.legend(fontsize=8)
     for axes in (busy, silent):
         axes.grid(alpha=0.3)
