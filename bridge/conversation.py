@@ -27,7 +27,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import bridge.engines.base as engines
 from bridge import metrics
@@ -65,7 +65,7 @@ from bridge.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
-DRY_MS, LOOK_MS = 40, 200
+DRY_MS, LOOK_MS = 40, 1000
 """An agent whose item isn't complete and that gives nothing for so long has paused; and so often at
 least it is asked what was heard of it."""
 
@@ -134,7 +134,7 @@ class Conversation:
         self._unheard = False  # the caller's last turn was lost before it came to words
         self._state: Mapping[str, Any] = {}
         self._unknown: Mapping[str, Any] = {}
-        self._noted = Progress()
+        self._noted, self._news = Progress(), True  # whether anything has come since
         self._begun_to_speak = asyncio.Event()
         # In one batch with the line, so that nobody takes the caller's words for unsettled.
         tools.on_change = transcript.on_settled = self.note
@@ -165,7 +165,7 @@ class Conversation:
             now_ms=lambda: self._slot.straight_ms,
             room=self._mouth.wait_for_room,
             tasks=tasks,
-            turns_by=self._turns.belong_to,
+            turns_by=self._turns_by,
             history=history,
             resume=resume,
         )
@@ -229,10 +229,8 @@ class Conversation:
 
     def listen(self) -> None:
         """The engine is ready: audio flows."""
-        sensitivity = self._agent.turns.sensitivity
-        self._slot.tune(sensitivity)
-        if self._ears is not None:
-            self._ear = self._ears.open(self._slot.index, sensitivity)
+        self._slot.tune(self._agent.turns.sensitivity)
+        self._prick_up()
         context: Any = contextvars.copy_context()
         # Media's reader doesn't run in the call's context, where the log finds the call's id.
         self._hears = partial(context.run, self._hear)
@@ -246,7 +244,11 @@ class Conversation:
         self._update()
         if not self._mouth.idle:
             self._account()
-        self._write_down()
+        playout, noted = self._mouth.playout, self._noted
+        forgets = self._speech_ms >= 0 and self._turns.endpoint.phase is Phase.SILENT
+        same = not (self._news or forgets) and noted.last_item == playout.last_item
+        if not (same and noted.items == noted_items(playout.open_items())):
+            self._write_down()  # else nothing has changed: nothing else does so by itself
 
     def note(self) -> None:
         """The same, as far as is known."""
@@ -257,6 +259,7 @@ class Conversation:
     def _write_down(self) -> None:
         if self._over():
             return
+        self._news = False
         if self._turns.endpoint.phase is Phase.SILENT:
             self._speech_ms = -1
         progress = Progress(
@@ -326,7 +329,8 @@ class Conversation:
     def _set_apart(self, on: bool) -> None:
         """He is out of hearing, because somebody else is rung; or he, or that one, is there."""
         self._wake()
-        self._apart = on
+        self._apart, self._leaving = on, False
+        self._turns.somebody_else()
         self._hold()
         self.note()
 
@@ -355,10 +359,14 @@ class Conversation:
         """Have the agent say just this, now. False: its engine can't be told what to say.
 
         Raises:
-            ConfigError: it is muted.
+            ConfigError: it is muted, or not with the caller.
         """
         if self._muted:
             raise ConfigError("the agent is muted: unmute it first")
+        if talks_to := self._tools.transfer.talks_to:
+            raise ConfigError(f"the agent talks to {talks_to} now, for the caller, who waits")
+        if self._apart:
+            raise ConfigError("the caller hears ringing or music now: he is being put through")
         if not getattr(self._engine, "speaks", False):
             return False
         self._wake()
@@ -475,7 +483,7 @@ class Conversation:
 
     def _wake(self) -> None:
         """Something else than audio comes: look at everything again."""
-        self._mouth.flows = 0
+        self._mouth.flows, self._news = 0, True
         self._account_ms = 0.0
         self._catch_up()
 
@@ -527,6 +535,7 @@ class Conversation:
             self._act(action)
 
     def _act(self, action: Action) -> None:
+        self._news = True
         self._watch.acted(action, self._turns.turn)
         match action:
             case AgentPaused():
@@ -540,6 +549,7 @@ class Conversation:
                 self._reply(False)
             case SpeechStarted(at_ms):
                 self._speech_ms = at_ms
+                self._prick_up()
                 if self._ear is not None and self._bot_hears:
                     self._ear.enough()
             case TurnCommitted():
@@ -553,6 +563,16 @@ class Conversation:
                 self._no_input()
         self._engine.notify(action)
 
+    def _prick_up(self) -> None:
+        """Tell voices from noises from now on, if anything hangs on it."""
+        idle = self._bot_hears and not getattr(self._engine, "told_of_speech", True)
+        if self._ear is None and self._ears is not None and not (idle or self._over()):
+            self._ear = self._ears.open(self._slot.index, self._agent.turns.sensitivity)
+
+    def _turns_by(self, owner: Literal["bridge", "engine"]) -> None:
+        self._turns.belong_to(owner)
+        self._prick_up()
+
     @property
     def _bot_hears(self) -> bool:
         """Whether nothing hangs on what the rest of the caller's speech sounds like to us."""
@@ -561,7 +581,9 @@ class Conversation:
 
     def _no_input(self) -> None:
         """The caller has said nothing for the last time."""
-        if self._agent.turns.after_no_input == "dialplan":
+        if self._tools.transfer.talks_to:  # not he, but whom we rang: the caller is taken back
+            self._hang_up()
+        elif self._agent.turns.after_no_input == "dialplan":
             self._end(Outcome("no-input", "the caller said nothing"))
         elif self._leaving:  # the engine has nothing to say to that
             self._hang_up()
@@ -715,12 +737,19 @@ class Conversation:
         if self._straight:
             self._learn_time()
         self._given_ms = self._now_ms
-        if item != self._item:
-            self._item, self._account_ms = item, 0.0
+        if item != self._item or not self._mouth.flows:
+            self._item = item
+            self._account_at(0.0)
         elif self._account_ms:
             due_ms = self._account_ms + samples * 1000 / self._slot.rate
             # Not by min(), which takes five times as long.
-            self._account_ms = due_ms if due_ms < self._look_ms else self._look_ms  # noqa: FURB136
+            self._account_at(due_ms if due_ms < self._look_ms else self._look_ms)  # noqa: FURB136
+
+    def _account_at(self, at_ms: float) -> None:
+        """From there on (ms of audio) it matters what has gone out."""
+        self._account_ms = at_ms
+        if self._straight and not self._mouth.idle:
+            self._slot.straight_on(int(at_ms))
 
     def _account(self) -> None:
         """What went out since the last time."""
@@ -729,9 +758,9 @@ class Conversation:
         rest_ms = mouth.rest_ms
         if rest_ms is not None and (mouth.playing or now_ms - self._given_ms < DRY_MS):
             self._look_ms = now_ms + LOOK_MS
-            self._account_ms = min(now_ms + rest_ms + DRY_MS, self._look_ms)
+            self._account_at(min(now_ms + rest_ms + DRY_MS, self._look_ms))
             return
-        self._account_ms = 0.0
+        self._account_at(0.0)
         if self._speaking and not mouth.playing:
             self._speaking = False
             self._wake()

@@ -383,6 +383,7 @@ class Engine(Protocol):
         speaks           True: it says what it is told to (`Speak`); else nobody tells it.
         uplink_chunk_ms  how much of the caller's audio each `hear` brings, 20 to 200 ms, where its
                          vendor prefers more than a frame (20).
+        told_of_speech   False: it has no use for `SpeechStarted` (else True).
         hear_many        what `hear` does, for many calls at once (`HearMany`); of an engine that
                          also is `autonomous`.
     """

@@ -76,7 +76,7 @@ class Life:
         self.patient = 0
         """How many of its tasks wait for room: then it is not its fault that nothing comes."""
         self.turns: Literal["bridge", "engine"] = "bridge"
-        self.autonomous = False
+        self.autonomous, self.told_of_speech = False, True
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._number, self._mind, self._engine = number, mind, engine
         self._name = f"{secrets.token_hex(2)}{number}"  # of its tool calls, in any process
@@ -208,6 +208,7 @@ class Life:
         if self._engine is None:
             self._engine = await self._mind.make()
         self.turns, self.autonomous = self._engine.turns, autonomous(self._engine)
+        self.told_of_speech = told_of_speech(self._engine)
         self._chunk_ms = int(getattr(self._engine, "uplink_chunk_ms", FRAME_MS))
         self._rate = rate = self._engine.rate or ledger.rate
         if rate != ledger.rate:
@@ -324,6 +325,11 @@ class Life:
 def autonomous(engine: Engine) -> bool:
     """Whether it speaks when it likes; see `Engine`."""
     return bool(getattr(engine, "autonomous", False))
+
+
+def told_of_speech(engine: Engine) -> bool:
+    """Whether it has a use for `SpeechStarted`; see `Engine`."""
+    return bool(getattr(engine, "told_of_speech", True))
 
 
 def _no_json(values: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ from bridge.engines.base import (
     ReplyDone,
 )
 from bridge.engines.ledger import Ledger
-from bridge.engines.life import Life, autonomous
+from bridge.engines.life import Life, autonomous, told_of_speech
 from bridge.engines.life import Mind as Mind
 from bridge.errors import BridgeError, EngineError
 
@@ -92,7 +92,7 @@ class Supervisor:
         """
         self.rate = engine.rate
         self.turns: Literal["bridge", "engine"] = engine.turns
-        self.autonomous = autonomous(engine)
+        self.autonomous, self.told_of_speech = autonomous(engine), told_of_speech(engine)
         self._minds = list(minds)
         self._first: Engine | None = engine
         self._first_wait_s, self._clock = first_wait_s, clock
@@ -221,10 +221,10 @@ class Supervisor:
         life = self._life = Life(self._lives, mind, engine, self._context, self._ledger)
         await life.begin()
         if life.started:
+            self.autonomous, self.told_of_speech = life.autonomous, life.told_of_speech
             if self.turns != life.turns:
                 self.turns = life.turns
                 self._context.turns_by(self.turns)
-            self.autonomous = life.autonomous
             if self.autonomous:
                 self._ledger.owes_nothing()
                 self._context.emit(ReplyDone())  # no sign of life: it may not even have to greet

@@ -72,6 +72,7 @@ class TwilioEngine:
     rate: int = 8000
     turns: Literal["bridge", "engine"] = "engine"
     autonomous: bool = True
+    told_of_speech: bool = False
 
     def __init__(self, settings: TwilioSettings) -> None:
         self._settings = settings

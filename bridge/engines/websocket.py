@@ -345,11 +345,13 @@ def _send_many(
 ) -> Sequence[int]:
     left, messages = [], []
     raw, size = encoded.tobytes(), encoded[0].nbytes
+    kind, begin = WSMsgType.BINARY, 0
     for n, engine in enumerate(engines):
         if (push := engine.take(at_ms[n])) is None:
             left.append(n)
         else:
-            messages.append((push, WSMsgType.BINARY, raw[n * size : (n + 1) * size]))
+            messages.append((push, kind, raw[begin : begin + size]))
+        begin += size
     send_all(messages)
     return left
 

@@ -80,6 +80,9 @@ class Slot(Protocol):
 
         `straight`: takes them as far as `straight_ms`, so that `hear` need not be called either."""
 
+    def straight_on(self, straight_ms: int) -> None:
+        """Frames go straight as far as there, if they do at all; of the present rest."""
+
     @property
     def straight_ms(self) -> int:
         """Up to where frames were last given to `straight`, ms of audio."""

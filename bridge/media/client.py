@@ -258,11 +258,20 @@ class MediaClient:
             bank = self._downward[kind]
         return Player(self.slots, lane.index, ring, lane.rate, self._played, bank)
 
-    def _played(self, player: Player) -> None:
-        """A player has audio: publish it, with all that comes in this round of the loop."""
+    def _played(self, player: Player, wait_s: float = 0.0) -> None:
+        """A player has audio: publish it, with all that comes in this round of the loop, or in that
+        after so long."""
+        if wait_s:
+            asyncio.get_running_loop().call_later(wait_s, self._waited, player)
+            return
         if not self._dirty:
             asyncio.get_running_loop().call_soon(self._flush)
         self._dirty.append(player)
+
+    def _waited(self, player: Player) -> None:
+        slot = self._open.get(player.index)
+        if slot is not None and slot.plays(player):  # else it is another call's slot by now
+            self._played(player)
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []

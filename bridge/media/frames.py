@@ -71,7 +71,8 @@ class Frames:
         self._hears: list[Hear | None] = [None] * slots.calls
         self._rests_ms = np.zeros(slots.calls, np.int64)
         self._rests_in_speech = np.zeros(slots.calls, np.uint8)
-        self._straight: list[Straight | None] = [None] * slots.calls
+        self._takers: list[_Take | None] = [None] * slots.calls
+        self._names: list[Any] = [None] * slots.calls
         self._straight_to_ms = np.zeros(slots.calls, np.int64)
         self._straight_ms = np.zeros(slots.calls, np.int64)
         self.tap: Tap | None = None
@@ -124,7 +125,8 @@ class Frames:
         if self._lanes.get(lane.index) is lane:
             self._listeners[lane.index] = listener
             self._rests_ms[lane.index] = 0
-            self._straight[lane.index] = None
+            self._straight_to_ms[lane.index] = 0
+            self._takers[lane.index] = self._names[lane.index] = None
             self._listening[lane.index] = listener is not None
 
     def listener(self, lane: Lane) -> Listener | None:
@@ -146,8 +148,13 @@ class Frames:
             self._hears[index] = hear
             self._rests_ms[index] = until_ms
             self._rests_in_speech[index] = _WHATEVER if speech is None else speech
-            self._straight[index] = straight
+            self._takers[index], self._names[index] = straight or (None, None)
             self._straight_to_ms[index] = 0 if straight is None else straight_ms
+
+    def straight_on(self, lane: Lane, straight_ms: int) -> None:
+        """See `bridge.media.base.Slot.straight_on`."""
+        if self._lanes.get(lane.index) is lane and self._takers[lane.index] is not None:
+            self._straight_to_ms[lane.index] = straight_ms
 
     def straight_ms(self, lane: Lane) -> int:
         """See `bridge.media.base.Slot.straight_ms`."""
@@ -234,25 +241,16 @@ class Frames:
         self, rows: NDArray[np.intp], cursor: NDArray[np.int64], pcm: NDArray[np.int16], count: int
     ) -> None:
         """Give those who rest their samples."""
+        at_ms, slots = (cursor * FRAME_MS).tolist(), rows.tolist()
         straight = (cursor + count) * FRAME_MS <= self._straight_to_ms[rows]
-        at_ms = (cursor * FRAME_MS).tolist()
-        slots, takes = rows.tolist(), straight.tolist()
-        together: dict[_Take, tuple[list[int], list[Any]]] = {}
-        alone = []
-        for place, (slot, take) in enumerate(zip(slots, takes, strict=True)):
-            if take and (to := self._straight[slot]) is not None:
-                places, names = together.setdefault(to[0], ([], []))
-                places.append(place)
-                names.append(to[1])
-            else:
-                alone.append(place)
-        for take_many, (places, names) in together.items():
+        alone = np.flatnonzero(~straight).tolist()
+        for take, places in self._by_taker(slots, np.flatnonzero(straight).tolist()):
+            names = [self._names[slots[place]] for place in places]
             times = [at_ms[place] for place in places]
             some = rows, cursor + count, pcm
             if len(places) < len(rows):
                 some = rows[places], cursor[places] + count, pcm[places]
-            left = self._hand_straight(take_many, names, times, *some)
-            alone += [places[n] for n in left]
+            alone += [places[n] for n in self._hand_straight(take, names, times, *some)]
         for place in alone:
             hear = self._hears[slots[place]]
             assert hear is not None
@@ -260,6 +258,17 @@ class Frames:
                 hear(at_ms[place], pcm[place])
             except Exception as error:  # noqa: BLE001 - as in `_guarded`
                 self._failed(error)
+
+    def _by_taker(self, slots: list[int], places: list[int]) -> Iterable[tuple[_Take, list[int]]]:
+        """Who takes the frames of these places, and of which: mostly one takes all."""
+        takers = [self._takers[slots[place]] for place in places]
+        together: dict[_Take, list[int]] = {take: [] for take in set(takers) if take is not None}
+        if len(together) == 1:
+            return ((take, places) for take in together)
+        for take, place in zip(takers, places, strict=True):
+            if take is not None:
+                together[take].append(place)
+        return together.items()
 
     def _hand_straight(
         self,

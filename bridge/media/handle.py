@@ -67,6 +67,10 @@ class Slot:
     def on_frames(self, listener: Callable[[Up], None] | None) -> None:
         self._frames.listen(self.lane, listener)
 
+    def plays(self, player: Player) -> bool:
+        """Whether it is by this one that audio gets into the slot."""
+        return self._player is player
+
     def rest(
         self,
         hear: Callable[[int, NDArray[np.int16]], None],
@@ -77,6 +81,10 @@ class Slot:
     ) -> None:
         """Frames like the last ones change nothing for a while."""
         self._frames.rest(self.lane, hear, until_ms, speech, straight, straight_ms)
+
+    def straight_on(self, straight_ms: int) -> None:
+        """Let frames go straight on as far as there."""
+        self._frames.straight_on(self.lane, straight_ms)
 
     @property
     def straight_ms(self) -> int:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from bridge.audio.resample import DELAY_MS, ResamplerBank
 from bridge.media.slots import CUTS, FRAME_MS, ITEMS, KEPT, SlotMap
 
+MARGIN_S = 0.01
+"""A stream that begins with a single frame waits so long for the next one: published just before
+media sends, it would be through before the next is there, unless that came to the millisecond."""
 FEW = 3
 """Players whose audio isn't worth being published together."""
 
@@ -47,13 +50,13 @@ class Player:
         index: int,
         ring: int,
         rate: int,
-        later: Callable[[Player], None] | None = None,
+        later: Callable[[Player, float], None] | None = None,
         bank: ResamplerBank | None = None,
     ) -> None:
         """Play at `rate` Hz into `ring` of slot `index`, resampled by lane `index` of `bank`.
 
-        `later`: told when there is audio that `flush_all` should publish soon; without it, audio is
-        published at once.
+        `later`: told when there is audio that `flush_all` should publish soon, and after so many
+        seconds; without it, audio is published at once.
         """
         c = slots.columns
         self._slots = slots
@@ -83,7 +86,7 @@ class Player:
         self._items: deque[_Item] = deque()
         self._seen_cuts = int(self._cut_count[ring])
         self._target = 0  # frames: up to where the last clear drops
-        self._due = False  # it was told that there is audio
+        self._due = self._held = False  # it was told that there is audio; which is to wait
         self._free = 0  # samples that there is room for at least
         self._seen_read, self._news = -1, False
         self._settled: dict[int, int] = {}
@@ -108,9 +111,11 @@ class Player:
             return 0
         self._free -= n
         current.taken += n
-        if self._later is not None and not self._due:  # what is left of a block may wait already
+        if self._later is not None and not (self._due and not self._held):
+            begins = current.taken == n and n * 1000 <= FRAME_MS * self._rate and not self._due
+            self._held = begins and self._write.item(self.ring) == self._read.item(self.ring)
             self._due = True
-            self._later(self)
+            self._later(self, MARGIN_S if self._held else 0.0)
         # The caller may use its buffer again, unless nobody can write into it any more.
         keep = self._later is not None and pcm.flags.writeable
         self._pieces.append(pcm.copy() if keep else pcm)
@@ -311,7 +316,7 @@ def flush_all(players: list[Player]) -> None:
     """Resample and publish what waits in each; those with equally much go through together."""
     alike: dict[tuple[ResamplerBank | None, int, int], list[tuple[Player, NDArray[np.int16]]]] = {}
     for player in players:
-        player._due = False
+        player._due = player._held = False
         if not player._pieces:
             continue  # cleared meanwhile
         raw = player._raw()

@@ -168,6 +168,20 @@ def test_what_is_only_passed_on_goes_straight_to_who_passes_it_on(slots_alike, p
     assert given[-1] == ("all", 0, 80)
 
 
+def test_how_far_frames_go_straight_may_be_put_off(slots_alike, passing):
+    slots, frames, lanes, _, taken, given = passing
+    for index, lane in enumerate(lanes):
+        frames.straight_on(lane, 80)
+        put(slots, index, [0, 0, 0, 0])
+    frames.read()
+    assert [name for name, *_ in taken] == ["call 0", "call 2"]
+    assert [index for index, *_ in given] == [1], "it has nobody who takes them"
+    frames.straight_on(lanes[0], 200)
+    put(slots, 0, [0])
+    frames.read()
+    assert given[-1] == ("all", 0, 80), "it rests no longer for that"
+
+
 def test_what_it_does_not_take_goes_to_the_listener(slots_alike, passing):
     slots, frames, lanes, left, taken, given = passing
     left.append(0)

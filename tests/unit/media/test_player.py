@@ -6,7 +6,7 @@ import pytest
 from bridge.audio.resample import ResamplerBank
 from bridge.media.downlink import PLAYING, Downlink
 from bridge.media.inherited import Inherited
-from bridge.media.player import Player, flush_all
+from bridge.media.player import MARGIN_S, Player, flush_all
 from bridge.media.reflex import ReflexBank
 from bridge.media.slots import SlotMap
 
@@ -421,7 +421,10 @@ def test_dtx_sends_nothing_in_silence(line):
 def test_pieces_of_any_size_are_published_as_they_come(tmp_path, size, alone):
     slots, due = SlotMap.create(tmp_path / "slots", 8, 2000), []
     bank = ResamplerBank(16000, 8000, 8)
-    players = [Player(slots, n, 0, 16000, due.append, bank) for n in range(1 if alone else 5)]
+    players = [
+        Player(slots, n, 0, 16000, lambda one, _: due.append(one), bank)
+        for n in range(1 if alone else 5)
+    ]
     given = 0
     for _ in range(max(4, 2000 // size)):
         for player in players:
@@ -433,3 +436,33 @@ def test_pieces_of_any_size_are_published_as_they_come(tmp_path, size, alone):
         least = (given - 40) // 2 // 160
         assert all(slots.columns["play_write"][p.index, 0] >= least for p in players)
     assert (slots.columns["play_write"][: len(players), 0] > 2).all()
+
+
+def test_a_stream_that_begins_with_one_frame_waits_for_the_next(tmp_path):
+    slots, told = SlotMap.create(tmp_path / "slots", 2, 2000), []
+    player = Player(slots, 0, 0, 8000, lambda one, wait_s: told.append(wait_s))
+
+    def given(frames, item=1):
+        told.clear()
+        player.play(item, np.full(160 * frames, 1000, np.int16))
+        return told.copy()
+
+    assert given(1) == [MARGIN_S]
+    assert given(1) == [0.0], "the next is there sooner"
+    assert given(1) == [], "it was told"
+    flush_all([player])
+    assert slots.columns["play_write"][0, 0] == 3
+    assert given(1) == [0.0], "what comes then is no beginning"
+    flush_all([player])
+    slots.columns["play_read"][0, 0] = 4
+    assert given(1) == [0.0], "nor is what comes of an item that ran dry"
+    player.done(1)
+    slots.columns["play_read"][0, 0] = slots.columns["play_write"][0, 0]
+    assert given(3, item=2) == [0.0], "it has what lasts"
+    player.done(2)
+    assert given(1, item=3) == [0.0], "something is being played"
+    player.done(3)
+    slots.columns["play_read"][0, 0] = slots.columns["play_write"][0, 0]
+    assert given(1, item=4) == [MARGIN_S]
+    player.done(4)
+    assert slots.columns["play_write"][0, 0] == slots.columns["play_read"][0, 0] + 1
