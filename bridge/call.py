@@ -38,6 +38,7 @@ from bridge.errors import (
     MediaError,
     PbxGone,
     PbxNotAnswered,
+    PbxRefused,
     StoreUnreachable,
 )
 from bridge.media.base import Media, Slot
@@ -91,6 +92,10 @@ class _CallOver(Exception):
     """Leaves the call's task group."""
 
 
+class NotYet(ConfigError):
+    """The call is coming over from another worker: it may be asked again in a moment."""
+
+
 class Call:
     """One call. `run` it once."""
 
@@ -126,6 +131,7 @@ class Call:
         self._tasks: asyncio.TaskGroup
         self._tools: Tools | None = None
         self._conversation: Conversation | None = None
+        self._listens = False  # the engine is ready, so that it can be told something
         self._quality: LineQuality | None = None
         self._recording: Recording | None = None
         self._keys: asyncio.TimerHandle | None = None
@@ -155,8 +161,11 @@ class Call:
 
     @property
     def talk(self) -> Conversation:
-        """Its conversation. Raises `ConfigError` while there is none."""
-        if self._conversation is None or self._over.done():
+        """Its conversation. Raises `ConfigError` while there is none, or it can't be told anything
+        yet."""
+        if self._memory is not None and not self._listens and not self._over.done():
+            raise NotYet("the call is coming over from another worker: ask again in a moment")
+        if self._conversation is None or not self._listens or self._over.done():
             raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
         return self._conversation
 
@@ -190,8 +199,8 @@ class Call:
             ConfigError: the agent may not.
             PbxError: he can't be had, as was found out at once; or the caller has gone.
         """
-        if self._tools is None or self._over.done():
-            raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
+        assert self.talk
+        assert self._tools
         self._tools.may_transfer(to)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks.create_task(self._transfer(self._tools, to, answer), name="transfer")
@@ -203,7 +212,8 @@ class Call:
         try:
             if told := await tools.hand_over(to):
                 tools.transfer.tell(told)
-        except BridgeError as error:
+        except (BridgeError, TimeoutError) as failed:
+            error = failed if str(failed) else PbxRefused(f"{to}: the PBX did not answer")
             if answer.done():
                 tools.transfer.tell(f"Nothing came of a transfer: {error}. The caller hears you.")
             else:
@@ -273,6 +283,7 @@ class Call:
         if self._memory:
             await engine.start(context)
         conversation.listen()
+        self._listens = True
         if self._memory:
             self._tasks.create_task(self._passed_keys(conversation), name="passed keys")
             assert self._tools

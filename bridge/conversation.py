@@ -329,7 +329,8 @@ class Conversation:
     def _set_apart(self, on: bool) -> None:
         """He is out of hearing, because somebody else is rung; or he, or that one, is there."""
         self._wake()
-        self._apart = on
+        self._apart, self._leaving = on, False
+        self._turns.somebody_else()
         self._hold()
         self.note()
 
@@ -358,10 +359,14 @@ class Conversation:
         """Have the agent say just this, now. False: its engine can't be told what to say.
 
         Raises:
-            ConfigError: it is muted.
+            ConfigError: it is muted, or not with the caller.
         """
         if self._muted:
             raise ConfigError("the agent is muted: unmute it first")
+        if talks_to := self._tools.transfer.talks_to:
+            raise ConfigError(f"the agent talks to {talks_to} now, for the caller, who waits")
+        if self._apart:
+            raise ConfigError("the caller hears ringing or music now: he is being put through")
         if not getattr(self._engine, "speaks", False):
             return False
         self._wake()
@@ -576,7 +581,9 @@ class Conversation:
 
     def _no_input(self) -> None:
         """The caller has said nothing for the last time."""
-        if self._agent.turns.after_no_input == "dialplan":
+        if self._tools.transfer.talks_to:  # not he, but whom we rang: the caller is taken back
+            self._hang_up()
+        elif self._agent.turns.after_no_input == "dialplan":
             self._end(Outcome("no-input", "the caller said nothing"))
         elif self._leaving:  # the engine has nothing to say to that
             self._hang_up()

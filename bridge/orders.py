@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from bridge import outbound
-from bridge.call import Call
+from bridge.call import Call, NotYet
 from bridge.calls import Calls
 from bridge.errors import BridgeError, PbxGone, StoreUnreachable
 from bridge.outbound import NotAllowed, OutboundSettings
@@ -125,6 +125,8 @@ class Orders:
             return {"error": refusal.code, "reason": str(refusal)}
         except NotAllowed as error:
             return {"error": "forbidden", "reason": str(error)}
+        except NotYet as error:
+            return {"error": "not-ready", "reason": str(error)}
         except PbxGone:
             return {"error": "ended", "reason": "the call has ended"}
         except StoreUnreachable as error:

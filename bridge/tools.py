@@ -48,7 +48,9 @@ LEAVE_TIMEOUT_S = 10.0
 DURABLE_S = 1.0
 """A tool waits so long for Redis to know that it has begun."""
 MOST_RESULT = 4000
-"""Characters of a result that are kept."""
+"""Characters of a result, or of why there is none, that are kept."""
+MOST_SHOWN = 400
+"""Characters of a line in the transcript that says what was asked for, or why it failed."""
 MOST_DONE = 20
 """Results that are kept of replies that are over."""
 LEAVING = ("transfer", "connect", "take_back", "hang_up", "leave")
@@ -233,7 +235,7 @@ class Tools:
         except Exception as error:
             await self.transfer.back()
             if isinstance(error, BridgeError | TimeoutError):
-                raise PbxRefused(f"{name}: {error or 'the PBX did not answer'}") from error
+                raise PbxRefused(f"{name}: {str(error) or 'the PBX did not answer'}") from error
             raise
 
     def next(self) -> None:
@@ -295,7 +297,7 @@ class Tools:
         self._running = tool = replace(tool, begun=True)
         self.on_change()
         arguments = " ".join(map(str, tool.arguments.values()))
-        self._transcript.say("event", f"{tool.name} {arguments}".strip())
+        self._transcript.say("event", f"{tool.name} {arguments}".strip()[:MOST_SHOWN])
         try:
             value = await self._do(tool)
             done = Done(tool.key, tool.name, True, value)
@@ -312,9 +314,9 @@ class Tools:
         self._finish(asked, done)
 
     def _failed(self, tool: Tool, reason: str) -> Done:
-        reason = reason.splitlines()[0]
-        log.warning("tool %s failed: %s", tool.name, reason)
-        self._transcript.say("event", f"{tool.name} failed: {reason}")
+        reason = reason.strip().partition("\n")[0][:MOST_RESULT]
+        log.warning("tool %s failed: %s", tool.name, reason[:MOST_SHOWN])
+        self._transcript.say("event", f"{tool.name} failed: {reason}"[:MOST_SHOWN])
         return Done(tool.key, tool.name, False, reason)
 
     def _finish(self, tool: Tool, done: Done) -> None:

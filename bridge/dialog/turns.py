@@ -252,6 +252,10 @@ class Turns(Floor):
         self.endpoint.reset()
         return actions
 
+    def somebody_else(self) -> None:
+        """Whoever is there from now on hasn't said nothing yet."""
+        self._no_input = 0
+
     # What the edges of speech mean ----------------------------------------------------------------
 
     def _edge(self, edge: Edge | None, at_ms: int) -> list[Action]:

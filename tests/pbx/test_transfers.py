@@ -130,7 +130,7 @@ class Caller:
     async def loses_his_worker(self) -> None:
         """Unless that is so already."""
         if not self.was_taken_over:
-            self._stack.wait_for_workers(2)
+            await asyncio.to_thread(self._stack.wait_for_workers, 2)
             os.kill(self._stack.owner(self.memory.call_id()), signal.SIGKILL)
             await until(lambda: self.was_taken_over, "another worker takes the call over")
 

@@ -28,10 +28,12 @@ from bridge.engines import base as engines
 from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
 from bridge.media.base import Left, Up
 from bridge.mouth import ROOM_MS
+from bridge.orders import Orders
 from bridge.pbx.base import Dtmf, Hold, HungUp, Incoming, MediaLost
 from bridge.recall import Memory
 from bridge.sessions.model import Line, Record
 from bridge.sessions.progress import Item, Progress
+from bridge.transfertable import Destination
 
 RATE = 8000
 FRAME = RATE // 50
@@ -377,6 +379,29 @@ async def test_a_call_has_one_record_in_the_log(caplog, how, records):
     assert sum(line.startswith("call record ") for line in caplog.messages) == records
 
 
+@pytest.mark.parametrize("order", ["say", "mute", "transfer", "listen"])
+@pytest.mark.parametrize("taken", [False, True])
+async def test_who_is_not_ready_yet_is_told_nothing(order, taken):
+    memory = Memory(Record("c1", agent="demo", state="talking"), []) if taken else None
+    talk = Talk(memory=memory)
+    begin, start = asyncio.Event(), talk.engine.start
+
+    async def late(context):
+        await begin.wait()
+        await start(context)
+
+    talk.engine.start = late
+    orders = Orders({"c1": talk.call}, {}, None, None, None)
+    what = {"text": "Hello.", "on": True, "to": "200", "host": "127.0.0.1", "port": 9}
+    await talk.settle()
+    answer = await orders.carry_out(order, "c1", what)
+    assert answer["error"] == ("not-ready" if taken else "refused"), "the desk asks again"
+    assert talk.engine.told == []
+    begin.set()
+    async with talk:
+        assert "error" not in await orders.carry_out("mute", "c1", what)
+
+
 @pytest.mark.parametrize("step", ["open_media", "answer", "join"])
 async def test_a_caller_who_hangs_up_during_set_up(step):
     async with Talk(fail={step: PbxGone("gone")}) as talk:
@@ -561,7 +586,7 @@ async def test_transfer_waits_until_the_announcement_was_heard():
         talk.engine.context.emit(engines.ToolCall("t", "transfer", {"extension": "200"}))
         talk.slot.deliver(False, 9)
         await talk.settle()
-        assert "transfer" not in talk.leg.names()
+        assert "ring" not in talk.leg.names()
         talk.slot.deliver(False, 2)
         assert await talk.end() == Outcome("transferred", "200", gone=True)
         assert ("ring", "200", "from-ari-bridge") in talk.leg.did
@@ -575,7 +600,7 @@ async def test_a_barge_in_cancels_a_tool_that_waits():
         talk.slot.deliver(True, 45)
         await talk.settle()
         assert engines.ToolResult("t", ok=False, value="interrupted") in talk.engine.told
-        assert "transfer" not in talk.leg.names()
+        assert "ring" not in talk.leg.names()
 
 
 @pytest.mark.parametrize(
@@ -1114,6 +1139,73 @@ async def test_a_caller_who_says_nothing_at_all(mode):
         outcome = await talk.end()
         assert outcome.result == ("done" if mode == "goodbye" else "no-input")
         assert ("hang_up" in talk.leg.names()) == (mode == "goodbye")
+
+
+async def talk_to_ann(talk):
+    """The agent has rung somebody for the caller, and talks to him."""
+    talk.engine.context.emit(engines.ToolCall("t", "transfer", {"to": "ann"}))
+    await talk.settle()
+    assert talk.leg.names()[-2:] == ["ring", "talk"]
+
+
+def with_ann(mode="goodbye"):
+    talk = Talk()
+    talk.engine.speaks = True
+    talk.agent = Agent(
+        "demo",
+        turns=TurnSettings(no_input_ms=1000, no_input_prompts=1, after_no_input=mode),
+        transfer=TransferSettings(to={"ann": Destination("201", "attended")}),
+    )
+    return talk
+
+
+@pytest.mark.parametrize("mode", ["goodbye", "dialplan"])
+async def test_whom_it_rang_says_nothing_at_all_and_the_caller_is_taken_back(mode):
+    async with with_ann(mode) as talk:
+        talk.slot.deliver(False, 51)
+        assert talk.engine.told[-1] == NoInput(1), "the caller was silent before"
+        await talk_to_ann(talk)
+        for told in (NoInput(1), NoInput(2, last=True)):
+            talk.slot.deliver(False, 51)
+            assert told in talk.engine.told
+        await talk.settle()
+        assert talk.leg.names()[-1] == "take_back"
+        talk.engine.say("I couldn't reach her", 100)
+        talk.slot.deliver(False, 10)
+        await talk.settle()
+        assert "hang_up" not in talk.leg.names(), "it isn't he who has said nothing"
+        assert not talk.task.done()
+        talk.engine.told.clear()
+        talk.slot.deliver(False, 51)
+        assert talk.engine.told[-1] == NoInput(1)
+
+
+@pytest.mark.parametrize("rings", [False, True])
+async def test_a_pbx_that_doesnt_answer_a_transfer_for_the_api_ends_no_call(rings):
+    talk = Talk(fail={"transfer": TimeoutError(), "connect": TimeoutError()})
+    to = {"box": Destination("300@vm", "dialplan"), "ann": Destination("201", "blind")}
+    talk.agent = Agent("demo", transfer=TransferSettings(to=to))
+    async with talk:
+        with pytest.raises(PbxRefused, match="the PBX did not answer"):
+            await talk.call.transfer("ann" if rings else "box")
+        await talk.settle()
+        assert not talk.task.done()
+
+
+async def test_nobody_is_told_to_say_something_to_whom_it_rang():
+    async with with_ann() as talk:
+        await talk_to_ann(talk)
+        with pytest.raises(ConfigError, match="the agent talks to ann now"):
+            talk.call.talk.say("Your line is about to be cut.")
+
+
+async def test_nobody_is_told_to_say_something_while_it_rings():
+    async with with_ann() as talk:
+        talk.leg.answers.clear()
+        talk.engine.context.emit(engines.ToolCall("t", "transfer", {"to": "ann"}))
+        await talk.settle()
+        with pytest.raises(ConfigError, match="he is being put through"):
+            talk.call.talk.say("Hello.")
 
 
 async def test_an_engine_that_has_no_goodbye_is_not_waited_for():

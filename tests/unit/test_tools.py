@@ -10,7 +10,7 @@ from bridge.agent import Agent, TransferSettings
 from bridge.engines.base import ToolCall, ToolResult
 from bridge.errors import PbxRefused
 from bridge.sessions.progress import Progress
-from bridge.tools import MOST_DONE, MOST_RESULT, UNKNOWN, Tools
+from bridge.tools import MOST_DONE, MOST_RESULT, MOST_SHOWN, UNKNOWN, Tools
 from bridge.transcript import Transcript
 from tests.unit.test_call import Leg, Store
 
@@ -314,6 +314,17 @@ async def test_a_huge_result_is_cut(world):
         toolbox._load = {"count": huge}.__getitem__
         await desk.ask("t", "count")
     assert len(desk.told[0].value) == MOST_RESULT
+
+
+async def test_why_it_failed_and_what_it_was_asked_are_bounded(monkeypatch):
+    async def bad(call, **arguments):
+        raise ValueError("\n" + "x" * 10 * MOST_RESULT)
+
+    monkeypatch.setattr(toolbox, "_load", {"bad": bad}.__getitem__)
+    async with Desk() as desk:
+        await desk.ask("t", "bad", what="y" * 10 * MOST_RESULT)
+    assert desk.told == [ToolResult("t", ok=False, value="x" * MOST_RESULT)]
+    assert [len(text) for _, text in desk.store.lines] == [MOST_SHOWN, MOST_SHOWN]
 
 
 async def test_which_tools_there_are_is_said():

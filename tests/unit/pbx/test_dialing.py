@@ -180,14 +180,14 @@ async def test_another_worker_owns_it_now():
 )
 async def test_a_machine_is_told_to_the_agent(status, found):
     call = await listening("tell", status)
-    call.tell(Started(channel(), ("listened",), call.pbx.app))
+    call.tell(Started(channel(), ("resume",), call.pbx.app))
     await call.dialing
     assert call.leg.incoming.variables["machine"] == found
 
 
 async def test_a_machine_is_hung_up_on():
     call = await listening("hang-up", "MACHINE")
-    call.tell(Started(channel(), ("listened",), call.pbx.app))
+    call.tell(Started(channel(), ("resume",), call.pbx.app))
     with pytest.raises(PbxNotAnswered, match="because") as told:
         await call.dialing
     assert told.value.result == "machine"
@@ -221,7 +221,7 @@ async def test_what_amd_finds_is_told_to_the_next_worker():
     assert asked["subscribe"]["eventSource"] == ["channel:out-1"]
     assert not call.dialing.done()
     call.ari.variables["AMDSTATUS"] = "HUMAN"
-    call.tell(Started(channel(), ("listened",), call.pbx.app))
+    call.tell(Started(channel(), ("resume",), call.pbx.app))
     await call.dialing
     assert call.leg.incoming.variables["machine"] == "no"
     assert not {"create", "continueInDialplan"} & set(call.ari.names()), "it listens once"
@@ -250,7 +250,7 @@ async def test_amd_listens_anew_where_its_worker_died_before_it_could():
     dialing = asyncio.create_task((await adopting).dial())
     await settle()
     assert call.ari.names()[-1] == "continueInDialplan"
-    call.tell(Ended("out-1", call.pbx.app), Started(channel(), ("listened",), call.pbx.app))
+    call.tell(Ended("out-1", call.pbx.app), Started(channel(), ("resume",), call.pbx.app))
     await dialing
 
 
