@@ -52,7 +52,7 @@ lock: setup ## requirements.lock, from pyproject.toml (asks the package index)
 
 audit: setup ## known holes in the locked versions (asks the package index, a question a package)
 	@$(PY) -m venv .venv/tools && .venv/tools/bin/pip install -q --disable-pip-version-check pip-audit
-	@.venv/tools/bin/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	@.venv/tools/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 clean: ## remove the environment and all output (the private root stays in the cache)
 	rm -rf .venv .lab .lab-bench .lab-stack .lab-pipecat .lab-browser out .pytest_cache .mypy_cache .ruff_cache .hypothesis

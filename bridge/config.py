@@ -40,6 +40,13 @@ class WorkerSettings:
     """Take over the calls of a worker that has died. Off only to see what that is worth."""
     drain_s: float = 0.0
     """How long a worker that is to stop, and has nobody to hand its calls to, lets them go on."""
+    calls_per_caller_per_minute: int = 0
+    """New calls that one number may make; beyond, the dialplan goes on with the caller
+    (`ARI_BRIDGE_RESULT` is `failed`). 0: as many as come. Anonymous callers aren't counted."""
+
+    def __post_init__(self) -> None:
+        if self.calls_per_caller_per_minute < 0:
+            raise ValueError("'calls_per_caller_per_minute' takes a number, or 0 for no limit")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from bridge.call import about
+from bridge.callrate import CallRate
 from bridge.calls import Calls
 from bridge.errors import BridgeError, PbxGone, StoreUnreachable
 from bridge.pbx.base import Leg, Pbx
@@ -26,6 +27,10 @@ _NOTED_S = 1.0
 _STALE_S = 5.0
 """So long after we were held up, news may be older than that."""
 _AGAIN = {"ARI_BRIDGE_RESULT": "again", "ARI_BRIDGE_REASON": "the bridge is stopping"}
+_TOO_MANY = {
+    "ARI_BRIDGE_RESULT": "failed",
+    "ARI_BRIDGE_REASON": "too many calls of this number in a minute",
+}
 _NO_STORE = {"ARI_BRIDGE_RESULT": "failed", "ARI_BRIDGE_REASON": "the session store is away"}
 
 
@@ -42,6 +47,7 @@ class Door:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         takeover: bool,
         ready: Callable[[], bool] = lambda: True,
+        per_minute: int = 0,
     ) -> None:
         """Take nobody yet.
 
@@ -54,10 +60,12 @@ class Door:
             spawn: runs what takes time.
             takeover: whether calls of the dead are taken at all.
             ready: whether new calls may be taken (the session store may be away).
+            per_minute: so many calls of one number; 0: as many as come.
         """
         self._leases, self._store, self._pbxs = leases, store, pbxs
         self._calls, self._reconciler, self._spawn = calls, reconciler, spawn
         self._takeover, self._ready = takeover, ready
+        self._rate = CallRate(per_minute)
         self._sent: Counter[str] = Counter()  # calls passed on since the last beat
         self.stopping = False
         """We take no more calls ourselves."""
@@ -93,6 +101,10 @@ class Door:
     def _take(self, leg: Leg) -> None:
         if not self._ready():
             self._spawn(self._turn_away(leg, _NO_STORE))
+            return
+        caller = "" if leg.incoming.sent else leg.incoming.caller_number
+        if not self._rate.allows(caller, time.monotonic()):
+            self._spawn(self._turn_away(leg, _TOO_MANY))
             return
         sent = leg.incoming.sent and not self.stopping  # who has the door has chosen us
         target = self._leases.name if sent else self._target()

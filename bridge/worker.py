@@ -229,6 +229,7 @@ class Worker:
             *(leases, store, self._pbxs, self._calls, self._reconciler, self._spawn),
             takeover=config.worker.takeover,
             ready=self._remembers,
+            per_minute=config.worker.calls_per_caller_per_minute,
         )
 
         self._orders = Orders(

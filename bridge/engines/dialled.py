@@ -21,7 +21,8 @@ from bridge.errors import EngineError, EngineLost
 
 log = logging.getLogger(__name__)
 
-_ODD = (ValueError, KeyError, TypeError, AttributeError)  # of a message that nobody understands
+# Of a message that nobody understands; RecursionError: brackets within brackets within brackets.
+_ODD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class Dialled:

@@ -58,7 +58,8 @@ UP_RATE, DOWN_RATE = 16000, 24000
 SESSION_S = 600.0
 _MIME = f"audio/pcm;rate={UP_RATE}"
 _Turns = list[types.Content | types.ContentDict]
-_ODD = (ValueError, KeyError, TypeError, AttributeError)  # of a message that nobody understands
+# Of a message that nobody understands; RecursionError: brackets within brackets within brackets.
+_ODD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)

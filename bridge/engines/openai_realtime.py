@@ -236,7 +236,7 @@ class OpenAiWire:
                 handle = self._HANDLERS.get(kind)
                 if handle is not None:
                     handle(self, event)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 self._odd("message", f"{type(error).__name__}: {error}")
 
     def _speech_started(self, event: dict[str, Any]) -> None:

@@ -153,6 +153,8 @@ class Socket(WSListener):
                 self._fault = f"closed with code {code:d}"
             transport.send_close(code)
             transport.disconnect()
+        elif self._over:
+            return  # what of a bot that was given up has come already
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             if kind is not WSMsgType.CONTINUATION:
                 self._kind, self._parts, self._size = kind, [], 0
@@ -193,7 +195,7 @@ class Socket(WSListener):
             self._binary(data)
 
     def _give_up(self, fault: str) -> None:
-        self._fault = fault
+        self._fault, self._parts = fault, []
         if self._transport is not None:
             self._transport.disconnect(False)
         self._end()

@@ -211,7 +211,7 @@ class TwilioEngine:
                     stream.clear()
                 case event:
                     self._odd(f"event {event!r:.40}")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._odd(repr(error))
 
     def _odd(self, what: str) -> None:

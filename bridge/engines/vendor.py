@@ -61,5 +61,6 @@ def errors(sdk: str, base: str, whose: str, key_env: str) -> Iterator[None]:
         raise refused(whose, error.status_code, key_env, line(error)) from error
     except getattr(module, base) as error:
         raise EngineError(f"{whose}: {line(error)}") from error
-    except (ValueError, AttributeError, KeyError, TypeError) as error:  # not the API's words
+    # What is none of the API's words.
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise EngineError(f"{whose} sent what can't be understood: {line(error)}") from error

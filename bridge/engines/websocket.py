@@ -234,7 +234,7 @@ class WebsocketEngine:
                 self._text(context, stream, message)
             elif command not in ("START_MEDIA_BUFFERING", "ANSWER"):  # both are so anyway
                 self._odd(f"command {command!r:.40}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             self._odd(repr(error))
 
     def _call_tool(

@@ -197,6 +197,6 @@ async def _connection(url: str) -> AsyncIterator[AsyncClient]:
     except (OSError, EOFError) as error:  # TimeoutError is an OSError
         reason = vendor.line(error)
         raise EngineLost(f"no connection to the Wyoming server at {url}: {reason}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__} {vendor.line(error)}"
         raise EngineError(f"the Wyoming server at {url} sent nonsense: {reason}") from error

@@ -276,7 +276,11 @@ class Taker:
             log.error("%s can't be written: %s", take.notes.sound_file, error.strerror or error)
         if over:
             recordings.done(self._runtime, take.notes)
-            if take.notes.state != "ready" and not take.erased:
+            if take.erased:
+                log.info(
+                    "call %s: its recording was erased while it was written", take.notes.call_id
+                )
+            elif take.notes.state != "ready":
                 self.ended.append(take.notes.file)
 
 

@@ -14,7 +14,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -29,8 +30,10 @@ from bridge.web.parts import Parts
 from bridge.web.routes import Asked, Route, jsonable
 from bridge.web.shapes import CallDetail
 
-MOST_BYTES = 64 << 20
-"""Of sound: all of it is held in memory, and again in the browser."""
+MOST_BYTES = 32 << 20
+"""Of sound: all of it is held in memory, and again in the browser. 17 minutes of G.711 as WAV."""
+_PIECE = 3 << 18
+"""Bytes that are sent at once: a multiple of what base64 takes together."""
 _MOST_PEAKS = 12_000
 _MODULES = ("api", "bars", "call", "desk", "dom", "feed", "live", "player", "timeline", "words")
 _NAME = "ari-bridge/"
@@ -53,7 +56,9 @@ _SHELL = """<!doctype html>
 <main id="main"></main>
 <noscript><p class="empty">This page needs JavaScript.</p></noscript>
 <script type="application/json" id="saved">{data}</script>
-<script type="importmap">{modules}</script>
+"""
+_SOUND = '<script type="text/plain" id="sound-{part}" data-kind="{kind}">', "</script>\n"
+_END = """<script type="importmap">{modules}</script>
 <script type="module">{start}</script>
 </body>
 </html>
@@ -63,6 +68,16 @@ import { id } from 'ari-bridge/api.js'
 import { show } from 'ari-bridge/call.js'
 show(document.getElementById('main'), id)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One part of the recording."""
+
+    part: int
+    kind: str
+    """Its media type."""
+    data: bytes = field(repr=False)
 
 
 def routes(parts: Parts) -> list[Route]:
@@ -87,12 +102,12 @@ async def _page(parts: Parts, asked: Asked) -> web.Response:
             record.call_id, export.zero(record), export.place(record, lines)
         ),
     }
+    sounds: list[Sound] = []
     async with parts.heavy:
-        await _record(record, answers)
-        text = await recordings.off_loop(page, jsonable(answers), record.started, now)
+        await _record(record, answers, sounds)
     name = re.sub(r"[^\w.-]", "_", record.call_id, flags=re.ASCII)[:80]
     return web.Response(
-        body=text,
+        body=_pieces(jsonable(answers), sounds, record.started, now),
         headers={
             "Content-Type": "text/html; charset=utf-8",
             "Content-Disposition": f'attachment; filename="call-{name}.html"',
@@ -103,7 +118,7 @@ async def _page(parts: Parts, asked: Asked) -> web.Response:
     )
 
 
-async def _record(record: Record, answers: dict[str, object]) -> None:
+async def _record(record: Record, answers: dict[str, object], sounds: list[Sound]) -> None:
     """Add what this host has of its recording. Raises `Refused`."""
     size = 0
     for part in range(len(recordings.told(record)["parts"])):
@@ -122,21 +137,19 @@ async def _record(record: Record, answers: dict[str, object]) -> None:
                 'GET …/recording has it ([recording] format = "opus" makes smaller ones)',
             )
         per_s = min(200, max(20, _MOST_PEAKS * 1000 // about.duration_ms))
-        sound = await recordings.off_loop(recordings.whole, one)
+        data = await recordings.off_loop(recordings.whole, one)
+        sounds.append(Sound(part, recordings.kind(one), data))
         answers[f"recording.json?part={part}"] = about
         answers[f"peaks?part={part}"] = await recordings.peaks(one, per_s)
-        answers[f"recording?part={part}"] = {
-            "kind": recordings.kind(one),
-            "base64": base64.b64encode(sound).decode(),
-        }
 
 
-def page(answers: Mapping[str, Any], began: float, now: float) -> bytes:
-    """The file.
+async def _pieces(
+    answers: Mapping[str, Any], sounds: Sequence[Sound], began: float, now: float
+) -> AsyncIterator[bytes]:
+    """The file, as it is sent.
 
-    Args:
-        answers: of the API, by what stands behind `/v1/calls/ID/` in their paths.
-        began: when the call did, seconds since 1970; `now` the same of the saving.
+    `answers`: of the API, by what stands behind `/v1/calls/ID/` in their paths; `began`: when the
+    call did, seconds since 1970; `now` the same of the saving.
     """
     # A `<` could end the element, or begin a comment in it.
     data = json.dumps(answers, separators=(",", ":")).replace("<", "\\u003c")
@@ -146,15 +159,14 @@ def page(answers: Mapping[str, Any], began: float, now: float) -> bytes:
         f"default-src 'none'; script-src {_hash(modules)} {_hash(_START)} data:; "
         f"style-src {_hash(style)}; media-src blob:; base-uri 'none'; form-action 'none'"
     )
-    return _SHELL.format(
-        policy=policy,
-        day=_day(began),
-        saved=_day(now),
-        style=style,
-        data=data,
-        modules=modules,
-        start=_START,
-    ).encode()
+    days = {"day": _day(began), "saved": _day(now)}
+    yield _SHELL.format(policy=policy, style=style, data=data, **days).encode()
+    for sound in sounds:
+        yield _SOUND[0].format(part=sound.part, kind=sound.kind).encode()
+        for at in range(0, len(sound.data), _PIECE):
+            yield base64.b64encode(sound.data[at : at + _PIECE])
+        yield _SOUND[1].encode()
+    yield _END.format(modules=modules, start=_START).encode()
 
 
 def _modules() -> Iterator[tuple[str, str]]:

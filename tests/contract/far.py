@@ -70,6 +70,10 @@ class Garbage:
     """It sends everything that its protocol doesn't know."""
 
 
+DEEP = "[" * 60_000
+"""JSON that Python's parser gives up for its depth."""
+
+
 @dataclass(frozen=True)
 class Drop:
     """The connection breaks."""

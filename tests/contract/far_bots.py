@@ -8,7 +8,7 @@ import numpy as np
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
 from bridge.audio.opus import OpusCoder
 from bridge.engines import socket as sockets
-from tests.contract.far import Far, voice
+from tests.contract.far import DEEP, Far, voice
 from tests.contract.server import Server
 
 
@@ -122,7 +122,16 @@ class Twilio(Bot):
         await self.tell("clear")
 
     async def garbage(self):
-        for text in ("not JSON", "[]", "{}", "null", '"x"', '{"event":7}', '{"event":"media"}'):
+        for text in (
+            DEEP,
+            "not JSON",
+            "[]",
+            "{}",
+            "null",
+            '"x"',
+            '{"event":7}',
+            '{"event":"media"}',
+        ):
             await self.server.send(text)
         await self.server.send('{"event":"media","media":{"payload":"*"}}')
         await self.server.send(b"\0\xff\xfe")
@@ -197,7 +206,7 @@ class Websocket(Bot):
         await self.command("FLUSH_MEDIA")
 
     async def garbage(self):
-        for text in ("not JSON", "[]", "{}", "null", '{"command":7}', '{"command":"FLY"}'):
+        for text in (DEEP, "not JSON", "[]", "{}", "null", '{"command":7}', '{"command":"FLY"}'):
             await self.server.send(text)
         await self.server.send('{"command":["MARK_MEDIA"]}')
         await self.server.send('{"command":"MARK_MEDIA","correlation_id":{}}')

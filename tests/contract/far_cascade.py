@@ -9,7 +9,7 @@ from aiohttp import web
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from bridge.engines.talk import GO_ON
-from tests.contract.far import CallTool, Far, Say, voice
+from tests.contract.far import DEEP, CallTool, Far, Say, voice
 from tests.standins.openai import Call, OpenAi, _event
 from tests.standins.wyoming import Wyoming
 
@@ -146,7 +146,12 @@ class Cascade(Far):
         await self._write(_event(call))
 
     async def garbage(self):
-        for text in (b"nonsense\n\n", b"data: []\n\n", b"data: {nonsense\n\n"):
+        for text in (
+            b"nonsense\n\n",
+            b"data: []\n\n",
+            b"data: {nonsense\n\n",
+            f"data: {DEEP}\n\n".encode(),
+        ):
             await self._write(text)
 
     async def drop(self):

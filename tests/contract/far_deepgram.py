@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
 from bridge.engines import socket as sockets
-from tests.contract.far import Far, voice
+from tests.contract.far import DEEP, Far, voice
 from tests.contract.server import Server
 
 CLIENT = {
@@ -180,7 +180,17 @@ class Deepgram(Far):
         await self.emit(dg.AgentV1FunctionCallRequest, functions=[call])
 
     async def garbage(self):
-        for text in ("not JSON", "[]", "{}", "null", '"x"', '{"type":7}', '{"type":"X"}', "7"):
+        for text in (
+            DEEP,
+            "not JSON",
+            "[]",
+            "{}",
+            "null",
+            '"x"',
+            '{"type":7}',
+            '{"type":"X"}',
+            "7",
+        ):
             await self.server.send(text)
         for kind in ("ConversationText", "FunctionCallRequest", "FunctionCallCancelled"):
             await self.server.send(json.dumps({"type": kind}))

@@ -12,7 +12,7 @@ from aiohttp import web
 from bridge.audio.g711 import decode_ulaw, encode_ulaw
 from bridge.engines import elevenlabs
 from bridge.engines import socket as sockets
-from tests.contract.far import Far, voice
+from tests.contract.far import DEEP, Far, voice
 from tests.contract.server import Server
 
 
@@ -215,7 +215,17 @@ class ElevenLabs(Far):
         )
 
     async def garbage(self):
-        for text in ("not JSON", "[]", "{}", "null", '"x"', '{"type":7}', '{"type":"X"}', "7"):
+        for text in (
+            DEEP,
+            "not JSON",
+            "[]",
+            "{}",
+            "null",
+            '"x"',
+            '{"type":7}',
+            '{"type":"X"}',
+            "7",
+        ):
             await self.server.send(text)
         for kind in ("audio", "agent_response", "interruption", "client_tool_call", "ping"):
             await self.server.send(json.dumps({"type": kind}))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bridge.engines import wire
 from tests.contract import certificate
-from tests.contract.far import Far, voice
+from tests.contract.far import DEEP, Far, voice
 from tests.contract.server import Server
 
 PATH = "ws/google.ai.generativelanguage.v1.GenerativeService.BidiGenerateContent"
@@ -257,7 +257,7 @@ class Gemini(Far):
             self.turn_over()
 
     async def garbage(self):
-        for text in ("not JSON", "[]", "{}", "null", '"x"', '{"serverContent":7}', "7"):
+        for text in (DEEP, "not JSON", "[]", "{}", "null", '"x"', '{"serverContent":7}', "7"):
             await self.server.send(text)
         await self.server.send('{"serverContent":{"modelTurn":{"parts":[{"inlineData":"*"}]}}}')
         await self.server.send('{"toolCall":{"functionCalls":[{}]}}')

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bridge.audio.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from bridge.engines import wire
-from tests.contract.far import Far, voice
+from tests.contract.far import DEEP, Far, voice
 from tests.contract.server import Server
 
 CLIENT = {
@@ -331,7 +331,17 @@ class OpenAi(Far):
         )
 
     async def garbage(self):
-        for text in ("not JSON", "[]", "{}", "null", '"x"', '{"type":7}', '{"type":"x.y"}', "7"):
+        for text in (
+            DEEP,
+            "not JSON",
+            "[]",
+            "{}",
+            "null",
+            '"x"',
+            '{"type":7}',
+            '{"type":"x.y"}',
+            "7",
+        ):
             await self.server.send(text)
         for kind in (
             "response.output_audio.delta",

@@ -5,6 +5,7 @@ With a bridge that runs: test_services.py.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from dataclasses import replace
@@ -99,15 +100,40 @@ async def test_a_port_that_somebody_else_has_is_named(ask, media):
     )
 
 
-async def test_an_asterisk_whose_rtp_comes_from_elsewhere(ask, monkeypatch):
+@pytest.mark.parametrize(
+    ("host", "moved", "told"),
+    [
+        ("10.1.2.3", 0, 'set [asterisk] rtp_address = "10.1.2.3"'),
+        ("127.0.0.1", 1, "rewrites ports"),
+    ],
+)
+async def test_an_asterisk_whose_rtp_comes_from_elsewhere(ask, monkeypatch, host, moved, told):
     real = rtp._Ear.datagram_received
     monkeypatch.setattr(
         rtp._Ear,
         "datagram_received",
-        lambda self, data, addr: real(self, data, ("10.1.2.3", addr[1])),
+        lambda self, data, addr: real(self, data, (host, addr[1] + moved)),
     )
     state, text = (await ask())["rtp"]
-    assert (state, 'set [asterisk] rtp_address = "10.1.2.3"' in text) == ("fail", True)
+    assert (state, told in text) == ("fail", True)
+
+
+async def test_a_dialplan_without_our_context(ask, asterisk: Asterisk):
+    asterisk.cli("dialplan remove context ari-bridge-call")
+    try:
+        state, text = (await ask())["dialplan"]
+    finally:
+        asterisk.cli("dialplan reload")
+    assert (state, "include ari-bridge-extensions.conf" in text) == ("warn", True)
+
+
+async def test_a_fallback_that_is_nowhere(ask, asterisk: Asterisk):
+    asterisk.cli("dialplan set global ARI_BRIDGE_FALLBACK nowhere,1,1")
+    try:
+        state, text = (await ask())["fallback"]
+    finally:
+        asterisk.cli('dialplan set global ARI_BRIDGE_FALLBACK ""')
+    assert (state, "no such place" in text) == ("fail", True)
 
 
 async def test_ours_that_does_not_reach_asterisk(ask, monkeypatch):
@@ -197,6 +223,40 @@ async def test_redis():
         assert server.command("DBSIZE") == "0", "nothing is left"
     state, text = (await of_redis(server.url))["redis"]
     assert (state, "set [redis] url" in text) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check", "told"),
+    [
+        ("LEAST", (99, 0), "redis", ("fail", "Redis 6.2 or newer")),
+        ("_SLOW_MS", -1.0, "redis speed", ("warn", "bring it nearer")),
+        ("_TOO_SLOW_MS", -1.0, "redis speed", ("fail", "taken for dead")),
+        ("_SKEW_S", -1.0, "clock", ("warn", "NTP")),
+    ],
+)
+async def test_what_of_redis_is_measured(redis, monkeypatch, name, value, check, told):
+    """A slow, an old or a wrong one: here it is what is asked for that is moved."""
+    monkeypatch.setattr(store, name, value)
+    state, text = (await of_redis(redis.url))[check]
+    assert (state, told[1] in text) == (told[0], True)
+
+
+async def test_a_redis_that_can_not_write_to_its_disk():
+    with Redis(options={"enable-protected-configs": "yes"}) as server:
+        server.command("CONFIG", "SET", "dir", "/proc")  # nobody can make a file there
+        server.command("BGSAVE")
+        async with asyncio.timeout(30):
+            while (found := await of_redis(server.url))["redis disk"][0] != "fail":
+                await asyncio.sleep(0.05)
+        assert "last snapshot has failed" in found["redis disk"][1]
+
+
+async def test_a_redis_that_is_nearly_full():
+    with Redis(persist=True) as server:
+        server.command("SET", "x", "y" * 8_000_000)
+        server.command("CONFIG", "SET", "maxmemory", "10mb")
+        state, text = (await of_redis(server.url))["redis memory"]
+        assert (state, "raise maxmemory" in text) == ("warn", True)
 
 
 # Engines and the command --------------------------------------------------------------------------

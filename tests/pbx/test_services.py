@@ -161,6 +161,8 @@ async def test_a_call_and_what_prometheus_is_told(
     assert told["ari_bridge_media_up"] == told["ari_bridge_workers"] == 1
     assert told["ari_bridge_media_tick_seconds_total"] > 0
     house.get("/ready")
+    found = {one.check: one for one in await pbx.findings(asterisk, media, [], "nobody")}
+    assert found["call"].state == "fail", found["call"]
 
 
 async def test_killed_a_worker_takes_no_figure_with_it(house: House) -> None:

@@ -27,7 +27,9 @@ class Leases:
 
 class Leg:
     def __init__(self):
-        self.incoming = SimpleNamespace(call_id="c1", resumed=False, sent=False)
+        self.incoming = SimpleNamespace(
+            call_id="c1", resumed=False, sent=False, caller_number="100"
+        )
         self.forgotten = self.released = False
         self.left = None
 
@@ -76,6 +78,26 @@ async def test_without_what_must_be_there_a_caller_goes_on_in_the_dialplan():
     assert leg.left["ARI_BRIDGE_RESULT"] == "failed"
     assert leg.released
     assert begun == []
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_number_that_calls_too_often_goes_on_in_the_dialplan(sent):
+    """Not so whom another has let in: he was counted there."""
+    begun, tasks = [], []
+    door = Door(
+        Leases(False, {}),
+        *(None, {}, SimpleNamespace(begin=lambda leg, memory: begun.append(leg)), None),
+        spawn=lambda work: tasks.append(asyncio.ensure_future(work)),
+        takeover=True,
+        per_minute=2,
+    )
+    legs = [Leg() for _ in range(3)]
+    for leg in legs:
+        leg.incoming.sent = sent
+        door.take(leg)
+    await asyncio.gather(*tasks)
+    assert len(begun) == (3 if sent else 2)
+    assert sent or "too many calls" in legs[2].left["ARI_BRIDGE_REASON"]
 
 
 @pytest.mark.parametrize("sent", [True, False])

@@ -45,6 +45,7 @@ LAYERS = [
     "call",
     "calls",
     "reconcile",
+    "callrate",
     "door",
     "orders",
     "configfile",

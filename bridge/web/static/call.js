@@ -387,7 +387,8 @@ function keep(path, problem) {
   if (location.protocol === 'file:') return null
   const button = h('button.button.keep', { type: 'button', onclick: save, title: 'This page and its sound as one file' }, 'Save')
   async function save() {
-    button.disabled = true
+    if (button.ariaDisabled) return
+    button.ariaDisabled = 'true'
     put(problem, '')
     try {
       const answer = await ask(`${path}/page.html`)
@@ -398,7 +399,7 @@ function keep(path, problem) {
     } catch (error) {
       put(problem, error.message)
     }
-    button.disabled = false
+    button.ariaDisabled = null
   }
   return button
 }

@@ -21,7 +21,8 @@ export function desk(id) {
   let [muted, paused, sure] = [false, false, 0]
 
   async function order(button, verb, body) {
-    button.disabled = true
+    if (button.ariaDisabled) return false // the last press isn't answered yet
+    button.ariaDisabled = 'true' // not `disabled`: it would lose the focus
     put(said, '')
     try {
       await ask(`${path}/${verb}`, {
@@ -34,7 +35,7 @@ export function desk(id) {
       put(said, error instanceof Refused ? error.message : 'The bridge can’t be reached.')
       return false
     } finally {
-      button.disabled = false
+      button.ariaDisabled = null
     }
   }
 
@@ -122,7 +123,7 @@ export function desk(id) {
       return
     if (element.hidden || event.target.closest('#phone, dialog')) return
     const chosen = buttons[KEYS[event.key.toLowerCase()]]
-    if (!chosen || chosen.hidden || chosen.disabled || event.repeat) return
+    if (!chosen || chosen.hidden || event.repeat) return
     event.preventDefault()
     chosen.focus()
     chosen.click()

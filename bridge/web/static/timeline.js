@@ -60,6 +60,7 @@ export function timeline(data, seek) {
     const length = Math.min(Math.max(end - start, Math.min(CLOSEST_S, data.seconds)), data.seconds)
     from = Math.min(Math.max(0, start), Math.max(0, data.seconds - length))
     to = from + length
+    canvas.setAttribute('aria-description', `shows ${span(from)} to ${span(to)}`)
     draw()
   }
 

@@ -120,16 +120,17 @@ def takeover(stand: Stand, count: int) -> dict[str, float]:
     with Calls(stand, "echo", count) as phones:
         with Cpu([*workers, *others]) as rest:
             phones.pump(_TAKEN_S)
-        # One of them takes calls, the other waits for its death: then it has them all.
+        # Whether the other one has calls as well or waits for a death: then it has them all.
         owner = int(rest.each[1] > rest.each[0])
         os.kill(workers[owner], signal.SIGKILL)
         with Cpu([workers[1 - owner], *others]) as busy:
             phones.pump(_TAKEN_S)
         if len(phones.up) < count:
             raise NotVerifiedError("not all calls were taken over")
-    before = [rest.each[owner], *rest.each[2:]]
+    both = sum(rest.each[:2])
+    before, taken = [both, *rest.each[2:]], count * rest.each[owner] / both
     return {
-        f"{name}_ms": round(max(0.0, more - less * busy.wall_s / rest.wall_s) * 1000 / count, 2)
+        f"{name}_ms": round(max(0.0, more - less * busy.wall_s / rest.wall_s) * 1000 / taken, 2)
         for name, more, less in zip(("worker", "asterisk", "redis"), busy.each, before, strict=True)
     }
 

@@ -112,6 +112,22 @@ def test_a_pause_is_silence_of_its_length(tmp_path):
     assert (left[1700 * 8 :] == studio.said(85, 125)).all()
 
 
+def test_what_is_erased_while_it_is_written_does_not_come_back(tmp_path, caplog):
+    caplog.set_level("INFO")
+    studio = Studio(tmp_path, format="opus")
+    studio.order()
+    studio.go(1000)
+    recordings.erase(studio.notes())
+    studio.mark(False)  # which is noted
+    studio.go(2000)
+    studio.plane.close(0)
+    studio.taker.round()
+    assert [*tmp_path.glob("out/*/*")] == []
+    assert not studio.taker.ended, "there is nothing to be finished"
+    assert recordings.ordered(tmp_path, "c0") is None
+    assert "was erased while it was written" in caplog.text
+
+
 def test_nothing_of_a_pause_ever_reaches_a_file(tmp_path):
     studio = Studio(tmp_path)
     studio.order()
@@ -266,6 +282,14 @@ def test_a_worker_that_leaves_no_order_is_said_once(tmp_path, caplog):
     studio.c["state"][0] = FREE
     studio.taker.round()
     assert not studio.c["record"][0]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 24000, 48000])
+def test_peaks_are_as_fine_as_can_be_without_running_away(rate):
+    for per_s in range(1, 201):
+        fine = finish.fineness(rate, per_s)
+        assert rate % fine == 0
+        assert per_s / 2 < fine <= per_s
 
 
 def test_peaks_say_how_loud_it_was():

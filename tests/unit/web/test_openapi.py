@@ -1,5 +1,6 @@
 """The API's description, against what the API does."""
 
+import re
 from pathlib import Path
 
 import jsonschema
@@ -7,6 +8,7 @@ import pytest
 
 from bridge.sessions.model import Line, Record
 from bridge.web.openapi import document
+from bridge.web.page import STATIC
 
 DOCS = Path(__file__).parents[3] / "docs" / "api.md"
 
@@ -45,6 +47,22 @@ async def test_every_path_is_documented_for_people(described):
     text = DOCS.read_text(encoding="utf-8")
     missing = [path for path in described["paths"] if path not in text]
     assert not missing
+
+
+_ASKED = re.compile(r"[`']((?:/v1/|\$\{path\}/)[^`'?]*)")
+
+
+async def test_what_the_page_has_a_program_can_have(described):
+    """It asks for nothing that isn't described."""
+    code = "".join(file.read_text(encoding="utf-8") for file in STATIC.glob("*.js"))
+    asked = {path.replace("${path}", "/v1/calls/{id}") for path in _ASKED.findall(code)}
+    asked = {path.replace("${encodeURIComponent(id)}", "{id}") for path in asked}
+    assert "/v1/calls/{id}/${verb}" in asked
+    verbs = set(re.findall(r"order\(\w+, '(\w+)'|, '(say|transfer)', \d+\)", code))
+    assert {a or b for a, b in verbs} == {"mute", "recording", "hangup", "say", "transfer"}
+    asked |= {f"/v1/calls/{{id}}/{a or b}" for a, b in verbs}
+    assert asked - {"/v1/calls/{id}/${verb}"} <= set(described["paths"])
+    assert len(asked) >= 15
 
 
 async def test_names_in_paths_are_parameters(described):

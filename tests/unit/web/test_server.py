@@ -48,6 +48,29 @@ async def test_every_route_wants_the_token(api):
                 assert answer.status == 401, path
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/calls", "/v1/calls/c/hangup", "/v1/live"])
+async def test_no_other_sites_page_may_ask(api, path):
+    """A browser gives it no answer, and doesn't so much as send a token for it: there is no CORS,
+    and no cookie that a form would carry."""
+    foreign = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = await api.options(path, headers={**foreign, "Authorization": ""})
+    assert answer.status in (401, 405)
+    form = await api.post(path, data={"on": "true"}, headers={**foreign, "Authorization": ""})
+    assert form.status in (401, 405)
+    for one in (answer, form):
+        named = " ".join(one.headers).lower()
+        assert "access-control" not in named
+        assert "set-cookie" not in named
+
+
+@pytest.mark.parametrize("name", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "c%00", "%7bx%7d", "*"])
+@pytest.mark.parametrize("what", ["", "/recording", "/peaks", "/page.html", "/transcript.vtt"])
+async def test_a_calls_name_is_no_path(api, name, what):
+    answer = await api.get(f"/v1/calls/{name}{what}")
+    assert answer.status == 404
+    assert "root:" not in await answer.text()
+
+
 async def test_what_there_is_not(api):
     assert await refused(await api.get("/v2/calls")) == (
         404,
