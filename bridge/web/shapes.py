@@ -164,7 +164,7 @@ class CallOrder:
 class TransferOrder:
     """Where a caller is to go on."""
 
-    to: str
+    to: str = field(metadata={LIMITS: {"minLength": 1, "maxLength": 200}})
     """As the agent may transfer to."""
 
     def __post_init__(self) -> None:
