@@ -9,6 +9,7 @@ import pytest
 from bridge.errors import PbxGone, PbxRefused
 from bridge.pbx.asterisk import AsteriskPbx
 from bridge.pbx.base import Callee, CalleeLeft
+from tests.lab.baresip import Baresip
 from tests.pbx.conftest import Controller, next_event, over, set_up
 
 # Extensions that do what their names say, and queues whose members do.
@@ -141,6 +142,22 @@ async def test_a_sip_uri_without_an_endpoint_is_refused_in_words(controller, cal
     await leg.take_back()
     await caller.hang_up()
     await leg.release()
+
+
+async def test_a_sip_uri_is_rung_by_its_endpoint(asterisk, controller, callers, ear):
+    caller, leg = await begun(controller, callers, ear)
+    async with Baresip("phone", asterisk.phone_password, asterisk.sip_port) as there:
+        to = Callee(f"sip:{there.user}@127.0.0.1:{there.sip_port}", "x", via="phone")
+        ringing = asyncio.create_task(leg.ring(to, noted))
+        await there.answer()
+        await ringing
+        await leg.connect()
+        assert await over(leg) == "left"
+        await leg.release()
+        await until(lambda: gone_on(callers, caller))
+        await caller.hang_up()
+        await asyncio.wait_for(there.closed.wait(), 10)
+    await callers.nothing_left()
 
 
 async def test_attended_the_agent_talks_and_then_puts_through(controller, callers, ear):
