@@ -156,6 +156,11 @@ class Talk:
         return Call([p for p in self._capture.packets if p.port == port and not p.sent])
 
 
+def ended(pid: int) -> bool:
+    """Whether that process is over: it has no command line any more before it lets go of locks."""
+    return not Path(f"/proc/{pid}").exists()
+
+
 def longest_gap_ms(heard: Call, since: float) -> float:
     """Until the last packet that was looked at: looking takes a while, and he has had an answer."""
     return heard.gap_ms(since, heard.ended_at)
@@ -186,7 +191,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_calls_over(site: Site) -> None:
         os.kill(leaving, signal.SIGTERM)
         with Talk(site, 1, 210):  # who calls meanwhile is answered, by another
             assert site.record(210)["worker"] != name
-        talk.wait(lambda: leaving not in site.bridge.children("worker"), "it has ended")
+        talk.wait(lambda: ended(leaving), "it has ended")
         assert name not in site.stack.takers(), "it takes no calls any more"
         assert site.record(200)["worker"] == site.record(201)["worker"] != name
         for n in range(2):
@@ -244,11 +249,11 @@ def test_two_versions_of_the_program_hand_calls_to_each_other(site: Site, tmp_pa
         """Workers first: each version's talk to a media process of the other meanwhile."""
         for pid in site.bridge.children("worker"):
             os.kill(pid, workers_end_by)
-            talk.wait(lambda pid=pid: pid not in site.bridge.children("worker"), "it has ended")
+            talk.wait(lambda pid=pid: ended(pid), "it has ended")
             talk.wait(site.complete, "another has come")
         for pid in site.bridge.children("media"):  # who serves and who stands by
             os.kill(pid, signal.SIGKILL)
-            talk.wait(lambda pid=pid: pid not in site.bridge.children("media"), "it has died")
+            talk.wait(lambda pid=pid: ended(pid), "it has died")
             talk.wait(site.complete, "another stands by")
 
     def judge(talk: Talk, began: float) -> None:
