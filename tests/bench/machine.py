@@ -121,7 +121,7 @@ def noise(seconds: float = 3.0) -> dict[str, object]:
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
-        before, own, began = _ticks(), time.process_time(), time.monotonic()
+        before, own, began = ticks(), time.process_time(), time.monotonic()
         late, loops = [], []
         start = time.monotonic()
         for n in range(1, int(seconds * 200)):
@@ -134,7 +134,7 @@ def noise(seconds: float = 3.0) -> dict[str, object]:
                 loops.append((time.monotonic() - woke) * 1000)
         wall = time.monotonic() - began
         own = time.process_time() - own
-        busy, steal = (b - a for a, b in zip(before, _ticks(), strict=True))
+        busy, steal = (b - a for a, b in zip(before, ticks(), strict=True))
     finally:
         os.sched_setaffinity(0, allowed)
     return {
@@ -145,7 +145,7 @@ def noise(seconds: float = 3.0) -> dict[str, object]:
     }
 
 
-def _ticks() -> tuple[float, float]:
+def ticks() -> tuple[float, float]:
     """Seconds that all cores were busy, and were stolen by the hypervisor, since the start."""
     first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     values = [int(v) / os.sysconf("SC_CLK_TCK") for v in first]

@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import random
-import signal
 import socket
 import struct
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from tests.drill.judge import loudest, power, samples
 from tests.lab.asterisk import Asterisk
 from tests.lab.capture import Capture
-from tests.lab.root import free_port, free_range, program
+from tests.lab.placer import Placer
+from tests.lab.root import free_range, program
 
 _EVENT = 101
 _STEP_S = 0.005
@@ -141,8 +138,6 @@ class Callers:
         return self.ports[2 * n]
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="ari-bridge-drill-")
-        folder = Path(self._folder.name)
         for n in range(self.count):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.bind((self._pbx.bind, self.port(n)))
@@ -153,25 +148,9 @@ class Callers:
             f"{self.port(n)};{self._extensions[n % len(self._extensions)]};{self.number + n};"
             for n in range(self.count)
         ]
-        (folder / "calls.csv").write_text("\n".join(["SEQUENTIAL", *rows]) + "\n")
-        (folder / "call.xml").write_text(self._scenario())
-        self._process = subprocess.Popen(
-            [
-                *(program("sipp"), f"{self._pbx.bind}:{self._pbx.sip_port}"),
-                *("-sf", folder / "call.xml", "-inf", folder / "calls.csv", "-nostdin"),
-                *("-trace_logs", "-log_file", folder / "answers"),
-                *("-m", str(self.count), "-r", str(self._rate), "-rp", "1000"),
-                *("-i", self._pbx.bind, "-p", str(free_port(socket.SOCK_DGRAM))),
-                *("-mi", self._pbx.bind, "-mp", str(free_port(socket.SOCK_DGRAM))),
-            ],
-            cwd=folder,
-            env={**os.environ, "TERM": "dumb"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        options = "-m", str(self.count), "-r", str(self._rate)
+        self._sipp = Placer(self._pbx, rows, self._scenario(), *options).__enter__()
         self.began = time.time()
-        self._answers: IO[str] | None = None
         return self
 
     def __exit__(
@@ -180,13 +159,9 @@ class Callers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.wait()
-        if self._answers is not None:
-            self._answers.close()
+        self._sipp.__exit__(kind, error, trace)
         for phone in self._phones:
             phone.sock.close()
-        self._folder.cleanup()
 
     def _scenario(self) -> str:
         def request(method: str, number: int, tag: str, length: str = "0") -> str:
@@ -248,33 +223,24 @@ class Callers:
     def finished(self, timeout_s: float) -> bool:
         """Wait until all calls are over; whether every one ended as its caller wanted."""
         until = time.monotonic() + timeout_s
-        while self._process.poll() is None and time.monotonic() < until:
+        while not self._sipp.done and time.monotonic() < until:
             self.pump(0.05)
-        return self._process.poll() == 0
+        return self._sipp.status == 0
 
     def stop(self) -> None:
         """Place no more calls."""
         self._begun = min(self.count, int((time.time() - self.began) * self._rate) - 1)
-        self._process.send_signal(signal.SIGUSR1)
+        self._sipp.stop()
 
     def hang_up(self) -> None:
         """Every caller hangs up now."""
         for _ in range(2):  # the first asks SIPp to begin no more calls, the second to end all
-            self._process.send_signal(signal.SIGUSR1)
+            self._sipp.stop()
             self.pump(0.1)
 
     def _pick_up(self) -> None:
         """Who was answered, and where he has to send."""
-        if self._answers is None:
-            path = Path(self._folder.name) / "answers"
-            if not path.exists():
-                return
-            self._answers = path.open()
-        while True:
-            here = self._answers.tell()
-            if not (line := self._answers.readline()).endswith("\n"):
-                self._answers.seek(here)  # half a line is read again
-                return
+        for line in self._sipp.lines():
             port, *peer = map(int, line.split())
             phone = self._phones[(port - self.ports.start) // 2]
             if peer:

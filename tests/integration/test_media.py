@@ -146,10 +146,14 @@ async def test_slots_run_out_and_come_back():
         client = await MediaClient.connect(folder, "w1")
         phones = [Phone() for _ in range(3)]
         first = await client.open("a", phones[0].address, "PCMU", 8000)
+        client.check_room("b")
         await client.open("b", phones[1].address, "PCMU", 8000)
+        with pytest.raises(MediaFull, match="all 2 slots are taken; raise max_calls"):
+            client.check_room("c")
         with pytest.raises(MediaFull, match="max_calls"):
             await client.open("c", phones[2].address, "PCMU", 8000)
         await first.close()
+        client.check_room("c")
         await client.open("c", phones[2].address, "PCMU", 8000)
         await client.close()
         for phone in phones:

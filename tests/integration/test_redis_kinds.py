@@ -10,7 +10,9 @@ import pytest
 from bridge.errors import StoreUnreachable
 from bridge.sessions.lease import RedisLeases
 from bridge.sessions.model import Line
+from tests.integration.test_redis_tls import by_tls, kept, let_in, settings
 from tests.integration.test_sessions import lines, storing
+from tests.lab.certificate import Authority
 from tests.lab.redis import Redis, Sentinel, cluster
 
 # redis-py (7.4) leaves some of a Cluster's connections to the garbage collector, which warns of it.
@@ -111,6 +113,15 @@ async def test_a_cluster_keeps_each_call_on_one_node():
             store.put(calls[1], state="ended", result="done")
             assert await store.flush(10)
             assert set(await heir.live()) == {*calls} - {calls[1], calls[3]}
+
+
+async def test_a_cluster_that_speaks_nothing_but_tls(tmp_path):
+    authority = Authority(tmp_path)
+    options = {"tls-cluster": "yes", "appendonly": "yes"}
+    with cluster(lambda: {**by_tls(authority), **options}) as nodes:
+        for node in nodes:
+            let_in(node)
+        await kept(settings(nodes[0].served, authority, kind="+cluster"))
 
 
 async def test_a_node_of_a_cluster_that_goes_and_comes_back_empty():

@@ -12,7 +12,7 @@ from bridge.sessions.reader import Reader
 from bridge.sessions.redis import RedisStore
 from bridge.sessions.settings import RedisSettings
 from tests.lab.certificate import Authority
-from tests.lab.redis import Redis
+from tests.lab.redis import Redis, Sentinel
 from tests.lab.root import free_port
 
 RIGHTS = ("~ari-bridge:*", "+@all", "-@dangerous", "+info")
@@ -24,30 +24,47 @@ def authority(tmp_path):
     return Authority(tmp_path)
 
 
-@pytest.fixture
-def served(authority):
-    """By TLS for 127.0.0.1, and a user `ann`."""
+def by_tls(authority):
+    """Options of a server for 127.0.0.1, whose own connections to others are by TLS, too."""
     both = str(authority.issue("127.0.0.1"))
-    options = {
+    return {
         "tls-port": str(free_port()),
         "tls-cert-file": both,
         "tls-key-file": both,
         "tls-ca-cert-file": str(authority.file),
         "tls-auth-clients": "no",
+        "tls-replication": "yes",
     }
-    with Redis(persist=True, options=options) as server:
-        server.command("ACL", "SETUSER", "ann", "on", ">pass:word", *RIGHTS)
-        yield server, options["tls-port"]
 
 
-def settings(port, authority, host="127.0.0.1", kind="", **more):
+def let_in(server):
+    """Make a user `ann`."""
+    server.command("ACL", "SETUSER", "ann", "on", ">pass:word", *RIGHTS)
+
+
+@pytest.fixture
+def served(authority):
+    with Redis(persist=True, options=by_tls(authority)) as server:
+        let_in(server)
+        yield server, server.served
+
+
+def settings(port, authority, host="127.0.0.1", kind="", service="0", **more):
     login = {"username": "ann", "password": "pass:word", "timeout_s": 5.0}
-    url = f"rediss{kind}://{host}:{port}/0"
+    url = f"rediss{kind}://{host}:{port}/{service}"
     return RedisSettings(url=url, ca_file=str(authority.file), **{**login, **more})
 
 
 async def test_a_session_is_kept_and_read(served, authority):
-    known = settings(served[1], authority)
+    await kept(settings(served[1], authority))
+
+
+async def test_by_a_sentinel_that_is_asked_by_tls(served, authority):
+    with Sentinel(served[0], by_tls(authority)) as sentinel:
+        await kept(settings(sentinel.served, authority, kind="+sentinel", service="calls"))
+
+
+async def kept(known):
     store = RedisStore(known, "w1")
     writing = asyncio.create_task(store.run())
     store.begin("a")

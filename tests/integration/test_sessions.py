@@ -11,7 +11,7 @@ from bridge.errors import StoreUnreachable
 from bridge.sessions.model import INDEX, LIVE, Line
 from bridge.sessions.redis import RedisStore
 from bridge.sessions.settings import RedisSettings
-from tests.lab.redis import Redis
+from tests.lab.redis import Cramped, Redis
 
 
 @pytest.fixture
@@ -109,6 +109,26 @@ async def test_redis_away_loses_nothing(server):
         assert await store.transcript("a") == lines(21)
         record = await store.load("a")
         assert (record.state, record.agent) == ("ended", "demo")
+
+
+async def test_a_redis_whose_disk_is_full_is_as_one_that_is_away(caplog):
+    with Cramped() as server:
+        async with storing(server.url) as store:
+            store.begin("a")
+            store.put("a", agent="demo", state="talking", started=1.0)
+            assert await store.flush(10)
+            server.full(True)
+            said = 0
+            while store.up:  # the one that finds the disk full is still answered
+                store.say("a", Line(200.0 + said, "caller", f"line {said}"))
+                said += 1
+                await asyncio.sleep(0.01)
+            assert "MISCONF" in caplog.text
+            assert not await store.flush(0.1)
+            server.full(False)
+            assert await store.flush(30)
+            texts = [line.text for line in await store.transcript("a")]
+            assert texts == [f"line {n}" for n in range(said)]
 
 
 async def test_memory_is_bounded_while_redis_is_away(server, caplog):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.lab.root import LabError, free_port, program
 from tests.lab.server import Server
@@ -42,6 +43,11 @@ class Redis(Server):
     @property
     def url(self) -> str:
         return f"redis://{self.bind}:{self.port}/0"
+
+    @property
+    def served(self) -> int:
+        """The port that its clients are to use: the one by TLS, where it has one."""
+        return int(self._options.get("tls-port", self.port))
 
     @property
     def version(self) -> str:
@@ -105,11 +111,36 @@ class Redis(Server):
         return lines[-1] if lines else "it left no word"
 
 
-class Sentinel(Redis):
-    """One Sentinel that watches `master` under the name `calls`, and is quick to judge."""
+class Cramped(Redis):
+    """One whose disk can be full: it is told so, and not killed for it."""
 
-    def __init__(self, master: Redis) -> None:
-        super().__init__()
+    def __init__(self) -> None:
+        # With `always` it would end itself.
+        super().__init__(persist=True, options={"appendfsync": "everysec"})
+
+    def _launch(
+        self, command: Sequence[object], environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        words = ["sh", "-c", 'trap \'\' XFSZ; exec "$0" "$@"', *command]
+        return super()._launch(words, environment)
+
+    def full(self, disk: bool) -> None:
+        """From now on no file can grow, or each can again."""
+        _, most = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (1 if disk else most, most))
+
+
+class Sentinel(Redis):
+    """One Sentinel that watches `master` under the name `calls`, and is quick to judge.
+
+    Args:
+        master: whom it watches.
+        options: more of its configuration; with `tls-port` that is the port that it knows others'
+            by, too.
+    """
+
+    def __init__(self, master: Redis, options: Mapping[str, str] | None = None) -> None:
+        super().__init__(options=options)
         self._master = master
 
     @property
@@ -122,7 +153,8 @@ class Sentinel(Redis):
         file = self.directory / "sentinel.conf"
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
-            f"sentinel monitor calls 127.0.0.1 {self._master.port} 1\n"
+            + "".join(f"{key} {value}\n" for key, value in self._options.items())
+            + f"sentinel monitor calls 127.0.0.1 {self._master.served} 1\n"
             "sentinel down-after-milliseconds calls 500\n"
             "sentinel failover-timeout calls 2000\n"
         )
@@ -130,13 +162,18 @@ class Sentinel(Redis):
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[list[Redis]]:
-    """Three nodes that share the slots out among themselves, without replicas."""
+def cluster(more: Callable[[], Mapping[str, str]] = dict) -> Iterator[list[Redis]]:
+    """Three nodes that share the slots out among themselves, without replicas.
+
+    Args:
+        more: options of a node, asked for each.
+    """
     options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
     buses = [str(free_port()) for _ in range(3)]
     with contextlib.ExitStack() as stack:
         nodes = [
-            stack.enter_context(Redis(options={**options, "cluster-port": bus})) for bus in buses
+            stack.enter_context(Redis(options={**options, **more(), "cluster-port": bus}))
+            for bus in buses
         ]
         for n, node in enumerate(nodes):
             first, last = n * 16384 // 3, (n + 1) * 16384 // 3 - 1

@@ -39,6 +39,12 @@ class Server(ABC):
         assert self._process is not None, "not started"
         return self._process.pid
 
+    @property
+    def ended(self) -> int | None:
+        """Its exit status (below 0: by that signal), if it has ended by itself."""
+        assert self._process is not None, "not started"
+        return self._process.poll()
+
     def __enter__(self) -> Self:
         try:
             self.start()

@@ -15,7 +15,6 @@ import aiohttp
 
 from tests.lab.asterisk import Asterisk
 
-_APP = "test-callers"
 _numbers = itertools.count(1)
 
 
@@ -24,6 +23,8 @@ class Callers:
 
     def __init__(self, asterisk: Asterisk) -> None:
         self.asterisk = asterisk
+        # Of its own: what Asterisk still does for one that is closed would end another's calls.
+        self.app = f"test-callers-{next(_numbers)}"
 
     async def __aenter__(self) -> Self:
         login = aiohttp.encode_basic_auth(self.asterisk.ari_username, self.asterisk.ari_password)
@@ -31,7 +32,7 @@ class Callers:
             self.asterisk.ari_url, headers={"Authorization": login}
         )
         # An application is active as long as a WebSocket is open; its events are nobody's.
-        self._socket = await self._session.ws_connect("/ari/events", params={"app": _APP})
+        self._socket = await self._session.ws_connect("/ari/events", params={"app": self.app})
         self._reader = asyncio.create_task(self._drain())
         return self
 
@@ -65,7 +66,7 @@ class Callers:
             "POST",
             "/channels",
             endpoint=f"Local/{extension}@{context}",
-            app=_APP,
+            app=self.app,
             callerId="Ann <555>",
             channelId=caller.phone,
             otherChannelId=caller.call_id,

@@ -261,7 +261,7 @@ async def test_the_net_catches(callers, ear, with_settings):
         leg = await controller.call()
         await set_up(leg, ear)
     # nobody is connected to our application now
-    await callers.ask("DELETE", f"/bridges/{leg._bridge_id}")  # mixing bridges have no such limit
+    await callers.ask("DELETE", f"/bridges/{leg.room.id}")  # mixing bridges have no such limit
     await callers.nothing_left()
 
 

@@ -23,7 +23,7 @@ from bridge.sessions.settings import RedisSettings
 from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import asterisk as asterisk_table
 from tests.lab.bridge import to_toml
-from tests.lab.redis import Redis
+from tests.lab.redis import Cramped, Redis
 from tests.lab.root import free_port
 from tests.pbx.callers import Callers
 
@@ -116,6 +116,21 @@ async def test_an_asterisk_whose_rtp_comes_from_elsewhere(ask, monkeypatch, host
     )
     state, text = (await ask())["rtp"]
     assert (state, told in text) == ("fail", True)
+
+
+async def test_a_user_who_may_only_look(ask, asterisk: Asterisk):
+    ari = asterisk.etc / "ari.conf"
+    was = ari.read_text()
+    ari.write_text(f"{was}\n[reader]\ntype = user\nread_only = yes\npassword = secret\n")
+    asterisk.cli("module reload res_ari.so")
+    try:
+        found = await ask(username="reader", password="secret")
+    finally:
+        ari.write_text(was)
+        asterisk.cli("module reload res_ari.so")
+    assert found["asterisk"][0] == "fail"
+    assert "set read_only=no for our user in its ari.conf" in found["asterisk"][1]
+    assert found["rtp"][0] == "skip"
 
 
 async def test_a_dialplan_without_our_context(ask, asterisk: Asterisk):
@@ -241,14 +256,33 @@ async def test_what_of_redis_is_measured(redis, monkeypatch, name, value, check,
     assert (state, told[1] in text) == (told[0], True)
 
 
-async def test_a_redis_that_can_not_write_to_its_disk():
-    with Redis(options={"enable-protected-configs": "yes"}) as server:
+async def test_a_redis_whose_disk_is_full():
+    with Cramped() as server:
+        server.full(True)
+        found = await of_redis(server.url)
+        assert (found["redis disk"][0], found["redis rights"][0]) == ("fail", "fail"), found
+        assert "can't write its append-only file" in found["redis disk"][1]
+        assert "MISCONF" in found["redis rights"][1]
+        assert "make room on its disk" in found["redis rights"][1]
+        server.full(False)
+        async with asyncio.timeout(30):  # it tries again once a second
+            while (found := await of_redis(server.url))["redis disk"][0] != "ok":
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("persist", [False, True])
+async def test_a_redis_whose_snapshots_fail(persist):
+    options = {"enable-protected-configs": "yes"}
+    with Redis(persist=persist, options=options) as server:
+        server.command("CONFIG", "SET", "save", "3600 1")
         server.command("CONFIG", "SET", "dir", "/proc")  # nobody can make a file there
         server.command("BGSAVE")
         async with asyncio.timeout(30):
             while (found := await of_redis(server.url))["redis disk"][0] != "fail":
                 await asyncio.sleep(0.05)
         assert "last snapshot has failed" in found["redis disk"][1]
+        state, text = (await of_redis(server.url))["redis rights"]
+        assert (state, "MISCONF" in text, "make room on its disk" in text) == ("fail", True, True)
 
 
 async def test_a_redis_that_is_nearly_full():

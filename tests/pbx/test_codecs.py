@@ -182,7 +182,7 @@ class L16Phone:
             "POST",
             "/channels",
             endpoint=f"Local/{extension}@internal",
-            app="test-callers",
+            app=self._callers.app,
             channelId="l16-caller",
             formats="slin",
         )
@@ -190,7 +190,7 @@ class L16Phone:
             "POST",
             "/channels/externalMedia",
             channelId="l16-phone",
-            app="test-callers",
+            app=self._callers.app,
             external_host="{}:{}".format(*self.phone.address),
             format="slin",
         )

@@ -20,12 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from aiohttp import web
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.recording import notes
 from bridge.recording.notes import Notes
+from bridge.tracing import trace_id
 from bridge.transcript import HIDDEN
 from tests.demo.voice import clip
 from tests.lab.capture import RATE, Track, lay_out
+from tests.lab.collector import Collector
 from tests.lab.root import free_port
 from tests.lab.stack import Stack, capture
 from tests.pbx.test_calls import Memory, until
@@ -48,16 +52,26 @@ encrypt_key_file = "key"
 MOST_APART_MS = 80.0
 """11 to 13 on a quiet machine, 41 on a busy one, whose phone loses frames and sends late."""
 Pcm = npt.NDArray[np.float64]
+MOVED = (
+    *("calls_begun_total", "calls_ended_total", "call_duration_seconds_sum"),
+    *("call_setup_seconds_sum", "voice_to_voice_seconds_sum", "turn_stage_seconds_sum"),
+    *("turns_total", "heard_seconds_total", "audio_packets_received_total"),
+    *("audio_lateness_seconds_count", "one_way_delay_seconds_sum", "media_lateness_seconds_count"),
+    *("media_tick_seconds_total", "worker_lag_seconds_count", "redis_up", "asterisk_up"),
+    *("media_up", "workers", "worker_ready", "web_redis_up"),
+)
+"""Figures that a call of half a minute moves, whatever else happens."""
 
 
 @dataclass
 class Site:
-    """A stack whose calls are recorded, its API, and where its call records go."""
+    """A stack whose calls are recorded, its API, and where its call records and traces go."""
 
     stack: Stack
     folder: Path
     port: int
     hook: socket.socket
+    collector: Collector
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
         """Status and body of the API's answer."""
@@ -76,20 +90,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "demo.toml").write_text((SAMPLES / "demo.toml").read_text() + SETTINGS)
     (folder / "echo.toml").write_text((SAMPLES / "echo.toml").read_text() + SEALED)
     (folder / "key").write_bytes(base64.b64encode(os.urandom(32)))
-    with socket.create_server(("127.0.0.1", 0)) as hook:
+    with socket.create_server(("127.0.0.1", 0)) as hook, Collector() as collector:
         settings = {
             "agents": {"folder": str(folder)},
             "web": {"enabled": True, "port": port},
+            "telemetry": {"endpoint": collector.url},
             "history": {
                 "webhook_url": f"http://127.0.0.1:{hook.getsockname()[1]}/calls",
                 "webhook_secret": "s3cret",
             },
         }
         options = ("--workers", "2")
-        environment = {"ARI_BRIDGE_TOKEN": TOKEN}
+        environment = {"ARI_BRIDGE_TOKEN": TOKEN, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         with Stack(settings=settings, options=options, environment=environment) as stack:
             stack.wait_for_workers(2)
-            yield Site(stack, folder, port, hook)
+            yield Site(stack, folder, port, hook, collector)
             assert stack.pbx.wait_idle() == []
 
 
@@ -176,6 +191,7 @@ async def test_it_is_what_the_caller_said_and_heard_through_pause_and_death(
     assert max(agent) - min(caller) <= MOST_APART_MS, told
     assert max(caller) - min(agent) <= MOST_APART_MS, told
     # The paused seconds are silent on both sides, and there is no word of them.
+    assert len(one.pauses) == 1, (one.pauses, memory.lines())
     ((first, last),) = one.pauses
     paused_s = {line.text: line.at for line in memory.lines()}
     paused_ms = (paused_s["recording goes on"] - paused_s["recording paused"]) * 1000
@@ -187,6 +203,50 @@ async def test_it_is_what_the_caller_said_and_heard_through_pause_and_death(
     assert memory.agent_said().startswith("This call is recorded.")
     assert np.abs(sound[: 2 * RATE, 1]).max() > 3000
     assert notes.ordered(stack.bridge.runtime_dir, one.call_id) is None
+    await traced(site, memory)
+    await counted(site, memory)
+
+
+async def traced(site: Site, memory: Memory) -> None:
+    """One trace, though two workers had the call; and nothing in it that was said."""
+    of_call = trace_id(memory.call_id() or "").to_bytes(16)
+    spans: list[Span] = []
+
+    def there() -> bool:
+        spans[:] = [span for span in site.collector.spans() if span.trace_id == of_call]
+        return any(span.name == "call" for span in spans)
+
+    await until(there, "its trace is collected")
+    [call] = [span for span in spans if span.name == "call"]
+    assert not call.parent_span_id
+    assert {span.parent_span_id for span in spans if span is not call} == {call.span_id}
+    rows = json.loads(memory.record()["latency"])
+    answered = [row["voice_to_voice_ms"] for row in rows if "voice_to_voice_ms" in row]
+    assert answered
+    name = "ari_bridge.voice_to_voice_ms"
+    attributes = [{one.key: one.value.double_value for one in span.attributes} for span in spans]
+    assert sorted(told[name] for told in attributes if name in told) == sorted(answered)
+    for span in spans:
+        assert call.start_time_unix_nano <= span.start_time_unix_nano
+        assert span.end_time_unix_nano <= call.end_time_unix_nano
+    sent = b"".join(body for _, body in site.collector.got)
+    spoken = [line.text for line in memory.lines() if line.role in ("caller", "agent")]
+    words = [word for text in spoken for word in text.split() if len(word) > 5]
+    assert len(words) > 5
+    assert [word for word in words if word.encode() in sent] == []
+
+
+async def counted(site: Site, memory: Memory) -> None:
+    """What Prometheus is told of that call: each figure has moved."""
+    _, text = await site.ask("GET", "/metrics")
+    told: dict[str, float] = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            told[sample.name] = told.get(sample.name, 0.0) + sample.value
+    assert {name: told.get(f"ari_bridge_{name}", 0.0) for name in MOVED} == {
+        name: pytest.approx(1e9, abs=1e9 - 1e-6) for name in MOVED
+    }
+    assert told["ari_bridge_takeovers_total"] == 1
 
 
 async def test_a_sealed_one_is_heard_told_of_and_erased_over_the_api(

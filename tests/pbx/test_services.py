@@ -1,8 +1,8 @@
 """The bridge as systemd starts it, everything by TLS, with callers that another SIP server sends.
 
-One host of an operator who trusts nobody: ARI by https, Redis by rediss as a user of its ACL, the
-API by https with two tokens. Its processes are those of the units in systemd/; the test is their
-service manager.
+One host of an operator who trusts nobody: ARI by https, audio by wss, Redis by rediss as a user of
+its ACL, the API by https with two tokens. Its processes are those of the units in systemd/, of all
+of them; the test is their service manager.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ from tests.lab.bridge import to_toml
 from tests.lab.certificate import Authority
 from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY, free_port
-from tests.lab.services import Services
+from tests.lab.services import UNITS as SYSTEMD
+from tests.lab.services import Services, file_of
 
 WORKER, WEB = "ari-bridge-worker@1.service", "ari-bridge-web.service"
 UNITS = (
-    *("ari-bridge-media@1.service", "ari-bridge-media@2.service", WORKER),
+    *("ari-bridge-media@1.service", "ari-bridge-media@2.service"),
+    *("ari-bridge-relay@1.service", "ari-bridge-relay@2.service", WORKER),
     *("ari-bridge-recorder.service", WEB),
 )
 WITHIN_S = 60.0
@@ -105,6 +107,7 @@ def house(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "asterisk": {
             "url": f"https://127.0.0.1:{asterisk.wss_port}",
             "ca_file": str(asterisk.certificate),
+            "media_transport": "websocket",
             "username": asterisk.ari_username,
             "password": asterisk.ari_password,
         },
@@ -175,6 +178,10 @@ async def test_killed_a_worker_takes_no_figure_with_it(house: House) -> None:
     again = await house.settled("ari_bridge_worker_ready", 1)
     name = "ari_bridge_calls_ended_total"
     assert before.get(name) == told.get(name) == again.get(name)
+
+
+def test_no_unit_is_forgotten(house: House) -> None:
+    assert {file_of(unit) for unit in house.services.running} == {*SYSTEMD.glob("*.service")}
 
 
 async def test_they_tell_their_service_manager_that_they_live(house: House) -> None:

@@ -3,7 +3,7 @@ for; writes out/soak/summary.json and soak.png.
 
     --seconds S   how long (default: SOAK_S in the environment, else 1800)
     --calls N     at a time, at least (100)
-    --rate N      new calls a second at most, which is how fast they come at the beginning (6)
+    --rate N      new calls a second at most, which is how fast they come at the beginning (9)
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.machine import cpu_s
+from tests.bench.machine import cpu_s, ticks
 from tests.bench.stt import Listener
 from tests.demo.words import normal
 from tests.lab.asterisk import Asterisk
 from tests.lab.capture import Pcm
 from tests.lab.root import REPOSITORY, LabError
-from tests.soak.figures import Sample, Soak, missed, picture
+from tests.soak.figures import Sample, Soak, memory_picture, missed, picture
 from tests.soak.judge import alike
 from tests.soak.phones import ALIKE, Phones, be_first
 from tests.soak.placer import Placer
@@ -32,12 +32,13 @@ from tests.soak.stand import ECHO, GREETING, Memory, Stand
 
 OUT = Path("out/soak")
 _CALLERS, _TOO_MANY = 4096, 256
-_SPARE = 18
+_SPARE = 14
 """So many more calls than asked for are under way: some are ringing, or about to begin."""
 _HOLD_MS = (300, 40_000)
-_SPREAD_MS = 1000
+_SPREAD_MS = 400
+_SHED_RATE = 12
 _SHED_HOLD_MS = (5000, 9000)
-_MEMORY_EVERY_S = 5.0
+_MEMORY_EVERY_S = 15.0
 _GREETING = "Hello, this is Harbor Street Books. How can I help you?"
 _UNDERSTOOD = 0.8
 
@@ -48,6 +49,8 @@ class _Run:
     def __init__(self, seconds: float, calls: int, rate: int, say: Callable[[str], None]) -> None:
         self._seconds, self._calls, self._rate, self._say = seconds, calls, rate, say
         self._cap = round((calls + _SPARE) * 1.1)
+        self._pids: dict[str, int] = {}
+        self._used = (0.0, 0.0, 0.0, 0.0)
 
     def hold(self) -> Soak:
         """Hold it."""
@@ -59,8 +62,11 @@ class _Run:
             # Two of three call the agent that greets; the numbers of both go through all phases.
             every_s = min(_MEMORY_EVERY_S, self._seconds / 60)
             with (
-                Memory(stand.processes.values(), every_s) as memory,
-                Phones(_CALLERS + _TOO_MANY, room, lambda n: n % 3 == 0, greetings) as phones,
+                Memory(stand.processes, every_s) as memory,
+                Phones(
+                    *(_CALLERS + _TOO_MANY, room, lambda n: n % 3 == 0, greetings),
+                    witness=stand.witness,
+                ) as phones,
             ):
                 be_first()
                 soak = Soak(time.time_ns(), self._seconds, self._cap, memory=memory.samples)
@@ -74,6 +80,7 @@ class _Run:
                 }
             soak.left_over = stand.leftovers.find()
             soak.ours_ms = stand.set_up_ms()
+            soak.stages, soak.late = stand.stages(), phones.late
             soak.calls = phones.calls
         return soak
 
@@ -97,7 +104,7 @@ class _Run:
                 *(stand.pbx, phones.port, last),
                 [ECHO if n % 3 == 0 else GREETING for n in last],
                 at_once=count,
-                rate=2 * self._rate,
+                rate=_SHED_RATE,
                 hold_ms=_SHED_HOLD_MS,
                 count=count,
             )
@@ -114,14 +121,14 @@ class _Run:
     def _steady(self, stand: Stand, phones: Phones, soak: Soak) -> dict[str, object]:
         """The soak itself; gives CPU by process, ms a call-second, once all calls were there."""
         said = 0.0
-        pids: dict[str, int] = {}
-        before: dict[str, float] = {}
+        pids = {"asterisk": stand.pbx.pid, "redis": stand.redis.pid, **stand.processes}
+        pids |= {"callers": os.getpid(), "sipp": phones.placers[0].pid}
+        self._pids, before = pids, {}
         up_s = 0.0
         while (at_s := (time.time_ns() - soak.began_ns) / 1e9) < self._seconds:
             sample = self._second(phones, soak)
-            if not soak.full_ns and sample.up >= self._calls:
+            if not soak.full_ns and sample.up >= self._calls + _SPARE // 2:
                 soak.full_ns = time.time_ns()
-                pids = {"asterisk": stand.pbx.pid, "redis": stand.redis.pid, **stand.processes}
                 before = {name: cpu_s(pid) for name, pid in pids.items()}
             up_s += sample.up if soak.full_ns else 0
             if at_s - said >= 10:
@@ -136,8 +143,17 @@ class _Run:
         phones.pump(1.0)
         phones.look()
         at_s = (time.time_ns() - soak.began_ns) / 1e9
-        soak.samples.append(Sample(at_s, len(phones.up)))
-        return soak.samples[-1]
+        sample = Sample(at_s, len(phones.up), *self._others())
+        soak.samples.append(sample)
+        return sample
+
+    def _others(self) -> tuple[float, float]:
+        """See `Sample`."""
+        there = [pid for pid in self._pids.values() if Path(f"/proc/{pid}").exists()]
+        now = (time.monotonic(), *ticks(), sum(map(cpu_s, there)))
+        wall, busy, stolen, own = (b - a for a, b in zip(self._used, now, strict=True))
+        self._used = now
+        return max(0.0, 100 * (busy - own) / wall), 100 * stolen / wall
 
     def _tell(self, phones: Phones, soak: Soak, sample: Sample) -> None:
         over = phones.calls
@@ -146,7 +162,7 @@ class _Run:
         gaps = sum(len(c.heard.gaps) for c in over)
         bad = sum(c.setup_ms is None or c.lost or c.unheard or c.wrong or c.shed for c in over)
         placed = len(over) + len(phones.trying) + len(phones.up)
-        memory = soak.memory[-1][1] if soak.memory else 0
+        memory = sum(soak.memory[-1][1].values()) if soak.memory else 0.0
         self._say(
             f"{sample.up} calls up, {placed} placed, {bad} bad, {gaps} gaps, "
             f"set-up p99 {p99}, {memory:.0f} MiB"
@@ -194,9 +210,10 @@ def main() -> int:
     default = float(os.environ.get("SOAK_S") or 1800)
     parser.add_argument("--seconds", type=float, default=default)
     parser.add_argument("--calls", type=int, default=100)
-    parser.add_argument("--rate", type=int, default=6)
+    parser.add_argument("--rate", type=int, default=9)
     given = parser.parse_args()
     os.chdir(REPOSITORY)
+    OUT.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
 
     def say(line: str) -> None:
@@ -209,10 +226,10 @@ def main() -> int:
         return 2
     found = soak.summary()
     found["missed"] = lines = missed(found, given.calls)
-    OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "summary.json").write_text(json.dumps(found, indent=2) + "\n")
     (OUT / "odd.json").write_text(json.dumps(soak.odd(), indent=1) + "\n")
     picture(soak, OUT / "soak.png")
+    memory_picture(soak, OUT / "memory.png")
     print(json.dumps(found, indent=2))
     for line in lines:
         print(f"MISSED {line}")

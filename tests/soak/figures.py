@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,10 @@ class Sample:
     at_s: float
     """Since the beginning."""
     up: int
+    others: float = 0.0
+    """What everybody but Asterisk, Redis, the bridge and its callers took of the machine since the
+    sample before, and what the hypervisor did: percent of a core."""
+    stolen: float = 0.0
 
 
 @dataclass
@@ -40,8 +45,12 @@ class Soak:
     """The first call up to there, and the first of too many."""
     shed_ns: int = 0
     samples: list[Sample] = field(default_factory=list)
-    memory: list[tuple[int, float]] = field(default_factory=list)
+    memory: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     """See `Memory.samples`."""
+    late: Mapping[tuple[int, float], str] = field(default_factory=dict)
+    """See `Phones.late`."""
+    stages: list[Mapping[str, float]] = field(default_factory=list)
+    """See `Stand.stages`."""
     calls: list[Call] = field(default_factory=list)
     ours_ms: list[float] = field(default_factory=list)
     """See `Stand.set_up_ms`."""
@@ -66,10 +75,17 @@ class Soak:
             "lost": sum(c.lost for c in before),
             "setup_ms": _percentiles([c.setup_ms for c in before if not c.shed]),
             "of_it_ours_ms": _percentiles(self.ours_ms),
+            "stages_ms": {
+                name: _percentiles([one.get(name) for one in self.stages])
+                for name in dict.fromkeys(name for one in self.stages for name in one)
+            },
             "first_audio_ms": _percentiles([c.first_audio_ms for c in before if not c.shed]),
             "packets": sum(c.heard.packets for c in self.calls),
             "audio_gaps": len(early),
             "longest_gap_ms": round(max(early, default=0.0), 1),
+            "others_percent": _percentiles([s.others for s in self.samples[1:]]),
+            "stolen_percent": _percentiles([s.stolen for s in self.samples[1:]]),
+            "late": dict(Counter(self.late[gap] for gap in gaps if gap in self.late)),
             "unheard": sum(c.unheard for c in before),
             "compared": len(compared),
             "alike": {
@@ -88,15 +104,21 @@ class Soak:
     def _memory(self) -> dict[str, object]:
         """What it is after a quarter and at the end: medians of a tenth of the time."""
 
-        def around(first: float, last: float) -> float | None:
+        def around(first: float, last: float, name: str = "") -> float | None:
             span = first * self.seconds, last * self.seconds
             times = [((at - self.began_ns) / 1e9, mib) for at, mib in self.memory]
-            found = [mib for at_s, mib in times if span[0] <= at_s <= span[1]]
+            mib = [m for at_s, m in times if span[0] <= at_s <= span[1]]
+            found = [m.get(name, 0.0) if name else sum(m.values()) for m in mib]
             return round(float(np.median(found)), 1) if found else None
 
         quarter, end = around(0.25, 0.35), around(0.9, 1.0)
         growth = None if quarter is None or end is None else round(end - quarter, 1)
-        return {"rss_mib": {"quarter": quarter, "end": end}, "rss_growth_mib": growth}
+        names = dict.fromkeys(name for _, mib in self.memory for name in mib)
+        return {
+            "rss_mib": {"quarter": quarter, "end": end},
+            "rss_growth_mib": growth,
+            "rss_by_process": {n: [around(0.25, 0.35, n), around(0.9, 1.0, n)] for n in names},
+        }
 
     def _shed(self, gaps: Sequence[tuple[int, float]]) -> dict[str, object]:
         """What became of the calls that began when there were too many."""
@@ -127,6 +149,7 @@ class Soak:
                 "setup_ms": c.setup_ms,
                 "packets": c.heard.packets,
                 "gaps_ms": [round(ms, 1) for _, ms in c.heard.gaps],
+                "late": [self.late.get(gap, "") for gap in c.heard.gaps],
                 "alike": c.alike,
                 "lasted_s": round((c.ended_ns - c.up_ns) / 1e9, 3),
                 "is": [n for n in ("lost", "unheard", "wrong", "shed") if getattr(c, n)],
@@ -165,7 +188,7 @@ def picture(soak: Soak, path: Path) -> None:
     def at(ns: int) -> float:
         return (ns - soak.began_ns) / 1e9
 
-    figure, (calls, setup, memory) = plt.subplots(3, 1, figsize=(10, 8), sharex=True)
+    figure, (calls, setup, memory, machine) = plt.subplots(4, 1, figsize=(10, 10), sharex=True)
     calls.plot([s.at_s for s in soak.samples], [s.up for s in soak.samples])
     calls.axhline(soak.cap, ls="--", lw=0.8, color="grey")
     calls.text(0, soak.cap, " as many as the bridge takes", va="bottom", fontsize=8)
@@ -179,14 +202,39 @@ def picture(soak: Soak, path: Path) -> None:
     setup.set_yscale("log")
     setup.set_ylabel("set-up, ms")
     setup.legend(fontsize=8)
-    memory.plot([at(ns) for ns, _ in soak.memory], [mib for _, mib in soak.memory])
+    memory.plot([at(ns) for ns, _ in soak.memory], [sum(m.values()) for _, m in soak.memory])
     memory.set_ylabel("memory, MiB")
-    memory.set_xlabel("seconds")
-    for axes in (calls, setup, memory):
+    machine.plot([s.at_s for s in soak.samples], [s.others for s in soak.samples], lw=0.8)
+    machine.set_ylabel("others on this machine,\n% of a core")
+    machine.set_xlabel("seconds")
+    for axes in (calls, setup, memory, machine):
         for call in soak.calls:
             for end, _ in [] if call.shed else call.heard.gaps:
                 axes.axvline(at(end), color="C1", lw=0.5)
     figure.suptitle("orange: a packet gap over 60 ms at a caller", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def memory_picture(soak: Soak, path: Path) -> None:
+    """Each process' memory over time, less what it had after a quarter of it."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (whole, grown) = plt.subplots(2, 1, figsize=(10, 8), sharex=True)
+    times = [(ns - soak.began_ns) / 1e9 for ns, _ in soak.memory]
+    quarter = next((n for n, at in enumerate(times) if at >= soak.seconds / 4), 0)
+    for name in dict.fromkeys(name for _, mib in soak.memory for name in mib):
+        mib = [sample.get(name, 0.0) for _, sample in soak.memory]
+        whole.plot(times, mib, label=name)
+        grown.plot(times, [m - mib[quarter] for m in mib])
+    whole.set_ylabel("memory, MiB")
+    whole.legend(fontsize=8)
+    grown.set_ylabel("since a quarter of the time, MiB")
+    grown.set_xlabel("seconds")
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)

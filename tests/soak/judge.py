@@ -54,6 +54,8 @@ class Judge:
         self._last, self._first = np.zeros(calls, np.int64), np.zeros(calls, np.int64)
         self._count = np.zeros(calls, np.int64)
         self._gaps: dict[int, list[tuple[int, float]]] = {}
+        self.news: list[tuple[int, float]] = []
+        """Gaps, as they are found; whoever reads them takes them out."""
 
     def begin(self, caller: int, *, keep_last: bool) -> None:
         """A call begins; packets of it count from now on."""
@@ -78,7 +80,9 @@ class Judge:
         before = np.where(new, self._last[place], np.concatenate(([0], when[:-1])))
         late = np.flatnonzero((before > 0) & (when - before > GAP_MS * 1e6))
         for k in late.tolist():
-            self._gaps[int(place[k])].append((int(when[k]), float(when[k] - before[k]) / 1e6))
+            gap = int(when[k]), float(when[k] - before[k]) / 1e6
+            self._gaps[int(place[k])].append(gap)
+            self.news.append(gap)
         beginning = place[before == 0]
         self._first[beginning] = when[before == 0]
         number = self._count[place] + rank
@@ -101,6 +105,7 @@ class Judge:
         gaps = self._gaps.pop(place)
         if last and at - last > GAP_MS * 1e6:
             gaps.append((at, (at - last) / 1e6))
+            self.news.append(gaps[-1])
         kept = self._kept[place]
         if self._ring[place] and count > _KEPT:
             kept = np.roll(kept, -(count % _KEPT), axis=0)

@@ -26,6 +26,7 @@ from tests.lab.capture import PCMU, TABLES, Pcm
 from tests.soak.judge import FRAMES, Heard, Judge, alike, in_pieces, is_human
 from tests.soak.placer import Event, Placer
 from tests.soak.wire import FRAME, Wire
+from tests.soak.witness import By, Witness
 
 _STEP_S, _PHASES = 0.005, 4
 _SILENCE = np.full(FRAME, 0xFF, np.uint8)
@@ -85,7 +86,8 @@ class Phones:
         at_once: how many at a time at most.
         echoes: whether a caller has called the echo (else: an agent that greets).
         greetings: what agents' greetings sound like: a call that hears one of them is right.
-    audio: PCMU, whole frames: what is spoken, in a loop.
+        audio: PCMU, whole frames: what is spoken, in a loop.
+        witness: tells who was late when a packet gap is found.
     """
 
     def __init__(
@@ -95,7 +97,11 @@ class Phones:
         echoes: Callable[[int], bool],
         greetings: Sequence[Pcm] = (),
         audio: npt.NDArray[np.uint8] | None = None,
+        witness: Witness | None = None,
     ) -> None:
+        self._witness = witness
+        self.late: dict[tuple[int, float], By] = {}
+        """Who was, by gap."""
         self._judge = Judge(callers, at_once)
         self._echoes = echoes
         self.greetings = list(greetings)
@@ -141,6 +147,8 @@ class Phones:
                 self.held_up_ms = max(self.held_up_ms, (now - self._next) * 1000)
                 self._next = now
             self._listen()
+            if self._witness is not None:
+                self._testify(self._witness)
             for placer in self.placers:
                 for event in placer.events():
                     self._heed(event, placer)
@@ -150,6 +158,12 @@ class Phones:
             if self._leaving:
                 self._examine(self._leaving.popleft())
             time.sleep(max(0.0, self._next - time.monotonic()))
+
+    def _testify(self, witness: Witness) -> None:
+        witness.look(time.time_ns())
+        for at_ns, ms in self._judge.news:
+            self.late[at_ns, ms] = witness.blame(at_ns - int(ms * 1e6), at_ns)
+        self._judge.news.clear()
 
     def finish(self, timeout_s: float) -> None:
         """Until all calls are over; who is still there then was lost."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import redis as redis_client
 
+from bridge.media.control import SLOTS
+from bridge.media.slots import SlotMap
 from bridge.sessions.model import INDEX, call_key
 from tests.bench.machine import children
 from tests.drill.leftovers import Leftovers
@@ -22,6 +25,7 @@ from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge
 from tests.lab.redis import Redis
 from tests.lab.root import REPOSITORY
+from tests.soak.witness import Witness
 
 GREETING, ECHO = "700", "701"
 _HUMAN = "internal,200,1"
@@ -62,6 +66,8 @@ class Stand:
             up.enter_context(self.bridge)
             up.callback(self._keep_logs)
             self.leftovers = Leftovers(self, [self.bridge], folder)
+            slots = SlotMap.attach(self.bridge.runtime_dir / SLOTS, write=False).columns
+            self.witness = Witness(slots["state"], slots["n_sent"])
             self.processes = self._processes()
             self._up = up.pop_all()
         return self
@@ -100,6 +106,12 @@ class Stand:
             if started and float(answered or 0)
         ]
 
+    def stages(self) -> list[Mapping[str, float]]:
+        """What each stage of a call's set-up took, ms: of all whose records are in the log."""
+        console = (self.bridge.directory / "console").read_text(errors="replace")
+        found = [line.partition("call record ")[2] for line in console.splitlines()]
+        return [json.loads(one)["setup_ms"] for one in found if one]
+
     def died(self) -> list[str]:
         """Which of them aren't there any more."""
         return [name for name, pid in self.processes.items() if not Path(f"/proc/{pid}").exists()]
@@ -132,10 +144,10 @@ class Memory:
     takes milliseconds, so whoever has to be on time has no time for it.
     """
 
-    def __init__(self, pids: Iterable[int], every_s: float) -> None:
-        self._pids, self._every_s = list(pids), every_s
-        self.samples: list[tuple[int, float]] = []
-        """When (ns of the epoch), and MiB."""
+    def __init__(self, pids: Mapping[str, int], every_s: float) -> None:
+        self._pids, self._every_s = dict(pids), every_s
+        self.samples: list[tuple[int, Mapping[str, float]]] = []
+        """When (ns of the epoch), and each one's MiB."""
 
     def __enter__(self) -> Self:
         self._over = threading.Event()
@@ -154,7 +166,8 @@ class Memory:
 
     def _run(self) -> None:
         while not self._over.wait(self._every_s):
-            self.samples.append((time.time_ns(), sum(map(_pss_kib, self._pids)) / 1024))
+            mib = {name: _pss_kib(pid) / 1024 for name, pid in self._pids.items()}
+            self.samples.append((time.time_ns(), mib))
 
 
 def _pss_kib(pid: int) -> int:

@@ -14,6 +14,7 @@ import pytest
 from bridge import toolbox
 from bridge.agent import Agent, TransferSettings, TurnSettings
 from bridge.call import Call, Outcome
+from bridge.dialog.flow import Flow
 from bridge.dialog.turns import (
     AgentPaused,
     AgentResumed,
@@ -25,7 +26,7 @@ from bridge.dialog.turns import (
     Turns,
 )
 from bridge.engines import base as engines
-from bridge.errors import ConfigError, EngineMissing, PbxGone, PbxRefused
+from bridge.errors import ConfigError, EngineMissing, MediaFull, PbxGone, PbxRefused
 from bridge.media.base import Left, Up
 from bridge.mouth import ROOM_MS
 from bridge.orders import Orders
@@ -140,6 +141,8 @@ class Slot:
         self.closed = False
         self.resting = None, 0, False
         self.straight, self.straight_to_ms, self.straight_ms = None, 0, 0
+        self.straight_most_ms, self.flowed_ms = 0, 0
+        self.flow = Flow(self.pour)
         self.decided = []
         self.verdicts = False  # somebody who hears all calls may say something else any time
 
@@ -147,6 +150,18 @@ class Slot:
         taken = min(len(pcm), RATE // 2 - len(self.queue))
         self.queue += [item] * taken
         return taken
+
+    @property
+    def room(self):
+        return RATE // 2 - len(self.queue)
+
+    def pour(self, flows, pcm):
+        assert flows == [self.flow]
+        assert len(self.queue) + pcm.size <= RATE // 2
+        self.queue += [self.flow.item] * pcm.size
+        to_ms = self.straight_to_ms + pcm.size * 1000 / RATE
+        self.straight_to_ms = max(self.straight_to_ms, min(to_ms, self.straight_most_ms))
+        self.flowed_ms = self.straight_ms
 
     def done(self, item):
         pass
@@ -174,13 +189,13 @@ class Slot:
         self.cleared = False
         self.paused = False
 
-    def rest(self, hear, until_ms, speech, straight=None, straight_ms=0):
+    def rest(self, hear, until_ms, speech, straight=None, straight_ms=0, most_ms=0):
         self.resting = hear, until_ms, speech
-        self.straight, self.straight_to_ms = straight, straight_ms
+        self.straight, self.straight_to_ms, self.straight_most_ms = straight, straight_ms, most_ms
 
-    def straight_on(self, straight_ms):
+    def straight_on(self, straight_ms, most_ms):
         if self.straight is not None:
-            self.straight_to_ms = straight_ms
+            self.straight_to_ms, self.straight_most_ms = straight_ms, most_ms
 
     def spoken(self, from_ms, to_ms):
         return self.decided[from_ms // 20 : to_ms // 20]
@@ -229,7 +244,12 @@ class Media:
     place = "here"
 
     def __init__(self):
-        self.slot = Slot()
+        self.slot, self.full = Slot(), False
+
+    def check_room(self, call_id):
+        assert call_id == "c1"
+        if self.full:
+            raise MediaFull("all 2 slots are taken")
 
     async def attach(self, call_id, rate, since_ms, answered_ms):
         self.answered_ms = answered_ms
@@ -423,6 +443,14 @@ async def test_what_can_not_be_served_goes_on_in_the_dialplan(fault, result):
         variables = {"ARI_BRIDGE_RESULT": result, "ARI_BRIDGE_REASON": str(fault)}
         variables |= {"ARI_BRIDGE_INTENT": "", "ARI_BRIDGE_SUMMARY": ""}
         assert talk.leg.did == [("leave", variables), ("release",)]
+
+
+async def test_whom_there_is_no_slot_for_the_pbx_is_asked_for_nothing():
+    talk = Talk()
+    talk.media.full = True
+    async with talk:
+        assert (await talk.end()).result == "failed"
+        assert [name for name, *_ in talk.leg.did] == ["leave", "release"]
 
 
 async def test_a_caller_who_is_gone_by_the_time_we_give_him_back():
@@ -663,6 +691,18 @@ async def test_a_digit_cuts_the_agent_and_reaches_the_engine():
         assert [type(e) for e in talk.engine.told] == [BargeIn, engines.Digit]
         assert talk.slot.queue == []
         assert ("dtmf", "4") in talk.store.lines
+
+
+async def test_keys_are_in_no_line_of_the_log(caplog):
+    caplog.set_level(logging.DEBUG)
+    memory = Memory(Record("1.1", agent="demo", state="talking"), [])
+    async with Talk(memory=memory, keys="##") as talk:  # a key that nothing else is written with
+        talk.leg.events.put_nowait(Dtmf("#", 100))
+        await talk.settle()
+        assert talk.store.lines.count(("dtmf", "#")) == 3
+        talk.engine.say("please enter your number", 2000)
+    assert "call record" in caplog.text
+    assert "#" not in caplog.text
 
 
 async def test_keys_that_were_pressed_between_two_owners_reach_the_engine():
@@ -954,7 +994,7 @@ class Ears:
     def __init__(self):
         self.turns = self.enoughs = self.opened = 0
 
-    def open(self, rate, sensitivity):
+    def open(self, rate, sensitivity, *, hurries=True):
         self.opened += 1
         return self
 
@@ -1354,7 +1394,7 @@ class Bot(Engine):
     def __init__(self, straight):
         super().__init__()
         self.straight = (self.hear_many, self) if straight else None
-        self.item, self.got, self.many = None, [], 0
+        self.item, self.got, self.many, self.flowed = None, [], 0, 0
 
     def hear(self, at_ms, pcm):
         self.got.append((at_ms, pcm.tolist()))
@@ -1370,7 +1410,11 @@ class Bot(Engine):
         if self.item is None:
             self.item = self.context.new_item()
         pcm = np.ones(ms * RATE // 1000, np.int16)
-        if not (self.straight and self.context.more(self.item, pcm)):
+        flow = self.context.flow
+        if self.straight and flow.takes(self.item, len(pcm)):
+            self.flowed += 1
+            flow.pour([flow], pcm[None])
+        else:
             self.context.emit(engines.Audio(self.item, pcm))
 
     def done(self):
@@ -1382,7 +1426,7 @@ class Bot(Engine):
 
 def act(talk, what, n):
     """A step of a script."""
-    conversation = talk.call.talk
+    conversation, presence = talk.call._conversation, talk.call.talk
     match what:
         case "speaks" | "is silent":
             talk.slot.deliver(what == "speaks", n)
@@ -1407,13 +1451,13 @@ def act(talk, what, n):
             conversation._write_down()
             assert talk.store.record.get("progress") == noted, "nothing of it was left out"
         case "mutes" | "holds":
-            change = conversation.mute if what == "mutes" else conversation.hold
+            change = presence.mute if what == "mutes" else presence.hold
             change(True)
             talk.slot.deliver(n % 2 == 0, n)
             change(False)
         case "key":
             talk.engine.item = None
-            conversation.digit(str(n % 10))
+            presence.digit(str(n % 10))
 
 
 STEPS = (
@@ -1426,7 +1470,7 @@ STEPS = (
 @pytest.mark.parametrize("barge_in", ["off", "auto"])
 @pytest.mark.parametrize("seed", range(8))
 async def test_what_goes_past_the_conversation_makes_no_difference(barge_in, seed):
-    found, straight = [], 0
+    found, straight, flowed = [], 0, 0
     for past in (True, False):
         steps = random.Random(seed)
         talk, seen = Talk(), []
@@ -1437,7 +1481,7 @@ async def test_what_goes_past_the_conversation_makes_no_difference(barge_in, see
                 act(talk, steps.choice(STEPS), steps.choice([1, 2, 3, 7, 15, 40]))
                 told = [e for e in talk.engine.told if not isinstance(e, TurnPausing)]
                 heard = [e for e in told if not isinstance(e, engines.Heard | engines.Marked)]
-                playout = talk.call.talk._mouth.playout
+                playout = talk.call._conversation._mouth.playout
                 seen.append((heard, playout.last_item, talk.slot.queue.copy(), talk.slot.paused))
             talk.slot.deliver(False, 100)
             talk.call.note()
@@ -1445,9 +1489,23 @@ async def test_what_goes_past_the_conversation_makes_no_difference(barge_in, see
             progress = talk.store.record["progress"]
             found.append((seen, told, talk.engine.got, talk.store.lines, progress))
             straight += talk.engine.many
+            flowed += talk.engine.flowed
     for one, other in zip(*found, strict=True):
         assert one == other
     assert straight
+    assert flowed
+
+
+async def test_speech_that_is_over_is_forgotten_while_the_call_rests():
+    talk = Talk()
+    talk.engine = Bot(True)
+    async with talk:
+        noted = []
+        for speech in (True, True, *(False,) * 6):
+            talk.slot.deliver(speech, 10)
+            talk.call.note()
+            noted.append(Progress.from_text(talk.store.record["progress"]).since_ms)
+    assert (noted[1], noted[-1]) == (0, -1), "an heir would give it to the bot once more"
 
 
 async def test_little_of_a_call_stays_until_garbage_is_collected():

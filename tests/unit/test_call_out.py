@@ -85,6 +85,14 @@ async def test_it_is_given_up():
         assert (await talk.end()).result == "cancelled"
 
 
+async def test_nobody_is_called_for_whom_there_is_no_slot():
+    talk = Calling()
+    talk.media.full = True
+    async with talk:
+        assert (await talk.end()).result == "failed"
+        assert talk.leg.names() == ["leave", "release"]
+
+
 async def test_nobody_is_called_whom_nobody_would_remember():
     async with Calling() as talk:
         talk.leg.answers.set_result(None)
@@ -142,7 +150,7 @@ async def test_a_muted_agent_is_not_heard_but_listens():
         assert talk.slot.queue == []
         assert talk.engine.heard_ms == before + 2000
         assert engines.Marked("m", False) in talk.engine.told
-        talk.call.talk.look()
+        talk.call.note()
         assert Progress.from_text(talk.store.record["progress"]).muted
         talk.call.talk.mute(False)
         talk.engine.say("But this.", 500)

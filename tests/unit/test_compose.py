@@ -18,6 +18,7 @@ import yaml
 
 from bridge import config
 from bridge.media.slots import SlotMap
+from tests.lab.services import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 GIVEN = {"ARI_PASSWORD": "a-secret", "PHONE_PASSWORD": "another"}  # what .env holds
@@ -141,6 +142,16 @@ def test_images_do_not_run_as_root(services: Table) -> None:
             assert users[-1] not in ("root", "0")
 
 
+def test_the_media_process_may_raise_its_priority_as_under_systemd(services: Table) -> None:
+    """By limits: Docker gives a capability to root's processes alone, and ours are not."""
+    limits = keys(ROOT / "systemd" / "ari-bridge-media@.service")["Service"]
+    assert services["bridge"]["ulimits"] == {
+        "nice": 20 - int(limits["LimitNICE"][0]),  # setrlimit(2), RLIMIT_NICE
+        "rtprio": int(limits["LimitRTPRIO"][0]),
+    }
+    assert "cap_add" not in services["bridge"]
+
+
 def test_the_published_ports_are_those_asterisk_listens_on(services: Table) -> None:
     given = services["asterisk"]["environment"]
     rtp = f"{given['RTP_START']}-{given['RTP_END']}"
@@ -182,22 +193,17 @@ def test_the_bridge_is_told_where_the_others_are(
     assert services["bridge"]["configs"][0]["target"] in " ".join(command)
 
 
-def test_the_slots_lie_in_memory_have_room_and_are_the_bridge_s_alone(
+def test_the_slots_lie_in_memory_and_have_room(
     compose: Table, services: Table, tmp_path: Path
 ) -> None:
+    """In /dev/shm: a tmpfs of its own would need an owner, which not every engine can give it."""
     file = tmp_path / "bridge.toml"
     file.write_text(compose["configs"]["bridge.toml"]["content"])
     media = config.load(file).media
-    (mount,) = services["bridge"]["tmpfs"]
-    path, _, words = mount.partition(":")
-    options = dict(word.split("=") for word in words.split(","))
-    assert path == media.runtime_dir
+    assert Path(media.runtime_dir).parent == Path("/dev/shm")
     SlotMap.create(tmp_path / "slots", media.max_calls, media.playout_ms)
-    assert (tmp_path / "slots").stat().st_size < int(options["size"].rstrip("m")) << 20
-    assert options["mode"] == "0700"
-    made = next(words for words in instructions(ROOT / "Dockerfile") if "useradd" in words)
-    assert made[made.index("--uid") + 1] == options["uid"]
-    assert made[made.index("--uid") + 3] in [w[1] for w in instructions(ROOT / "Dockerfile")]
+    room = int(services["bridge"]["shm_size"].removesuffix("m")) << 20
+    assert (tmp_path / "slots").stat().st_size < room
 
 
 def test_addresses_are_in_the_network_and_each_is_one_services(

@@ -5,7 +5,7 @@ import pytest
 
 from bridge import ears as module
 from bridge.audio.neural import CHUNK
-from bridge.ears import AFTER_MS, BEFORE_MS, DOUBT_MS, FEW, SKIP, Ears
+from bridge.ears import AFTER_MS, BEFORE_MS, DOUBT_MS, FEW, PATIENT, SKIP, Ears
 
 FRAME = np.full(160, 1000, np.int16)
 LOUD, QUIET = True, False
@@ -148,6 +148,25 @@ def test_many_calls_are_judged_with_every_other_delivery(ears, network):
         assert set(together) <= {len(lanes)}
     assert deliver(first, 20), "what has waited is not pushed out"
     assert ears.voice.all()
+
+
+def test_where_no_voice_interrupts_anybody_more_deliveries_are_judged_together(ears, network):
+    lanes = np.arange(FEW + 8)
+    opened = [ears.open(int(lane), 0.5, hurries=False) for lane in lanes]
+    pcm, fired = np.full((len(lanes), 160), 1000, np.int16), np.ones((len(lanes), 1), bool)
+
+    def judged():
+        told = []
+        for _ in range(4 * PATIENT):
+            network.chunks.clear()
+            ears.hear(lanes, 8000, pcm, fired)
+            told.append(len(network.chunks) > 0)
+        return told
+
+    assert sum(judged()) == 4
+    opened[0].close()
+    ears.open(0, 0.5)
+    assert sum(judged()) > 4, "somebody may be interrupted"
 
 
 def test_what_is_loud_is_a_voice_until_the_network_had_its_time(ears, network):

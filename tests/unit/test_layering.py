@@ -39,9 +39,11 @@ LAYERS = [
     "quality",
     "filler",
     "stopwatch",
+    "stages",
     "tools",
     "mouth",
-    "conversation",
+    "talk",
+    "callrecord",
     "call",
     "calls",
     "reconcile",
@@ -85,7 +87,8 @@ WIRING = {
     "stopwatch",
     "tools",
     "mouth",
-    "conversation",
+    "talk",
+    "callrecord",
     "call",
     "calls",
     "reconcile",
@@ -162,7 +165,7 @@ def test_the_rules_can_fail():
     assert wrong("bridge.audio.g711", "bridge.media.plane")
     assert wrong("bridge.engines.echo", "bridge.pbx.base")
     assert wrong("bridge.call", "bridge.pbx.asterisk")
-    assert wrong("bridge.conversation", "bridge.media.client")
+    assert wrong("bridge.talk.conversation", "bridge.media.client")
     assert wrong("bridge.tools", "bridge.call")
     assert wrong("bridge.call", "bridge.pbx.base") is None
 

@@ -1,5 +1,8 @@
 """Agents' files change while calls come and go."""
 
+import gc
+import os
+
 import pytest
 
 from bridge.errors import ConfigError, EngineMissing
@@ -55,6 +58,36 @@ async def test_a_broken_file_keeps_the_agent_as_it_was_and_is_told_of_once(
     assert "\n" not in said
     file.write_text(GOOD.replace("60", "30"))
     assert await longest(minds) == 30
+
+
+async def test_a_file_that_has_not_changed_is_not_read_again(minds, file, monkeypatch):
+    os.utime(file, (1, 1))
+    monkeypatch.setattr("bridge.minds._SETTLED_S", -1.0)
+    assert await longest(minds) == 60
+    one, two = [await minds.make("one") for _ in range(2)]
+    assert one[0].turns is two[0].turns
+    file.write_text(GOOD.replace("60", "90"))
+    os.utime(file, (1, 1))  # of the same size as well
+    assert await longest(minds) == 90
+
+
+async def test_what_was_written_a_moment_ago_is_read_again(minds):
+    one, two = [await minds.make("one") for _ in range(2)]
+    assert one[0] == two[0]
+    assert one[0].turns is not two[0].turns
+
+
+async def test_calls_of_an_agent_that_has_not_changed_leave_nothing_behind(
+    minds, file, monkeypatch
+):
+    os.utime(file, (1, 1))
+    monkeypatch.setattr("bridge.minds._SETTLED_S", -1.0)
+    asked = []
+    monkeypatch.setattr("bridge.toolbox.keep", lambda agents: asked.append(len([*agents])))
+    for _ in range(5):
+        await longest(minds)
+        gc.collect()
+    assert asked == [2] * 5, "the file's, and the one that a call has"
 
 
 async def test_a_file_that_is_gone_is_gone(minds, file):

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from bridge.call import about
+from bridge.callrecord import about
 from bridge.errors import PbxGone, PbxUnreachable, StoreUnreachable
 from bridge.pbx.base import Incoming, Outgoing
 from bridge.reconcile import Reconciler, heirs, incoming_of, share_out, takers

@@ -12,6 +12,7 @@ from tests.soak.judge import Heard, Judge, alike, is_human
 from tests.soak.phones import Call
 from tests.soak.placer import Event
 from tests.soak.wire import FRAME
+from tests.soak.witness import Witness
 
 MS = 1_000_000
 
@@ -104,6 +105,36 @@ def test_the_human_is_known_by_two_tones():
     assert not is_human(clip("What are your opening hours?").pcm)
 
 
+def who_was_late(media_paused: bool, blind: bool = False) -> str:
+    """A caller missed what was due from 1.02 to 1.1 s; slots 0 to 2 are in use, 3 is not."""
+    states, sent = np.array([1, 1, 1, 0], np.uint8), np.zeros(4, np.int64)
+    witness = Witness(states, sent)
+    for ms in range(0, 1200, 5):
+        if ms % 20 == 0 and not (media_paused and 1020 <= ms < 1100):
+            sent[:3] += 1
+        if not (blind and 1020 <= ms < 1100):
+            witness.look(ms * MS)
+    return witness.blame(1001 * MS, 1101 * MS)
+
+
+def test_who_was_late_is_told_by_who_else_was():
+    assert who_was_late(media_paused=True) == "media"
+    assert who_was_late(media_paused=False) == "asterisk"
+    assert who_was_late(media_paused=False, blind=True) == "machine"
+    assert who_was_late(media_paused=True, blind=True) == "machine"
+
+
+def test_one_call_that_media_forgot_is_its_fault():
+    states, sent = np.ones(4, np.uint8), np.zeros(4, np.int64)
+    witness = Witness(states, sent)
+    for ms in range(0, 1200, 5):
+        if ms % 20 == 0:
+            sent += [1, 1, ms < 1020 or ms >= 1100, 1]
+        witness.look(ms * MS)
+    assert witness.blame(1001 * MS, 1101 * MS) == "media"
+    assert witness.blame(101 * MS, 201 * MS) == "asterisk"
+
+
 def call(began_s: float, **changes: object) -> Call:
     begun = Event("try", 1, int(began_s * 1000))
     good = {"setup_ms": 40, "up_ns": int(began_s * 1e9), "alike": 0.98, "ended_ns": int(1e12)}
@@ -112,13 +143,26 @@ def call(began_s: float, **changes: object) -> Call:
 
 
 def soak(*more: Call, up: int = 101, growth: float = 1.0, left: int = 0) -> Soak:
-    memory = [(int(s * 1e9), 500 + growth * (s > 50)) for s in range(100)]
+    memory = [(int(s * 1e9), {"media": 100, "a": 400 + growth * (s > 50)}) for s in range(100)]
     calls = [*(call(s) for s in range(1, 90)), call(110, shed=True, alike=0.1), *more]
     found = Soak(0, 100.0, 110, full_ns=int(1e10), shed_ns=int(1e11), memory=memory, calls=calls)
     found.samples = [Sample(s, up if s >= 10 else s) for s in range(100)]
     found.left_over = {"channels": left, "slots": 0}
     found.more = {"judge_dropped": 0, "died": []}
+    found.stages = [{"answer": 4.0}, {"agent": 1.0, "answer": 6.0}]
     return found
+
+
+def test_the_summary_names_stages_processes_and_who_was_late():
+    late = call(50, heard=gap(52))
+    found = soak(late, growth=3.0)
+    found.late = {late.heard.gaps[0]: "machine"}
+    told = found.summary()
+    assert told["late"] == {"machine": 1}
+    assert told["stages_ms"]["answer"]["max"] == 6.0  # type: ignore[index]
+    assert told["rss_by_process"] == {"media": [100.0, 100.0], "a": [400.0, 403.0]}
+    assert found.odd()[-1]["late"] == ["machine"]
+    assert missed(told) == ["audio_gaps is 1, not 0"]
 
 
 def gap(at_s: float) -> Heard:

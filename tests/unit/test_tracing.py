@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import http.server
 import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -20,6 +18,7 @@ from bridge.engines.base import Timing
 from bridge.errors import ConfigError
 from bridge.stopwatch import Stopwatch
 from bridge.tracing import CallTrace, TelemetrySettings
+from tests.lab.collector import Collector
 
 
 def two_turns() -> list[dict[str, object]]:
@@ -111,34 +110,10 @@ def test_a_row_of_another_version_is_left_out():
     assert [span.name for span in spans(dataclasses.replace(ONE, turns=rows))] == ["call"]
 
 
-class Collector(http.server.BaseHTTPRequestHandler):
-    """Takes OTLP over HTTP."""
-
-    server: Server
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.path, ExportTraceServiceRequest.FromString(body)))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
-
-
-class Server(http.server.ThreadingHTTPServer):
-    got: list[tuple[str, ExportTraceServiceRequest]]
-
-
 @pytest.fixture
-def collector() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Collector) as server:
-        server.got = []
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
 
 
 @pytest.fixture(autouse=True)
@@ -156,13 +131,12 @@ async def traced(settings: TelemetrySettings) -> None:
 
 @pytest.mark.parametrize("by", ["settings", "environment"])
 async def test_a_collector_gets_them(collector, monkeypatch, by):
-    url = f"http://127.0.0.1:{collector.server_port}"
     if by == "environment":
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
-    await traced(TelemetrySettings(url if by == "settings" else ""))
-    ((path, request),) = collector.got
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    await traced(TelemetrySettings(collector.url if by == "settings" else ""))
+    ((path, _),) = collector.got
     assert path == "/v1/traces"
-    found = [s for r in request.resource_spans for p in r.scope_spans for s in p.spans]
+    found = collector.spans()
     assert [span.name for span in found] == ["turn", "interruption", "call"]
     assert {span.trace_id.hex() for span in found} == {f"{tracing.trace_id(ONE.call_id):032x}"}
 

@@ -89,6 +89,34 @@ async def test_calls_are_handed_over_where_there_is_somebody():
     assert parts.worker._left
 
 
+async def test_a_time_out_while_it_stops_is_none_of_the_cancellation():
+    """Up to Python 3.11.2 one in a cancelled task cancels again: calls were lost by that."""
+    parts, seen = Parts([member("other")]), []
+    settings(parts, 0)
+
+    async def beat():
+        seen.append(asyncio.current_task().cancelling())
+        with pytest.raises(TimeoutError):  # as redis-py does in each command
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+
+    parts.worker._leases.beat = beat
+
+    async def serve():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await parts.worker._drain()
+
+    serving = asyncio.create_task(serve())
+    await asyncio.sleep(0)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert seen == [0, 0, 0]
+    assert "let go" in parts.did
+
+
 @pytest.mark.parametrize("members", [[], [member("other")]])
 async def test_calls_that_nobody_can_have_go_on_for_a_while(members):
     """Alone; or what the others would need can't be written."""

@@ -68,3 +68,23 @@ def test_slots_of_another_user(media, tmp_path, monkeypatch):
 
 def test_the_file_system_of_a_place():
     assert system._type_of(system.Path("/proc/self")) == "proc"
+
+
+@pytest.mark.parametrize(("status", "state"), [(0, "ok"), (0x40, "warn")])
+def test_a_clock_that_nothing_keeps_right(media, monkeypatch, status, state):
+    class Kernel:
+        def adjtimex(self, buffer):
+            buffer[40:44] = status.to_bytes(4, "little")
+            return 0
+
+    monkeypatch.setattr(system.ctypes, "CDLL", lambda *_, **__: Kernel())
+    one = found(media)["time"]
+    assert (one.state, "chrony" in one.cure) == (state, state == "warn")
+
+
+@pytest.mark.parametrize(("user", "nice", "state"), [(0, 0, "ok"), (9, 31, "ok"), (9, 30, "warn")])
+def test_a_media_process_that_may_not_raise_its_priority(media, monkeypatch, user, nice, state):
+    monkeypatch.setattr(system.os, "geteuid", lambda: user)
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (nice, nice))
+    one = found(media)["priority"]
+    assert (one.state, "LimitNICE" in one.cure) == (state, state == "warn")

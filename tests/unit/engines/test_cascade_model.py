@@ -353,3 +353,60 @@ async def test_who_goes_on_after_a_pause_is_not_answered_for_its_words():
         model.gate.set()
         await answered(call)
     assert call.lines == ["You said where can I park my car."]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answered_is"),
+    [
+        ("the shop is nice", "the shop is mice", "the shop is nice"),
+        ("the shop is nice", "The shop is nice.", "the shop is nice"),
+        ("the shop is nice", "where is the shop", "where is the shop"),
+        ("", "the shop is nice", "the shop is nice"),
+    ],
+)
+async def test_another_reading_of_the_same_voice_is_answered_only_if_it_is_a_whole_sentence(
+    first, second, answered_is
+):
+    model = FakeModel()
+    stt = glimpsing(first)
+    async with early(stt, model) as call:
+        await call.tone(1000)
+        await call.silence(380)
+        assert model.asked == []
+        stt.glimpses = [second]
+        await answered(call)
+    asked = [history[-1].text for history in model.asked]
+    assert asked == ([first] if first and first != answered_is else []) + [answered_is]
+    assert call.of(CallerText)[-1] == CallerText(answered_is, True, 1)
+    assert any(text.text == second for text in call.of(CallerText))  # it was read so
+
+
+async def test_a_model_thinks_as_soon_as_the_voice_has_stopped_and_the_pause_asks_no_more():
+    model = FakeModel()
+    stt = glimpsing("where can I park")
+    async with early(stt, model) as call:
+        await call.tone(800)
+        await call.silence(60)
+        looks = len(stt.glimpsed)
+        assert glimpsed_until(call) == 840
+        await call.silence(40)
+        assert model.asked == [[Entry("caller", "where can I park")]]
+        assert len(stt.glimpsed) == looks
+        await answered(call)
+    assert len(model.asked) == 1
+
+
+async def test_what_was_begun_in_a_pause_is_given_up_as_soon_as_he_speaks_on():
+    model = FakeModel(**{"where can I park": [Began(), Say("Behind the shop.")]})
+    model.gate.clear()
+    stt = glimpsing("where can I park")
+    async with early(stt, model) as call:
+        await call.tone(800)
+        await call.silence(120)
+        assert (len(model.asked), model.given_up) == (1, 0)
+        await call.tone(40)
+        assert (len(model.asked), model.given_up) == (1, 0)  # it may be a click
+        await call.tone(20)
+        assert (len(model.asked), model.given_up) == (1, 1)
+        model.gate.set()
+        await answered(call)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from bridge.dialog.flow import Flow
 from bridge.engines.base import (
     Audio,
     BargeIn,
@@ -25,7 +26,13 @@ def ledger(history=(), greeting=""):
     agent = SimpleNamespace(greeting=greeting)
     return Ledger(
         SimpleNamespace(
-            resume=None, rate=RATE, history=history, agent=agent, rejoin="", now_ms=lambda: 0
+            resume=None,
+            rate=RATE,
+            history=history,
+            agent=agent,
+            rejoin="",
+            now_ms=lambda: 0,
+            flow=Flow(),
         )
     )
 

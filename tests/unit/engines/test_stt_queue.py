@@ -81,14 +81,15 @@ async def test_whoever_gave_up_is_passed_over():
     assert model.asked == ["busy", "stays"]
 
 
-async def test_glimpses_rest_as_long_as_they_took_and_finals_do_not():
+@pytest.mark.parametrize("rank", [Rank.GLIMPSE, Rank.LULL])
+async def test_glimpses_rest_as_long_as_they_took_and_finals_do_not(rank):
     model = Model()
     queue = SttQueue(model.work, 16000)
     loop = asyncio.get_running_loop()
     now, real = 100.0, loop.time
     loop.time = lambda: now
     try:
-        one = asyncio.create_task(queue.glimpse(lambda: "one"))
+        one = asyncio.create_task(queue.glimpse(lambda: "one", rank))
         await settle()
         now = 100.08
         model.gate.release()

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from bridge.media.frames import Frames
@@ -180,6 +181,26 @@ def test_how_far_frames_go_straight_may_be_put_off(slots_alike, passing):
     put(slots, 0, [0])
     frames.read()
     assert given[-1] == ("all", 0, 80), "it rests no longer for that"
+
+
+def test_frames_go_straight_on_by_as_much_audio_as_flows(slots_alike, passing):
+    slots, frames, lanes, _, taken, given = passing
+    frames.straight_on(lanes[0], 20, 50)
+    frames.straight_on(lanes[2], 20)
+    put(slots, 0, [0])
+    put(slots, 2, [0])
+    frames.read()
+    frames.flowed(np.array([0, 2]), np.array([20.0, 20.0]))
+    put(slots, 0, [0])
+    put(slots, 2, [0])
+    frames.read()
+    assert [name for name, *_ in taken] == ["call 0", "call 2", "call 0"]
+    assert [index for index, *_ in given] == [2], "nobody said how far at most"
+    frames.flowed(np.array([0]), np.array([20.0]))
+    put(slots, 0, [0])
+    frames.read()
+    assert [index for index, *_ in given] == [2, 0], "no further than that"
+    assert [frames.flowed_ms(lane) for lane in lanes] == [40, 0, 20]
 
 
 def test_what_it_does_not_take_goes_to_the_listener(slots_alike, passing):

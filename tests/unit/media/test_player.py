@@ -6,7 +6,7 @@ import pytest
 from bridge.audio.resample import ResamplerBank
 from bridge.media.downlink import PLAYING, Downlink
 from bridge.media.inherited import Inherited
-from bridge.media.player import MARGIN_S, Player, flush_all
+from bridge.media.player import MARGIN_S, Player, flush_all, pour
 from bridge.media.reflex import ReflexBank
 from bridge.media.slots import SlotMap
 
@@ -466,3 +466,41 @@ def test_a_stream_that_begins_with_one_frame_waits_for_the_next(tmp_path):
     assert given(1, item=4) == [MARGIN_S]
     player.done(4)
     assert slots.columns["play_write"][0, 0] == slots.columns["play_read"][0, 0] + 1
+
+
+def played(folder, rates, steps, flows):
+    """What is in the rings of players of these rates, whose audio flows or goes the long way."""
+    slots, due = SlotMap.create(folder / f"slots-{flows}", len(rates), 2000), []
+    banks = {rate: ResamplerBank(rate, 8000, len(rates)) for rate in set(rates) - {8000}}
+    players = [
+        Player(slots, n, 0, rate, lambda one, _: due.append(one), banks.get(rate))
+        for n, rate in enumerate(rates)
+    ]
+    given = np.zeros(len(rates), int)
+    for number, (some, pcm) in enumerate(steps):
+        if flows and number:
+            pour([players[n] for n in some], some, pcm[some])
+        else:
+            for n in some:
+                players[n].play(1, pcm[n])
+        flush_all(due)
+        due.clear()
+        given[some] += pcm.shape[1]
+    for player in players:
+        player.done(1)
+    slots.columns["play_read"][:] = slots.columns["play_write"]
+    assert [player.heard(1) for player in players] == given.tolist()
+    return slots.columns["play_write"][:, 0].tolist(), slots.play[8][:, 0].astype(int)
+
+
+@pytest.mark.parametrize("rates", [(8000,) * 4, (16000,) * 4, (8000, 16000, 24000, 16000)])
+def test_what_flows_is_played_and_heard_like_what_goes_the_long_way(tmp_path, rates):
+    rng = np.random.default_rng(3)
+    steps = [(np.arange(4), rng.integers(-8000, 8000, (4, 480), np.int16))]
+    for n in (480, 480, 480, 7, 480, 333, 140, 480, 480, 480, 1920, 480):
+        some = rng.permutation(4)[: rng.integers(1, 5)]
+        steps.append((some, rng.integers(-8000, 8000, (4, n), np.int16)))
+    (ends, flowed), (as_many, given) = (played(tmp_path, rates, steps, f) for f in (True, False))
+    assert ends == as_many
+    assert np.abs(flowed - given).max() <= 1
+    assert np.abs(flowed).max() > 1000

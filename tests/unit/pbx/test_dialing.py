@@ -148,7 +148,7 @@ async def test_who_had_answered_when_he_was_taken_over_is_not_made_again():
     call.dialing.cancel()
     call.ari.state = "Up"
     call.leg._dialing.state = "made"
-    call.leg.arrived(call.pbx.app)
+    call.leg.where.entered(call.pbx.app)
     await call.leg.dial()
     assert "create" not in call.ari.names()
 

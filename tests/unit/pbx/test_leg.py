@@ -34,61 +34,34 @@ def drained(leg):
     return events
 
 
-def test_the_end_is_told_once_and_last():
-    leg = leg_of()
-    leg.tell(Dtmf("1", 100))
-    leg.end()
-    leg.end("lost")
-    leg.tell(Dtmf("2", 100))
-    assert drained(leg) == [Dtmf("1", 100), HungUp("left")]
-
-
-def test_a_hangup_is_no_leaving():
-    leg = leg_of()
-    leg.hangup_requested()
-    leg.end()
-    assert drained(leg) == [HungUp("hangup")]
-
-
-def test_events_that_nobody_fetches_are_bounded_and_the_end_still_comes(caplog):
-    leg = leg_of()
-    for _ in range(1000):
-        leg.tell(Dtmf("1", 100))
-    leg.end()
-    events = drained(leg)
-    assert len(events) == 257
-    assert events[-1] == HungUp("left")
-    assert "nobody fetches" in caplog.text
-
-
 def test_another_channels_end_is_not_our_medias():
     leg = leg_of()
-    leg.media_ended(1)
+    leg.room.media_ended(1)
     assert drained(leg) == []
-    assert not leg.media.made
+    assert not leg.room.media.made
 
 
 async def test_lost_media_is_told_once_and_not_after_release():
     leg = leg_of()
-    leg.media.n, leg.media.state = 1, "up"
-    leg.media_ended(2)
+    leg.room.media.n, leg.room.media.state = 1, "up"
+    leg.room.media_ended(2)
     assert drained(leg) == []
-    leg.media_ended(1)
-    leg.media_ended(1)  # ChannelDestroyed after StasisEnd
+    leg.room.media_ended(1)
+    leg.room.media_ended(1)  # ChannelDestroyed after StasisEnd
     assert drained(leg) == [MediaLost()]
-    leg.media.n, leg.media.state = 2, "up"
+    leg.room.media.n, leg.room.media.state = 2, "up"
     await leg.release()
-    leg.media_ended(2)
+    leg.room.media_ended(2)
     assert drained(leg) == []
 
 
 async def test_release_asks_once_for_each_thing_that_was_ever_asked_for():
     ari = Ari()
     leg = leg_of(ari)
-    leg.media.n, leg._bridge = 2, "tried"
+    leg.room.media.n, leg.room._bridge = 2, "tried"
     leg.end()
     await asyncio.gather(leg.release(), leg.release())
-    name = f"ari-bridge-1.1-{leg.token}"
+    name = f"ari-bridge-1.1-{leg.room.token}"
     assert sorted((n, *p.values()) for n, p in ari.asked) == [
         ("bridges.destroy", (404,), name),
         ("channels.hangup", (404,), f"{name}-1"),
@@ -152,11 +125,11 @@ async def test_who_has_left_us_is_passed_on_and_no_longer_ours():
 async def test_who_could_not_be_moved_stays_with_us(told):
     leg, task = await passing_on(5.0 if told else 0.001)
     if told:
-        leg.move_failed()
+        leg.where.move_failed()
     with pytest.raises(PbxRefused, match="could not move the call to worker w2"):
         await task
     assert not leg._commands.forgotten
-    assert leg.was_taken(), "where he leaves us now, it is not by us"
+    assert leg.where.was_taken(), "where he leaves us now, it is not by us"
     await leg.answer()
 
 
@@ -191,14 +164,14 @@ async def test_media_of_another_leg_of_the_same_call_is_not_ours():
     pbx = AsteriskPbx(AsteriskSettings())
     leg = leg_of()
     pbx._legs = {"1.1": leg}
-    leg.media.n, leg.media.state = 1, "coming"
+    leg.room.media.n, leg.room.media.state = 1, "coming"
     pbx._sort(Started(channel("ari-bridge-1.1-000000-1"), ()))
-    assert leg.media.state == "coming"
-    pbx._sort(Started(channel(f"ari-bridge-1.1-{leg.token}-1"), ()))
-    assert leg.media.state == "up"
+    assert leg.room.media.state == "coming"
+    pbx._sort(Started(channel(f"ari-bridge-1.1-{leg.room.token}-1"), ()))
+    assert leg.room.media.state == "up"
     pbx._sort(Ended("ari-bridge-1.1-000000-1"))
-    assert leg.media.state == "up"
-    pbx._sort(Ended(f"ari-bridge-1.1-{leg.token}-1"))
+    assert leg.room.media.state == "up"
+    pbx._sort(Ended(f"ari-bridge-1.1-{leg.room.token}-1"))
     assert drained(leg) == [MediaLost()]
 
 
@@ -218,7 +191,7 @@ async def test_who_is_moved_from_us_to_us_stays_and_who_is_taken_goes():
     pbx = AsteriskPbx(AsteriskSettings(), worker="w1")
     back, gone, hung_up = (leg_of() for _ in range(3))
     for number, leg in enumerate((back, gone, hung_up), 1):
-        leg.channel, leg.app = f"{number}.1", pbx.app
+        leg.channel, leg.where.app = f"{number}.1", pbx.app
         pbx._legs[leg.channel] = leg
     for event in (
         Ended("1.1", pbx.app),

@@ -46,7 +46,9 @@ class Ari:
         self.asked.append((name, parameters))
         if name == "channels.externalMedia":
             if self.comes_up:
-                asyncio.get_running_loop().call_soon(self.leg.media.started, self.leg.media.n)
+                asyncio.get_running_loop().call_soon(
+                    self.leg.room.media.started, self.leg.room.media.n
+                )
             return {"channelvars": {"MEDIA_WEBSOCKET_CONNECTION_ID": parameters["channelId"]}}
         return {"value": "0"}
 
@@ -73,20 +75,20 @@ async def next_event(leg):
 async def test_a_call_has_another_channel_and_the_same_port(leg):
     first = leg.handles
     assert first["media_port"] == "4711"
-    leg.media_ended(1)
-    leg.media_ended(1)  # told twice: StasisEnd, ChannelDestroyed
+    leg.room.media_ended(1)
+    leg.room.media_ended(1)  # told twice: StasisEnd, ChannelDestroyed
     assert await next_event(leg) == MediaReplaced()
     assert leg.ari.made() == ["1", "2"]
     assert [port for *_, port in leg.ari.relay.asked] == [0, 4711]
     assert leg.handles == {**first, "media_id": first["media_id"][:-1] + "2"}
     joined = [p["channel"] for name, p in leg.ari.asked if name == "bridges.addChannel"]
-    assert joined == [["1.1", leg.media.id(1)], [leg.media.id(2)]]
+    assert joined == [["1.1", leg.room.media.id(1)], [leg.room.media.id(2)]]
     assert leg.events.empty()
 
 
 async def test_it_is_tried_again(leg):
     leg.ari.relay.faults = [PbxUnreachable("the relay is away"), PbxGone("it ended again")]
-    leg.media_ended(1)
+    leg.room.media_ended(1)
     assert await next_event(leg) == MediaReplaced()
     assert leg.ari.made() == ["1", "2", "3", "4"]
 
@@ -94,22 +96,22 @@ async def test_it_is_tried_again(leg):
 async def test_but_not_for_ever(leg, monkeypatch):
     monkeypatch.setattr(renewal, "TRIED_S", 0.0)
     leg.ari.relay.faults = [PbxRefused("no certificate")] * 99
-    leg.media_ended(1)
+    leg.room.media_ended(1)
     assert await next_event(leg) == MediaLost()
 
 
 async def test_what_ends_at_once_again_and_again_is_one_loss(leg, monkeypatch):
-    leg.media_ended(1)
+    leg.room.media_ended(1)
     assert await next_event(leg) == MediaReplaced()
-    monkeypatch.setattr(leg._renewal, "_until", 0.0)
+    monkeypatch.setattr(leg.room._renewal, "_until", 0.0)
     leg.ari.relay.faults = [PbxUnreachable("away")]
-    leg.media_ended(2)
+    leg.room.media_ended(2)
     assert await next_event(leg) == MediaLost()
 
 
 async def test_a_call_that_ends_meanwhile_wants_no_other(leg):
     leg.ari.comes_up = False
-    leg.media_ended(1)
+    leg.room.media_ended(1)
     while len(leg.ari.made()) < 2:
         await asyncio.sleep(0)
     leg.end()
@@ -117,7 +119,7 @@ async def test_a_call_that_ends_meanwhile_wants_no_other(leg):
     await leg.release()
     assert leg.events.empty()
     hung_up = [p["channelId"] for name, p in leg.ari.asked if name == "channels.hangup"]
-    assert set(hung_up) >= {leg.media.id(1), leg.media.id(2)}
+    assert set(hung_up) >= {leg.room.media.id(1), leg.room.media.id(2)}
 
 
 async def test_during_set_up_nothing_is_renewed():
@@ -125,7 +127,7 @@ async def test_during_set_up_nothing_is_renewed():
     incoming = Incoming("1.1", ("demo",), "555", "Ann", "700", "en", "PCMU")
     leg = ari.leg = AsteriskLeg(ari, SETTINGS, incoming, asyncio.create_task, relay=Relay())
     await leg.open_media(("127.0.0.1", 7000), "PCMU")
-    leg.media_ended(1)
+    leg.room.media_ended(1)
     assert await next_event(leg) == MediaLost()
     with pytest.raises(PbxRefused, match="ended the external media"):
         await leg.join()
@@ -144,7 +146,7 @@ async def test_an_heir_renews_what_has_ended_before_he_came():
     async def gone(name, /, **parameters):
         if name == "channels.move":
             if parameters["channelId"] == "1.1":
-                leg.arrived("ari-bridge")
+                leg.where.entered("ari-bridge")
             else:
                 raise PbxGone("no such channel")
         return await call(name, **parameters)
@@ -152,4 +154,4 @@ async def test_an_heir_renews_what_has_ended_before_he_came():
     ari.call = gone
     await leg.fetch(handles, near=True)
     assert await next_event(leg) == MediaReplaced()
-    assert relay.asked == [(leg.media.id(4), ("127.0.0.1", 7000), "PCMU", 4712)]
+    assert relay.asked == [(leg.room.media.id(4), ("127.0.0.1", 7000), "PCMU", 4712)]

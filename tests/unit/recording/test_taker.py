@@ -170,6 +170,23 @@ def test_a_successor_knows_of_the_pause(tmp_path):
     assert not sides(notes)[0][700 * 8 : 2000 * 8].any()
 
 
+def test_a_successor_of_one_that_died_between_its_notes_and_its_sound(tmp_path):
+    studio = Studio(tmp_path)
+    studio.order()
+    studio.go(700).mark(False)
+    studio.go(1700).mark(True)
+    put, studio.taker._put = studio.put, lambda size, job: size or put(0, job)  # notes alone
+    studio.go(2000)
+    assert studio.notes().pauses == [(700, 1700)]
+    studio.taker = Taker(tmp_path, SlotMap.attach(tmp_path / "slots"), put)
+    studio.go(2500)
+    notes = studio.end()
+    assert notes.pauses == [(700, 1700)]
+    left = sides(notes)[0]
+    assert not left[700 * 8 : 1700 * 8].any()
+    assert (left[1700 * 8 :] == studio.said(85, 125)).all()
+
+
 def test_a_dead_media_process_is_a_gap_in_step(tmp_path):
     studio = Studio(tmp_path)
     studio.order()

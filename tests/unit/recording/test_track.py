@@ -51,6 +51,13 @@ def test_who_looks_too_late_has_lost_what_is_older_and_stays_in_step(steps):
     assert track.cursor == head
 
 
+def test_a_pause_in_which_something_is_lost_is_one_pause():
+    track, kept, _, _ = take([100, 300, 100], [(50, False), (450, True)])
+    assert track.lost == [(100, 286)]
+    assert track.paused == [(50, 450)]
+    assert all(kept[frame] for frame in range(450, 500))
+
+
 @given(LOOKS, MARKS, st.integers(0, 10_000))
 def test_the_marks_alone_tell_what_was_paused(steps, marks, origin):
     track, _, head, marks = take(steps, marks, origin)
