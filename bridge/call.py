@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 import json
 import logging
@@ -27,9 +26,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-from bridge import metrics, tracing
 from bridge.agent import Agent
-from bridge.conversation import Conversation
+from bridge.callrecord import CallRecord
 from bridge.ears import Ears
 from bridge.engines.base import Context, Engine, Told
 from bridge.errors import (
@@ -47,7 +45,6 @@ from bridge.pbx.base import (
     Dtmf,
     Hold,
     HungUp,
-    Incoming,
     Leg,
     MediaLost,
     MediaReplaced,
@@ -59,6 +56,8 @@ from bridge.rejoin import rejoined
 from bridge.sessions.base import Store
 from bridge.sessions.model import Record
 from bridge.sessions.progress import Progress
+from bridge.talk.conversation import Conversation
+from bridge.talk.presence import Presence
 from bridge.tools import Outcome as Outcome
 from bridge.tools import Tools, variables
 from bridge.transcript import Transcript
@@ -137,22 +136,11 @@ class Call:
         self._keys: asyncio.TimerHandle | None = None
         self._slot: Slot | None = None
         self._numbers_at = 0.0
-        self._began = time.monotonic()
-        metrics.call_begun(self._direction, taken_over=memory is not None)
-        record = memory.record if memory is not None else None
-        self._agent = record.agent if record else (*leg.incoming.args, "")[0]
-        self._engine = ""
-        self._started = record.started if record else time.time()
-        self._answered = record.answered if record else 0.0
+        self._record = CallRecord(
+            leg.incoming, worker, store, memory.record if memory is not None else None
+        )
         self._ringing = False
         self._leaving: Outcome | None = None
-        if memory is None:
-            store.begin(self.id)
-            store.put(self.id, **about(leg.incoming, worker))
-
-    @property
-    def _direction(self) -> str:
-        return "in" if self._leg.incoming.outgoing is None else "out"
 
     def end(self, outcome: Outcome) -> None:
         """End the call, unless it has an outcome already."""
@@ -160,14 +148,14 @@ class Call:
             self._over.set_result(outcome)
 
     @property
-    def talk(self) -> Conversation:
-        """Its conversation. Raises `ConfigError` while there is none, or it can't be told anything
+    def talk(self) -> Presence:
+        """Who talks in it. Raises `ConfigError` while there is none, or it can't be told anything
         yet."""
         if self._memory is not None and not self._listens and not self._over.done():
             raise NotYet("the call is coming over from another worker: ask again in a moment")
         if self._conversation is None or not self._listens or self._over.done():
             raise ConfigError("nobody talks in this call now: it is being set up, or has ended")
-        return self._conversation
+        return self._conversation.presence
 
     async def cancel(self, reason: str) -> None:
         """End the call, and leave the caller to nobody. Raises `PbxError`."""
@@ -277,7 +265,8 @@ class Call:
         incoming = self._leg.incoming
         agent, engine = await self._mind(incoming.args[0] if incoming.args else "")
         cleanup.push_async_callback(engine.close)
-        self._engine = agent.engine
+        self._record.stages.mark("agent")
+        self._record.engine = agent.engine
         begin = self._take_up if self._memory else self._set_up
         conversation, context = await begin(agent, engine, cleanup)
         if self._memory:
@@ -285,7 +274,7 @@ class Call:
         conversation.listen()
         self._listens = True
         if self._memory:
-            self._tasks.create_task(self._passed_keys(conversation), name="passed keys")
+            self._tasks.create_task(self._passed_keys(conversation.presence), name="passed keys")
             assert self._tools
             replying = context.resume is not None and context.resume.replying
             await self._tools.transfer.resume(again=self._tools.transfers_again, replying=replying)
@@ -293,7 +282,7 @@ class Call:
         await asyncio.sleep(agent.max_call_s)
         self.end(Outcome("done", f"the call reached the agent's max_call_s ({agent.max_call_s})"))
 
-    async def _passed_keys(self, conversation: Conversation) -> None:
+    async def _passed_keys(self, presence: Presence) -> None:
         """What the caller pressed while the call came over to us."""
         for wait_s in _KEYS_S:
             await asyncio.sleep(wait_s)
@@ -303,22 +292,25 @@ class Call:
                 log.warning("keys that were pressed meanwhile are not known: %s", error)
                 return
             for key in keys if not self._over.done() else "":
-                conversation.digit(key)
+                presence.digit(key)
 
     async def _set_up(
         self, agent: Agent, engine: Engine, cleanup: AsyncExitStack
     ) -> tuple[Conversation, Context]:
         """A new call: external media, slot, answer."""
-        self._agent = agent.name
+        self._record.agent = agent.name
         self._store.put(self.id, agent=agent.name, engine=agent.engine)
+        self._media.check_room(self.id)
         if self._leg.incoming.outgoing is not None:
             await self._ring()
         incoming = self._leg.incoming
         source = await self._leg.open_media(self._media.address, incoming.codec)
+        self._record.stages.mark("external media")
         self._store.put(self.id, **self._leg.handles)
         slot = await self._media.open(
             *(self.id, source, incoming.codec, engine.rate), late=agent.late_packets
         )
+        self._record.stages.mark("slot")
         cleanup.push_async_callback(slot.close)
         conversation = self._wire(agent, engine, slot)
         assert self._recording
@@ -332,16 +324,18 @@ class Call:
         if agent.greeting and not context.history:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(conversation.spoken(), GREETING_S)
+        self._record.stages.mark("engine")
         await self._leg.answer()
+        self._record.stages.mark("answer")
         await self._leg.join()
-        self._answered = time.time()
-        self._store.put(self.id, state="talking", answered=self._answered, rate=slot.rate)
-        metrics.call_talks(time.monotonic() - self._began)
+        self._record.stages.mark("joined")
+        self._record.talks(slot.rate)
         self._place()
         self._recording.begin()
         on_record = asyncio.Event()
         self._store.when_written(self.id, on_record.set)
         await on_record.wait()  # whoever takes it over must not greet him again
+        self._record.stages.mark("on record")
         slot.resume()
         return conversation, context
 
@@ -464,56 +458,12 @@ class Call:
         self.end(Outcome(result, str(error)))
 
     def _finish(self, outcome: Outcome) -> None:
-        if self._conversation is not None:
-            self._conversation.finish()
+        talk = self._conversation
+        if talk is not None:
+            talk.finish()
         if self._quality is not None:
             self._quality.note()
-        log.info("call ended: %s %s", outcome.result, outcome.reason)
-        if not outcome.elsewhere and self._store.owns(self.id):
-            self._log_record(outcome)
-            lasted_s = max(0.0, time.time() - self._started)
-            metrics.call_ended(self._direction, outcome.result, lasted_s)
-            tracing.call_over(self._trace(outcome))
-        self._store.put(
-            self.id,
-            state="ended",
-            ended=time.time(),
-            result=outcome.result,
-            reason=outcome.reason,
-        )
-
-    def _trace(self, outcome: Outcome) -> tracing.CallTrace:
-        incoming, talk = self._leg.incoming, self._conversation
-        return tracing.CallTrace(
-            call_id=self.id,
-            direction=self._direction,
-            agent=self._agent,
-            engine=self._engine,
-            codec=incoming.codec,
-            pbx=incoming.pbx,
-            result=outcome.result,
-            started=self._started,
-            answered=self._answered,
-            ended=time.time(),
-            turns=talk.timed if talk is not None else (),
-        )
-
-    def _log_record(self, outcome: Outcome) -> None:
-        """One line for whoever collects call records from the log."""
-        incoming, now = self._leg.incoming, time.time()
-        table = {
-            "id": self.id,
-            "caller": incoming.caller_number,
-            "dialed": incoming.dialed,
-            "agent": self._agent,
-            "started": round(self._started, 3),
-            "answered": round(self._answered, 3) if self._answered else None,
-            "ended": round(now, 3),
-            "seconds": round(now - self._started, 3),
-            "result": outcome.result,
-            "reason": outcome.reason,
-        }
-        log.info("call record %s", json.dumps(table, ensure_ascii=False))
+        self._record.over(self._leg.incoming, outcome, talk.timed if talk is not None else ())
 
     # The PBX's events -----------------------------------------------------------------------------
 
@@ -536,7 +486,7 @@ class Call:
                 case MediaReplaced() if not self._over.done():
                     self._place()
                 case Hold(on) if talk is not None and not self._over.done():
-                    talk.hold(on)
+                    talk.presence.hold(on)
                 case Dtmf(digit) if talk is not None and not self._over.done():
                     self._digit(talk, digit)
 
@@ -547,39 +497,17 @@ class Call:
             self._keys.cancel()
         passed, waits = self._recording.keys(digit)
         for key in passed:
-            talk.digit(key)
+            talk.presence.digit(key)
         if waits:
             self._keys = asyncio.get_running_loop().call_later(KEYS_S, self._key_after_all, talk)
 
     def _key_after_all(self, talk: Conversation) -> None:
         assert self._recording
         for key in self._recording.held_back():
-            talk.guarded(talk.digit, key)
+            talk.guarded(talk.presence.digit, key)
 
     def record(self, on: bool) -> bool:
         """Pause the recording, or go on with it; False: the call isn't recorded."""
         if self._recording is None:
             return False
         return self._recording.resume() if on else self._recording.pause()
-
-
-def about(incoming: Incoming, worker: str) -> dict[str, str | float]:
-    """What a new call's record begins with."""
-    record: dict[str, str | float] = {
-        "worker": worker,
-        "state": "setup",
-        "started": time.time(),
-        "pbx": incoming.pbx,
-        "caller": incoming.caller_number,
-        "dialed": incoming.dialed,
-        "codec": incoming.codec,
-        "agent": incoming.args[0] if incoming.args else "",
-        "variables": json.dumps(incoming.args[1:]),
-    }
-    if (out := incoming.outgoing) is not None:
-        record |= {
-            "direction": "out",
-            "caller_id": out.caller_id,
-            "order": json.dumps(dataclasses.asdict(out)),
-        }
-    return record

@@ -152,6 +152,11 @@ class Playout:
         return bool(self._items or self._marks or self._lost)
 
     @property
+    def worded(self) -> bool:
+        """Whether it is known of any item what it says."""
+        return any(it.pieces for it in self._items.values())
+
+    @property
     def marked(self) -> bool:
         """Whether there is a mark that `reached` hasn't told."""
         return bool(self._marks or self._lost)
