@@ -104,6 +104,8 @@ class WebSettings:
     Read again on SIGHUP. Empty: plain HTTP."""
     key_file: str = ""
     """Its key, PEM, without a passphrase; empty: it is in `certificate_file`."""
+    max_connections: int = 500
+    """So many at a time, whoever they are: one more is closed at once."""
 
     phone: PhoneSettings = field(default_factory=PhoneSettings)
 
@@ -124,6 +126,8 @@ class WebSettings:
             raise ValueError("'address' is empty; leave it out, or name one")
         if self.key_file and not self.certificate_file:
             raise ValueError("'key_file' does nothing without 'certificate_file'")
+        if self.max_connections < 1:
+            raise ValueError("'max_connections' takes 1 or more")
 
 
 @dataclass(frozen=True)

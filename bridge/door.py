@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from bridge.call import about
 from bridge.callrate import CallRate
+from bridge.callrecord import about
 from bridge.calls import Calls
 from bridge.errors import BridgeError, PbxGone, StoreUnreachable
 from bridge.pbx.base import Leg, Pbx

@@ -7,8 +7,9 @@ its chunks go through the network, those of all lanes together; when it begins t
 gap, the last `BEFORE_MS` go first. A line that is silent costs next to nothing. What fires again
 within `AFTER_MS` is the same stretch of sound.
 
-A verdict is 32 ms of audio and one delivery old at most (of more than `FEW` calls, two). In the
-first `DOUBT_MS` of an onset the network hasn't heard enough, and what is loud counts as speech.
+A verdict is 32 ms of audio and one delivery old at most (of more than `FEW` calls, two; where no
+voice can interrupt anybody, four). In the first `DOUBT_MS` of an onset the network hasn't heard
+enough, and what is loud counts as speech.
 Later a voice is there from `on` on, until the probability falls below `on - HYSTERESIS`. The
 caller's own voice, of which the network is `SURE`, is only looked at again `SKIP` chunks later:
 what may follow it is mostly more of it, or silence, which the first stage hears. A call that knows
@@ -47,6 +48,8 @@ FEW = 32
 """Calls that are judged with every delivery (of which media makes one in 10 ms). More are judged
 with every other: where the caches are cold, a run of the network costs as much as ten more chunks
 in it."""
+MANY, PATIENT = 2, 4
+"""So many deliveries of more calls are judged together; and where none of them is in a hurry."""
 FAR_DB, OWN_DB, NEAR_MS = 12.5, -14.5, 256
 """dB of full scale, for the mean over `_LOUDEST` chunks of `CHUNK_MS`."""
 CERTAIN_MS, FORGOTTEN_MS = 90, 230
@@ -66,6 +69,7 @@ _SPEC = {
     "listening": Column("?"),
     "heard": Column("?"),
     "enough": Column("?"),
+    "hurries": Column("?"),
     "on": Column("f4"),
     "audio": Column("i2", 0, (_FRAMES, _FRAME)),
     "end": Column("i8"),
@@ -85,10 +89,11 @@ _SPEC = {
     "verdict": Column("i1", 2 * _UNKNOWN + 1),
 }
 """Of each lane: whether anybody listens; whether there is news; whether enough was heard of the
-stretch; audio up to `end` at `RATE` (a ring), of which all up to
-`judged` was judged; what is left of the stretch; what the network has heard of it; how much is
-judged next; the levels of its last chunks with a voice; the certainty, and up to where it was added
-to; how loud its caller is; what its `Ear` says, and said when that was told last."""
+stretch; whether a voice interrupts somebody; what counts as one; audio up to `end` at `RATE` (a
+ring), of which all up to `judged` was judged; what is left of the stretch; what the network has
+heard of it; how much is judged next; the levels of its last chunks with a voice; the certainty, and
+up to where it was added to; how loud its caller is; what its `Ear` says, and said when that was
+told last."""
 
 
 class Ear:
@@ -136,7 +141,7 @@ class Ears:
         self._down: dict[int, ResamplerBank] = {}
         self._columns: dict[str, NDArray[Any]] = {}
         self._lanes = 0
-        self._wait = False
+        self._turn = 0
         self._grow(0)
 
     def load(self) -> None:
@@ -152,8 +157,11 @@ class Ears:
                 error,
             )
 
-    def open(self, lane: int, sensitivity: float) -> Ear | None:
-        """An ear for the call in that lane; None: there is no model."""
+    def open(self, lane: int, sensitivity: float, *, hurries: bool = True) -> Ear | None:
+        """An ear for the call in that lane; None: there is no model.
+
+        `hurries`: a voice interrupts somebody.
+        """
         if self._network is None:
             return None
         if lane >= self._lanes:
@@ -161,6 +169,7 @@ class Ears:
         ear = self._open[lane] = Ear(self, lane)
         reset(_SPEC, self._columns, lane)
         self._listening[lane] = True
+        self._hurries[lane] = hurries
         self._on[lane] = 0.5 + 0.6 * (0.5 - sensitivity)
         for bank in self._down.values():
             bank.reset(lane)
@@ -170,7 +179,7 @@ class Ears:
         """The call is over."""
         if self._open.get(ear.lane) is ear:
             del self._open[ear.lane]
-            self._listening[ear.lane] = False
+            self._listening[ear.lane] = self._hurries[ear.lane] = False
 
     def hear(
         self,
@@ -201,10 +210,14 @@ class Ears:
             if rate not in self._down:
                 self._down[rate] = ResamplerBank(rate, RATE, self._lanes)
             pcm = self._down[rate].process(lanes, pcm)
-        self._wait = len(self._open) > self._few and not self._wait
+        self._turn += 1
+        together = 1
+        if len(self._open) > self._few:
+            together = MANY if self._hurries.any() else PATIENT
         for n in range(fired.shape[1]):
             self._frame(lanes, pcm[:, n * _FRAME : (n + 1) * _FRAME], fired[:, n])
-            if n or not self._wait:  # what comes late and together must not push out what waits
+            # What comes late and together must not push out what waits.
+            if n or not self._turn % together:
                 self._judge_all()
         verdict = 2 * self.near + self.voice
         changed = np.flatnonzero((verdict != self._verdict) & self._listening)
@@ -330,7 +343,7 @@ class Ears:
         c = self._columns
         self.voice, self.near, self._verdict = c["voice"], c["near"], c["verdict"]
         self._listening, self._on, self._heard = c["listening"], c["on"], c["heard"]
-        self._enough = c["enough"]
+        self._enough, self._hurries = c["enough"], c["hurries"]
         self._audio, self._end, self._judged = c["audio"], c["end"], c["judged"]
         self._left_ms, self._heard_ms = c["left_ms"], c["heard_ms"]
         self._voiced, self._wanted = c["voiced"], c["wanted"]

@@ -1,6 +1,7 @@
 """The engines of this process: loaded before the first call, and made for each.
 
-An agent's file is read for each call, so that a change counts at once. A file that can't be
+An agent's file is looked at for each call, so that a change counts at once; it is read again only
+if it has changed (a long one takes 10 ms, and all calls wait meanwhile). A file that can't be
 understood any more (it is being written, or somebody has mistyped) changes nothing: its agent stays
 as it was, and the log says why. One that is gone is gone. A server of tools that no file declares
 any more is ended once a call, or a reload, shows that and no call that began before needs it.
@@ -9,7 +10,9 @@ any more is ended once a call, or a reload, shows that and no call that began be
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 SERVERS_S = 3.0
 """How long the first call is put off for servers of tools."""
+_SETTLED_S = 1.0
+"""A file written so long ago gets another time when it is written again, whatever its clock."""
 
 
 class Minds:
@@ -37,6 +42,7 @@ class Minds:
         self._engines = Engines()
         self._good: dict[str, Agent] = {}  # as they last had an engine
         self._said: dict[str, str] = {}  # what is wrong with their files now
+        self._files: dict[Path, tuple[tuple[int, ...], Agent]] = {}  # as they were read
         self._used: list[weakref.ref[Agent]] = []  # by calls, as their files were then
 
     async def prepare(self) -> None:
@@ -81,7 +87,7 @@ class Minds:
         """As its file is now or, where that can't be understood, as it was."""
         good = self._good.get(name)
         try:
-            fresh = agent.load(self._folder(), name)
+            fresh = self._read(name)
             toolbox.check(fresh)
             if good is not None:
                 self._engines.check(fresh)
@@ -94,3 +100,17 @@ class Minds:
             return good
         self._said.pop(name, None)
         return fresh
+
+    def _read(self, name: str) -> Agent:
+        path = self._folder() / f"{name}.toml"
+        known = self._files.pop(path, None)
+        try:
+            found = path.stat()
+        except OSError:
+            return agent.load(self._folder(), name)  # says what there is
+        stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+        if known is None or known[0] != stamp:
+            known = stamp, agent.load(self._folder(), name)
+        if time.time() - max(found.st_mtime, found.st_ctime) > _SETTLED_S:
+            self._files[path] = known
+        return copy.copy(known[1])  # its own for each call: `_used` tells which of them live

@@ -59,6 +59,8 @@ class Mouth:
         """What is queued, and heard."""
         self.held = False
         """Whether the caller's phone holds the call."""
+        self.speaking = False
+        """Whether the turns know that something plays or waits; `drop` ends it."""
         self._slot, self._sent, self._heard, self._marked = slot, sent, heard, marked
         self._recorded = recorded
         self._backlog: deque[Audio | ItemDone] = deque()
@@ -68,8 +70,9 @@ class Mouth:
         self._filling: tuple[int, int] | None = None  # item and length, while a filler plays
         self.idle = False
         """Whether nothing can have gone out that `account` would tell of."""
-        self.flows = 0
-        """The item of which `more` takes more; set it to 0 when anything else happens."""
+        self.flow = slot.flow
+        """Takes more of the item that came last, past us; close it when anything else happens."""
+        self.flow.book = self.playout.more
         self._room = asyncio.Event()
         self._room.set()
         self.full = False
@@ -124,7 +127,7 @@ class Mouth:
             self._clear()
         self.idle = False
         self._backlog.append(audio)
-        self.flows = 0
+        self.flow.close()
         if item != self._newest:
             self._newest = item
             if self.playout.says(item):
@@ -132,34 +135,20 @@ class Mouth:
                 self._recorded(self._go_on)
         self.feed()
         if not (self._backlog or self.full or audio.silence):
-            self.flows = item
-        return True
-
-    def more(self, item: int, pcm: NDArray[np.int16]) -> bool:
-        """The same, where it is more of what came last, and all that has gone into the slot; False:
-        it isn't."""
-        if item != self.flows:
-            return False
-        self.playout.more(item, len(pcm))
-        taken = self._slot.play(item, pcm)
-        if taken < len(pcm) or self.playout.waiting >= self._most:
-            if taken < len(pcm):
-                self._backlog.append(Audio(item, pcm[taken:]))
-            self.flows = 0
-            self.feed()
+            self.flow.open(item, min(self._most - self.playout.waiting - 1, self._slot.room))
         return True
 
     def done(self, event: ItemDone) -> None:
         """The item is complete."""
         self.idle = False
-        self.flows = 0
+        self.flow.close()
         self._backlog.append(event)
         self.feed()
 
     def mark(self, name: str) -> None:
         """To be told when everything up to now has been played."""
         self.idle = False
-        self.flows = 0
+        self.flow.close()
         self.playout.mark(name)
         self._tell_marks()
 
@@ -167,7 +156,7 @@ class Mouth:
         """Play what is no part of the conversation, int16 (n,) at the slot's rate."""
         item = self.playout.new_item()
         self.idle = False
-        self.flows = 0
+        self.flow.close()
         self._filling = item, len(clip)
         self._slot.play(item, clip)
         self._slot.done(item)
@@ -190,7 +179,8 @@ class Mouth:
 
     def drop(self) -> None:
         """What isn't played yet never will be."""
-        self.flows = 0
+        self.flow.close()
+        self.speaking = False
         self._tell_past()
         self._tell_marks()
         self.playout.drop()
@@ -251,7 +241,7 @@ class Mouth:
 
     def _clear(self) -> None:
         self.idle = False
-        self.flows = 0
+        self.flow.close()
         self._filling = None
         self._slot.clear()
         if self.held:

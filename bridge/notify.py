@@ -17,8 +17,11 @@ _SOCKET, _WATCHDOG, _WATCHED = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
 
 
 def ready(status: str) -> None:
-    """It serves, or stands by; `status` is for people, in a few words."""
-    _tell(f"READY=1\nSTATUS={status}")
+    """It serves, or stands by; `status` is for people, in a few words.
+
+    Also a sign of life: a spare's last may be half the time old when it begins to serve.
+    """
+    _tell(f"READY=1\nSTATUS={status}\nWATCHDOG=1")
 
 
 def stopping() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bridge.dialog.playout import Pauses, Playout, cut_text, split_text
+from bridge.dialog.playout import Heard, Pauses, Playout, cut_text, split_text
 from bridge.engines.base import Entry, Resume
 from bridge.media.base import Slot
 from bridge.sessions.model import BARGE_IN, Line, Record
@@ -86,6 +86,25 @@ def noted_items(items: Iterable[tuple[int, str, int, int, bool, Pauses, bool]]) 
     return tuple(
         Item(*item) if item[1] or item[6] else Item(item[0], "", 0, 0, *item[4:]) for item in items
     )
+
+
+def take_up(
+    memory: Memory, slot: Slot, playout: Playout, *, fresh: bool
+) -> tuple[Progress, Resume, list[Heard]]:
+    """Make `playout` know what another process left; `fresh`: the slot is a new one.
+
+    Returns how far the conversation had got, what the engine is to know of it, and what was heard
+    of items that had been dropped and aren't in the transcript yet.
+    """
+    progress = memory.progress
+    if fresh:
+        resume = restore_lost(memory, playout)
+    else:
+        progress = interrupted(progress, slot)
+        resume = restore(memory, slot, playout)
+    if progress.unanswered:  # he is heard again, and then answered
+        resume = replace(resume, replying=False, owed=False)
+    return progress, resume, playout.dropped()
 
 
 def restore(memory: Memory, slot: Slot, playout: Playout) -> Resume:

@@ -48,6 +48,7 @@ from bridge.errors import (
     StoreUnreachable,
 )
 from bridge.media.client import MediaClient
+from bridge.media.memory import give_back
 from bridge.minds import Minds
 from bridge.orders import Orders
 from bridge.pbx.asterisk import AsteriskPbx
@@ -197,6 +198,7 @@ class Worker:
                 await asyncio.gather(*events, return_exceptions=True)
         finally:
             self._stopping = True
+            _clean_up()
             if not await store.flush(_FLUSH_S):
                 log.error("Redis is away: what was not yet written of the last calls is lost")
             for task in (writer, *self._tasks):
@@ -359,6 +361,7 @@ class Worker:
             if self._calls.ended >= _COLLECT_CALLS:
                 self._calls.ended = 0
                 gc.collect()
+                give_back()
 
     async def _watch_launcher(self) -> None:
         """Without a launcher, make room for the next one's workers."""
@@ -397,6 +400,7 @@ class Worker:
 
     async def _drain(self) -> None:
         """Hand our calls over; where there is nobody, let them go on for a while, then end them."""
+        _clean_up()
         notify.stopping()
         self._takes = self._leases.wants_door = False
         self._door.stopping = True
@@ -466,6 +470,17 @@ class Worker:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a task of the worker failed", exc_info=error)
+
+
+def _clean_up() -> None:
+    """This task has been cancelled; from here on it works like any other.
+
+    Else, up to Python 3.11.2 (Debian 12 has that), each time-out that runs out in it is taken for
+    another cancellation (gh-102780), and redis-py lets one run out in every command.
+    """
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 async def _until_there(reach: Callable[[], Awaitable[_T]]) -> _T:

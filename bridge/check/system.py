@@ -110,4 +110,5 @@ def _priority() -> Finding:
     if os.geteuid() == 0 or soft >= 31:  # nice -11 is 31
         return Finding("priority", "ok", "the media process may raise its own")
     said = "the media process can't raise its priority: under load packets are late"
-    return Finding("priority", "warn", said, "LimitNICE=-15 in the service, or CAP_SYS_NICE")
+    cure = "LimitNICE=-15 in the service; for a container `ulimits: {nice: 35, rtprio: 1}`"
+    return Finding("priority", "warn", said, cure)

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from bridge.agent import Agent
 from bridge.dialog.completeness import Expected as Expected
+from bridge.dialog.flow import Flow
 from bridge.dialog.playout import Heard as Heard
 from bridge.dialog.turns import AgentPaused as AgentPaused
 from bridge.dialog.turns import AgentResumed as AgentResumed
@@ -347,9 +348,9 @@ class Context:
     """Returns when little enough audio waits to be played (bounded backpressure)."""
     tasks: asyncio.TaskGroup
     """The call's own: a task made here ends with the call, and its exception ends the call."""
-    more: Callable[[int, Pcm], bool] = lambda item, pcm: False
-    """What `emit` does with `Audio`, where it is more of the item that audio was given of last and
-    nothing else has happened since; False: it isn't, emit it."""
+    flow: Flow = field(default_factory=Flow)
+    """What `emit` does with `Audio`, for many calls at once, while it is open: for more of the item
+    that audio was given of last, if nothing else has happened since."""
     now_ms: Callable[[], int] = lambda: 0
     """Up to where the caller's audio was passed on by `hear_many`."""
     turns_by: Callable[[Literal["bridge", "engine"]], None] = lambda owner: None

@@ -61,11 +61,11 @@ from bridge.engines.hearing import Hearing
 from bridge.engines.listening import (
     POST_ROLL_MS,
     PRE_ROLL_MS,
-    TAIL_MS,
     Glimpse,
     Listener,
     Listening,
 )
+from bridge.engines.lull import BACK_MS, Lull
 from bridge.engines.memory import Memory
 from bridge.engines.parts import Brain, Model, Personal, Said, Say, StreamingStt, Stt, Tts
 from bridge.engines.prompt import used
@@ -125,6 +125,7 @@ class Cascade:
         self._settings, self._clock = settings, clock
         self._hearing = Hearing(self.rate, MAX_TURN_MS + PRE_ROLL_MS + POST_ROLL_MS)
         self._listening: Listener | None = None
+        self._lull: Lull | None = None
         self._context: Context | None = None
         self._reply: Reply | None = None
         self._pause: TurnPausing | None = None  # whose words aren't known yet
@@ -150,7 +151,8 @@ class Cascade:
         if isinstance(self._stt, StreamingStt):
             self._listening = await self._stt.listen(*parts)
         else:
-            self._listening = Listening(self._stt, *parts)
+            self._lull = Lull() if isinstance(self._brain, Model) else None
+            self._listening = Listening(self._stt, *parts, self._lull)
         self._memory.history = list(context.history)
         if context.agent.fillers:
             context.tasks.create_task(self._give_fillers(context), name="fillers")
@@ -182,6 +184,9 @@ class Cascade:
         self._hearing.put(at_ms, pcm)
         if self._listening is not None:
             self._listening.grew()
+        reply, lull = self._reply, self._lull
+        if reply is not None and lull is not None and 0 < reply.hasty <= lull.back_ms - BACK_MS:
+            self._cancel()  # he speaks on: what was begun in his pause only keeps the next waiting
         waited = self._hearing.end_ms - self._digit_ms
         if self._digits and waited >= self._settings.inter_digit_ms:
             self._number()
@@ -273,7 +278,7 @@ class Cascade:
         lacks_ms = 0 if isinstance(self._brain, Model) else GUESS_MS
         if found.start_ms != pause.start_ms or found.until_ms < pause.end_ms - lacks_ms:
             return
-        sure = found.until_ms >= pause.end_ms + TAIL_MS
+        sure = found.holds(pause.start_ms, pause.end_ms)
         if sure:
             self._pause = None
         event = TurnEager(pause.turn, pause.start_ms, pause.end_ms)
@@ -281,8 +286,7 @@ class Cascade:
             if sure and reply.words is not None and words(found.text) == words(reply.words.text):
                 reply.guess = False
             return
-        whole = judge(found.text, "", None, context.agent.language) is Completeness.COMPLETE
-        if whole and not (reply is not None and reply.speaking):
+        if self._whole(found.text) and not (reply is not None and reply.speaking):
             self._begin(event, guess=None if sure else found, hasty=pause.end_ms)
 
     def _understood(self, text: str) -> float | None:
@@ -297,10 +301,29 @@ class Cascade:
             return
         old = reply.words
         same = found.start_ms == old.start_ms and found.until_ms > old.until_ms
-        if same and found.text not in ("", old.text):
+        if not same or found.text in ("", old.text):
+            return
+        if isinstance(self._brain, Model):
+            better = self._surpasses(found, old, reply.event)
+        else:
             before = self._understood(old.text)
-            if before is None or understood is None or understood > before:
-                self._begin(reply.event, hasty=reply.hasty)
+            better = before is None or understood is None or understood > before
+        if better:
+            self._begin(reply.event, hasty=reply.hasty)
+
+    def _surpasses(self, found: Glimpse, old: Glimpse, turn: TurnEager) -> bool:
+        """Whether a model had better begin anew, which costs what it has thought: where the old
+        words lack some of his voice, or aren't a whole sentence and the new ones are. Of two
+        readings of the same voice neither is right more often."""
+        if words(found.text) and words(found.text) == words(old.text):
+            return False
+        if not old.text or not old.holds(turn.start_ms, turn.end_ms):
+            return True
+        return self._whole(found.text) and not self._whole(old.text)
+
+    def _whole(self, text: str) -> bool:
+        language = self._context.agent.language if self._context is not None else ""
+        return judge(text, "", None, language) is Completeness.COMPLETE
 
     # Replies --------------------------------------------------------------------------------------
 

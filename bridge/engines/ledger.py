@@ -62,9 +62,8 @@ class Ledger:
         self.rate = context.rate
         self.now_ms = 0
         self._passed_on_ms = context.now_ms
-        self.flows = 0
-        """The item of which the engine may give more by `more`: it gave audio of it last."""
-        self._more = self._last = 0
+        self._flow, self._flowed = context.flow, context.flow.total  # so much of it is added up
+        self._last = 0  # item of which audio came last
         self.state: Mapping[str, Any] = resume.state if resume else {}
         """What engines want kept, by their agents' names."""
         self._history: deque[Entry] = deque(context.history, maxlen=MAX_HISTORY)
@@ -108,7 +107,7 @@ class Ledger:
     def told(self, event: CallEvent) -> None:
         """The engine is told this."""
         self._catch_up()
-        self.flows = 0
+        self._flow.close()
         match event:
             case SpeechStarted():
                 self._speech = self._speech or event
@@ -147,7 +146,7 @@ class Ledger:
     def gave(self, event: EngineEvent) -> None:
         """The engine gave this."""
         self._catch_up()
-        self.flows = 0
+        self._flow.close()
         self._progress_ms = self.now_ms
         match event:
             case Text(item, text):
@@ -176,22 +175,17 @@ class Ledger:
             case _:
                 pass
 
-    def more(self, samples: int) -> None:
-        """The engine gave so much more audio of the item that `flows`."""
-        self._more += samples
-
     def said(self, audio: Audio) -> float:
         """The engine gave audio. Returns how much of all that it gave is yet to be played, ms."""
         self._add_up()
         if self._caller or self._speech is not None:
             self._settle()
-        self.flows = 0 if audio.silence else audio.item
         return self._said(audio.item, len(audio.pcm), audio.silence)
 
     def _add_up(self) -> None:
-        """All that came by `more` counts now."""
-        if self._more:
-            samples, self._more = self._more, 0
+        """All that has flowed counts now."""
+        if samples := self._flow.total - self._flowed:
+            self._flowed += samples
             self._said(self._last, samples, False)
 
     def _said(self, item: int, samples: int, silence: bool) -> float:
@@ -224,7 +218,7 @@ class Ledger:
     def begin_waiting(self) -> None:
         """A new engine begins: what the last one did is no sign of life."""
         self._catch_up()
-        self.flows = 0
+        self._flow.close()
         self._progress_ms = self.now_ms
         self.keeps_audio = True
 

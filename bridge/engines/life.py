@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bridge.agent import Agent
+from bridge.dialog.flow import Flow
 from bridge.engines import faults
 from bridge.engines.base import (
     Audio,
@@ -116,6 +117,7 @@ class Life:
         nobody's fault."""
         self.ready, self.straight = False, None
         if not self.lost.done():
+            self._context.flow.close()
             self.reason = reason
             if kind:
                 faults.count[self.agent.engine, kind] += 1
@@ -228,7 +230,7 @@ class Life:
                 agent=agent,
                 rate=rate,
                 emit=self._emit,
-                more=self._more,
+                flow=self._context.flow if rate == ledger.rate else Flow(),
                 room=self._room,
                 tasks=tasks,
                 history=history,
@@ -265,16 +267,6 @@ class Life:
                     self._wild()
         else:
             self._event(event)
-
-    def _more(self, item: int, pcm: Pcm) -> bool:
-        """The audio that comes after audio, in fewer steps."""
-        ledger = self._ledger
-        if item != ledger.flows or self._down is not None or self.lost.done():
-            return False
-        if not self._context.more(item, pcm):
-            return False
-        ledger.more(len(pcm))
-        return True
 
     def _event(self, event: EngineEvent) -> None:
         match event:

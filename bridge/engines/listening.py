@@ -1,7 +1,8 @@
 """What a caller is saying, while he says it: transcripts of his growing turn.
 
     SpeechStarted  glimpses begin: the first `FIRST_MS` into the speech, then every `EVERY_MS`, as
-                   far as the speech-to-text has time for them
+                   far as the speech-to-text has time for them; where lulls are wanted, also one as
+                   soon as his voice may have stopped (`bridge.engines.lull`)
     TurnPausing    one at once, which holds all that was said so far; at another one in the same
                    silence it is read in another way (`read_as`): what was misheard once is often
                    heard right then
@@ -28,6 +29,7 @@ import numpy as np
 from bridge.audio.hum import is_hum
 from bridge.engines.base import Pcm
 from bridge.engines.hearing import Hearing
+from bridge.engines.lull import Lull
 from bridge.engines.parts import Stt
 from bridge.engines.stt_queue import Rank
 from bridge.errors import EngineError
@@ -42,9 +44,10 @@ AFTER_PAUSE = 4
 PRE_ROLL_MS, POST_ROLL_MS = 240, 120
 """Audio around a turn that goes with it: the detector is late at soft beginnings and ends."""
 
-TAIL_MS = 40
-"""Of silence that a transcript must hold behind the last voice to stand for the whole turn."""
-
+TAIL_MS, LULL_TAIL_MS = 40, 20
+"""Of silence that a transcript must hold behind the last voice to stand for the whole turn; the
+second where lulls are looked at: words behind which 20 ms were heard are right no less often than
+those with 80 (52 and 49 of 92 sentences)."""
 
 MORE_QUIET_MS, SLOWER = 300, 0.9
 """What a second reading has behind it, and the speed of a third."""
@@ -61,6 +64,11 @@ def read_as(pcm: Pcm, rate: int, look: int) -> Pcm:
     return slower
 
 
+def _goes_on(text: str) -> bool:
+    """Whether it was read as half of a sentence, as happens where little silence is behind it."""
+    return text.endswith(",")
+
+
 @dataclass(frozen=True, slots=True)
 class Glimpse:
     """Words of one stretch of a caller's audio, and when they were found (seconds)."""
@@ -73,6 +81,11 @@ class Glimpse:
     known: float
     hum: bool = False
     """It sounds like a hum, whatever words were made of it."""
+    tail_ms: int = TAIL_MS
+
+    def holds(self, start_ms: int, end_ms: int) -> bool:
+        """Whether these are all words that were said between these times."""
+        return self.start_ms == start_ms and self.until_ms >= end_ms + self.tail_ms
 
 
 class Listener(Protocol):
@@ -98,18 +111,22 @@ class Listening:
         tasks: asyncio.TaskGroup,
         told: Callable[[Glimpse], None],
         clock: Callable[[], float] = time.monotonic,
+        lull: Lull | None = None,
     ) -> None:
-        """`told` is called with every glimpse, on the event loop; `tasks` are the call's."""
+        """`told` is called with every glimpse, on the event loop; `tasks` are the call's. With a
+        `lull` a caller's words are mostly known 40 ms sooner, for a transcription more a turn."""
         self._stt, self._hearing, self._tasks = stt, hearing, tasks
         self._told, self._clock = told, clock
+        self._lull, self._tail_ms = lull, TAIL_MS if lull is None else LULL_TAIL_MS
         self._turn = self._start_ms = 0
-        self._left = 0  # glimpses until there must be another sign of speech
+        self._left = self._lulls_left = 0  # glimpses until there must be another sign of speech
         self._due_ms = 0
         self._pause_ms: int | None = None  # the voice stopped there; not looked at yet
         self._looks = (-1, 0)  # at the silence that begins there, so many times before
-        self._until_ms = 0  # what the transcription under way holds
+        self._from_ms = self._until_ms = 0  # what the transcription under way holds
         self._task: asyncio.Task[None] | None = None
-        self._idle_glimpse = False  # it is one, and its audio isn't cut yet
+        self._shows = False  # it is a lull's, and stands for the pause behind it
+        self._waits: Rank | None = None  # it is less than a pause, and its audio isn't cut yet
         self._last: Glimpse | None = None
 
     @property
@@ -120,18 +137,21 @@ class Listening:
     def started(self, at_ms: int) -> None:
         """The caller began to speak."""
         self._turn, self._start_ms, self._last = 0, at_ms, None
-        self._left, self._pause_ms = 1000, None
+        self._left = self._lulls_left = 1000
+        self._pause_ms = None
         self._due_ms = at_ms + FIRST_MS
+        if self._lull is not None:
+            self._lull.began(at_ms)
 
     def pausing(self, turn: int, start_ms: int, end_ms: int) -> None:
         """He has just stopped; his words since `start_ms` are wanted."""
         self._turn, self._start_ms = turn, start_ms
-        self._left = AFTER_PAUSE
+        self._left = self._lulls_left = AFTER_PAUSE
         before, looks = self._looks
         self._looks = (end_ms, looks + 1 if before == end_ms else 0)
-        if self._task is not None and self._idle_glimpse:
-            self._task.cancel()  # it waits where the pause goes first
-            self._task = None
+        if self._lull is not None and before != end_ms and self._shown(start_ms, end_ms):
+            return
+        self._give_up()
         if self._task is None:
             self._look(Rank.PAUSE)
         else:
@@ -139,17 +159,25 @@ class Listening:
 
     def ended(self) -> None:
         """He has said what he had to say: no more glimpses until he begins again."""
-        self._left, self._pause_ms = 0, None
+        self._left = self._lulls_left = 0
+        self._pause_ms = None
+        self._shows = False
 
     def grew(self) -> None:
         """More audio has come."""
-        if self._left and self._task is None and self._hearing.end_ms >= self._due_ms:
+        if self._lulls_left and self._lull is not None and self._lull.grew(self._hearing):
+            if self._waits is Rank.GLIMPSE:
+                self._give_up()
+            if self._task is None:
+                self._lulls_left -= 1
+                self._look(Rank.LULL)
+        elif self._left and self._task is None and self._hearing.end_ms >= self._due_ms:
             self._left -= 1
             self._look(Rank.GLIMPSE)
 
     async def words(self, turn: int, start_ms: int, end_ms: int) -> Glimpse:
         """What was said between two times. Raises `EngineError`."""
-        soon = self._until_ms >= end_ms + TAIL_MS or self._pause_ms is not None
+        soon = self._until_ms >= end_ms + self._tail_ms or self._pause_ms is not None
         if self._known(start_ms, end_ms) is None and self._task is not None and soon:
             await asyncio.wait([self._task])
         if (known := self._known(start_ms, end_ms)) is not None:
@@ -157,14 +185,21 @@ class Listening:
         heard = self._clock()
         until_ms = min(end_ms + POST_ROLL_MS, self._hearing.end_ms)
         text = await self._stt.transcribe(self._hearing.cut(start_ms - PRE_ROLL_MS, until_ms))
-        found = Glimpse(turn, start_ms, until_ms, text, heard, self._clock())
+        found = Glimpse(turn, start_ms, until_ms, text, heard, self._clock(), tail_ms=self._tail_ms)
         self._last = found
         return found
 
     def _known(self, start_ms: int, end_ms: int) -> Glimpse | None:
         last = self._last
-        holds = last and last.start_ms == start_ms and last.until_ms >= end_ms + TAIL_MS
-        return last if holds else None
+        return last if last is not None and last.holds(start_ms, end_ms) else None
+
+    def _shown(self, start_ms: int, end_ms: int) -> bool:
+        """Whether a lull has shown what the pause is looked at for, or does so just now."""
+        if self._task is None or self._waits is not None:
+            known = self._known(start_ms, end_ms)
+            return known is not None and not _goes_on(known.text)
+        self._shows = self._from_ms == start_ms and self._until_ms >= end_ms + self._tail_ms
+        return self._shows
 
     async def close(self) -> None:
         """Stop at once."""
@@ -172,14 +207,23 @@ class Listening:
         if self._task is not None:
             self._task.cancel()
 
+    def _give_up(self) -> None:
+        """What still waits for the model, if that is less than a pause: another goes first."""
+        if self._task is not None and self._waits is not None:
+            self._task.cancel()
+            self._task = self._waits = None
+
     def _look(self, rank: Rank) -> None:
         self._until_ms = self._hearing.end_ms
-        self._idle_glimpse = rank is Rank.GLIMPSE
+        self._waits = rank if rank >= Rank.LULL else None
+        self._shows = False
         self._task = self._tasks.create_task(self._work(rank), name="glimpse")
 
     async def _work(self, rank: Rank) -> None:
         try:
             await self._glimpse(rank)
+            if self._shows and self._last is not None and _goes_on(self._last.text):
+                self._pause_ms = self._last.until_ms
             while self._pause_ms is not None:  # he stopped meanwhile
                 self._pause_ms = None
                 await self._glimpse(Rank.PAUSE)
@@ -195,10 +239,15 @@ class Listening:
 
         def cut() -> Pcm | None:
             nonlocal heard, start_ms, hum
-            self._idle_glimpse = False
-            if not self._left and rank is Rank.GLIMPSE:
+            self._waits = None
+            if rank >= Rank.LULL and not (self._left or self._lulls_left):
                 return None
+            if self._lull is not None:
+                if rank is Rank.LULL and not self._lull.lasts:
+                    return None  # he has gone on, while the model was busy
+                self._lull.looked()
             heard, start_ms = self._clock(), self._start_ms
+            self._from_ms = self._start_ms
             self._until_ms = self._hearing.end_ms
             self._due_ms = self._until_ms + EVERY_MS
             self._pause_ms = None  # he stopped before now
@@ -211,5 +260,8 @@ class Listening:
         if text is None or self._start_ms != start_ms:
             return
         turn = self._turn or until_turn
-        self._last = Glimpse(turn, self._start_ms, self._until_ms, text, heard, self._clock(), hum)
+        known = self._clock()
+        self._last = Glimpse(
+            *(turn, self._start_ms, self._until_ms, text, heard, known, hum, self._tail_ms)
+        )
         self._told(self._last)

@@ -96,7 +96,7 @@ class OpenAiStt:
 
     async def glimpse(self, cut: Callable[[], Pcm | None], rank: Rank) -> str | None:
         """The words of somebody who may not be done; None: not asked for."""
-        if rank is Rank.GLIMPSE and not self._settings.glimpses:
+        if rank >= Rank.LULL and not self._settings.glimpses:
             return None
         pcm = cut()
         return None if pcm is None else await self.transcribe(pcm)

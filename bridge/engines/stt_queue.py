@@ -2,13 +2,14 @@
 
     FINAL    a turn may be over, and its words aren't known: somebody waits for the answer
     PAUSE    somebody has just stopped: the words tell how long to wait for more
+    LULL     somebody may have stopped
     GLIMPSE  somebody is speaking: the words so far
 
 One transcription runs at a time (the model uses all cores by itself), the most urgent first, calls
 of one rank in the order in which they asked. Glimpses get at most `SHARE` of the time: behind each
-one the model rests as long as it took, so that speaking callers can't take the machine from those
-who wait for an answer. A glimpse's audio is cut when its turn has come, so it is never stale, and a
-call that asks again before that has asked once.
+one (and behind a lull's) the model rests as long as it took, so that speaking callers can't take
+the machine from those who wait for an answer. A glimpse's audio is cut when its turn has come, so
+it is never stale, and a call that asks again before that has asked once.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Rank(IntEnum):
 
     FINAL = 0
     PAUSE = 1
-    GLIMPSE = 2
+    LULL = 2
+    GLIMPSE = 3
 
 
 @dataclass(order=True)
@@ -113,7 +115,7 @@ class SttQueue:
         else:
             if not job.result.done():
                 job.result.set_result(text)
-        if job.rank is Rank.GLIMPSE:
+        if job.rank >= Rank.LULL:
             self._rest_until = loop.time() + (loop.time() - begun) * (1 - SHARE) / SHARE
         self._task = None
         self._go()

@@ -26,14 +26,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import numpy as np
 from picows import WSMsgType
 
 from bridge.agent import Agent
-from bridge.audio.g711 import decode_ulaw, encode_ulaw
+from bridge.audio.g711 import encode_ulaw
 from bridge.engines.base import BargeIn, CallEvent, Context, Digit, Marked, Pcm, PerCall, Shared
 from bridge.engines.socket import Socket, dial, send_all
-from bridge.engines.stream import Stream
+from bridge.engines.stream import Stream, pcmu
 from bridge.settings import build
 
 log = logging.getLogger(__name__)
@@ -204,7 +203,7 @@ class TwilioEngine:
             match message["event"]:
                 case "media":
                     payload = binascii.a2b_base64(message["media"]["payload"], strict_mode=True)
-                    stream.play(decode_ulaw(np.frombuffer(payload, np.uint8)))
+                    stream.play(payload, pcmu)
                 case "mark":
                     stream.mark(str(message["mark"]["name"]))
                 case "clear":

@@ -40,7 +40,7 @@ from picows import WSMsgType
 
 from bridge.agent import Agent
 from bridge.audio import opus
-from bridge.audio.g711 import decode_ulaw, encode_ulaw
+from bridge.audio.g711 import encode_ulaw
 from bridge.engines.base import (
     BargeIn,
     CallerText,
@@ -58,7 +58,7 @@ from bridge.engines.base import (
     ToolResult,
 )
 from bridge.engines.socket import Push, Socket, dial, send_all
-from bridge.engines.stream import Stream
+from bridge.engines.stream import Stream, l16, pcmu
 from bridge.errors import EngineMissing
 from bridge.settings import build
 
@@ -207,7 +207,7 @@ class WebsocketEngine:
         if self._stream is None:
             return
         try:
-            self._stream.play(self._coder.decode(data))
+            self._coder.play(self._stream, data)
         except ValueError as error:
             self._odd(str(error))
 
@@ -276,13 +276,13 @@ class _L16:
         """The messages that these frames make."""
         return ((pcm if _LITTLE else pcm.astype(_PCM)).tobytes(),)
 
-    def decode(self, data: bytes) -> Pcm:
+    def play(self, stream: Stream, data: bytes) -> None:
         """A message of the bot's, which may be cut within a sample. Raises `ValueError`."""
         if self._half or len(data) & 1:
             data = self._half + data
             whole = len(data) & ~1
             data, self._half = data[:whole], data[whole:]
-        return np.frombuffer(data, _PCM).astype(np.int16, copy=False)
+        stream.play(data, l16)
 
     def cut(self) -> None:
         """What comes next is new."""
@@ -300,9 +300,9 @@ class _Pcmu(_L16):
         """The messages that these frames make."""
         return (encode_ulaw(pcm).tobytes(),)
 
-    def decode(self, data: bytes) -> Pcm:
+    def play(self, stream: Stream, data: bytes) -> None:
         """A message of the bot's."""
-        return decode_ulaw(np.frombuffer(data, np.uint8))
+        stream.play(data, pcmu)
 
 
 class _Opus(_L16):
@@ -319,8 +319,11 @@ class _Opus(_L16):
         frames = pcm.reshape(-1, 1, self._frame)
         return [self._coder.encode(self._call, frame).tobytes() for frame in frames]
 
-    def decode(self, data: bytes) -> Pcm:
+    def play(self, stream: Stream, data: bytes) -> None:
         """A packet of the bot's. Raises `ValueError`."""
+        stream.play_alone(self._decode(data))
+
+    def _decode(self, data: bytes) -> Pcm:
         packet, size = np.frombuffer(data, np.uint8)[None], np.array([len(data)])
         head = np.zeros((1, 2), np.uint8)
         head[0, : min(2, len(data))] = packet[0, :2]

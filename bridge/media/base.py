@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.dialog.flow import Flow
+
 FRAME_MS = 20
 """A frame's length: the grid of everything."""
 
@@ -64,6 +66,8 @@ class Slot(Protocol):
     goes on, and `clear` drops it too."""
     on_frames: Callable[[Up], None] | None
     """Called on the event loop whenever frames have come."""
+    flow: Flow
+    """Plays more of the item that `play` was given last; closed by whatever else is asked for."""
 
     def rest(
         self,
@@ -72,20 +76,30 @@ class Slot(Protocol):
         speech: bool | None,
         straight: Straight | None = None,
         straight_ms: int = 0,
+        most_ms: float = 0.0,
     ) -> None:
         """Frames as far as there, all decisions about which are `speech` (None: whatever they are),
         change nothing: `hear` gets their time and samples, and `on_frames` need not be called for
         them. Something else that matters (`tripped`, another verdict of who hears all calls) ends
         that; so does `until_ms` 0.
 
-        `straight`: takes them as far as `straight_ms`, so that `hear` need not be called either."""
+        `straight`: takes them as far as `straight_ms`, so that `hear` need not be called either;
+        further by as much audio as flows meanwhile (`flow`), up to `most_ms`."""
 
-    def straight_on(self, straight_ms: int) -> None:
+    def straight_on(self, straight_ms: int, most_ms: float = 0.0) -> None:
         """Frames go straight as far as there, if they do at all; of the present rest."""
 
     @property
     def straight_ms(self) -> int:
         """Up to where frames were last given to `straight`, ms of audio."""
+
+    @property
+    def flowed_ms(self) -> int:
+        """What `straight_ms` was when audio flowed last."""
+
+    @property
+    def room(self) -> int:
+        """How many samples `play` takes now."""
 
     def spoken(self, from_ms: int, to_ms: int) -> list[bool]:
         """The first-stage decisions of frames that have come, as `Up.speech` told them; of the last
@@ -170,6 +184,13 @@ class Media(Protocol):
     @property
     def runtime_dir(self) -> Path:
         """What is shared by the processes that look after this host's slots."""
+
+    def check_room(self, call_id: str) -> None:
+        """Look whether there is a slot for a call, before the PBX is asked for anything.
+
+        Raises:
+            MediaFull: none is now.
+        """
 
     async def attach(
         self, call_id: str, rate: int, since_ms: int = -1, answered_ms: int = -1

@@ -12,26 +12,33 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridge.audio.resample import ResamplerBank
+from bridge.dialog.flow import Flow, Pour
 from bridge.errors import MediaError, MediaFull, MediaUnreachable
 from bridge.media import control
 from bridge.media.frames import Frames, Lane, Tap
 from bridge.media.handle import Slot
 from bridge.media.memory import keep_freed_memory
-from bridge.media.player import Player, flush_all
-from bridge.media.slots import LATE, ORPHAN, SlotMap
+from bridge.media.player import Player, flush_all, pour
+from bridge.media.slots import FREE, LATE, ORPHAN, SlotMap
 
 log = logging.getLogger(__name__)
 
 _ANSWER_S = 5.0
 SUCCESSOR_S = 3.0
 """How long a media process may be away before its calls are given up."""
+
+
+def full(calls: int) -> MediaFull:
+    """What is raised when no slot is free."""
+    return MediaFull(f"all {calls} slots are taken; raise max_calls")
 
 
 class MediaClient:
@@ -56,6 +63,7 @@ class MediaClient:
         self._closed = self._away = self._dropped = False
         self._downward: dict[tuple[int, int], ResamplerBank] = {}
         self._dirty: list[Player] = []
+        self._pour: Pour = self._pour_all  # one object for all
         self._frames = Frames(slots)
         self._frames.later = asyncio.get_running_loop().call_soon
 
@@ -169,6 +177,12 @@ class MediaClient:
         }
         return self._take(call_id, await self._ask_again(request), rate)
 
+    def check_room(self, call_id: str) -> None:
+        """See `bridge.media.base.Media`."""
+        taken = bool((self.slots.columns["state"] != FREE).all())
+        if taken and call_id not in self.orphans():  # its own of before, which it would get
+            raise full(self.slots.calls)
+
     @property
     def runtime_dir(self) -> Path:
         """What is shared by the processes that look after this host's slots."""
@@ -256,7 +270,8 @@ class MediaClient:
             if kind not in self._downward:
                 self._downward[kind] = ResamplerBank(lane.rate, line * 1000, self.slots.calls)
             bank = self._downward[kind]
-        return Player(self.slots, lane.index, ring, lane.rate, self._played, bank)
+        pour, later = self._pour, self._played
+        return Player(self.slots, lane.index, ring, lane.rate, later, bank, pour)
 
     def _played(self, player: Player, wait_s: float = 0.0) -> None:
         """A player has audio: publish it, with all that comes in this round of the loop, or in that
@@ -267,6 +282,14 @@ class MediaClient:
         if not self._dirty:
             asyncio.get_running_loop().call_soon(self._flush)
         self._dirty.append(player)
+
+    def _pour_all(self, flows: Sequence[Flow], pcm: NDArray[np.int16]) -> None:
+        """Publish what flows, (k, n), at once."""
+        players: list[Player] = [flow.to for flow in flows]
+        rows = np.array([player.index for player in players])
+        pour(players, rows, pcm)
+        rates = np.array([player.rate for player in players])
+        self._frames.flowed(rows, pcm.shape[1] * 1000 / rates)
 
     def _waited(self, player: Player) -> None:
         slot = self._open.get(player.index)
@@ -321,8 +344,9 @@ class MediaClient:
         finally:
             self._answers.pop(number, None)
         if "error" in reply:
-            kind = MediaFull if reply["error"] == "full" else MediaError
-            raise kind(str(reply["message"]))
+            if reply["error"] == "full":
+                raise full(self.slots.calls)
+            raise MediaError(str(reply["message"]))
         return reply
 
     def _read_answers(self) -> None:

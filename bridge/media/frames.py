@@ -73,8 +73,10 @@ class Frames:
         self._rests_in_speech = np.zeros(slots.calls, np.uint8)
         self._takers: list[_Take | None] = [None] * slots.calls
         self._names: list[Any] = [None] * slots.calls
-        self._straight_to_ms = np.zeros(slots.calls, np.int64)
+        self._straight_to_ms = np.zeros(slots.calls)
+        self._straight_most_ms = np.zeros(slots.calls)
         self._straight_ms = np.zeros(slots.calls, np.int64)
+        self._flowed_ms = np.zeros(slots.calls, np.int64)
         self.tap: Tap | None = None
         """Who listens to all calls together."""
         self.later: Callable[[Callable[[], None]], object] | None = None
@@ -91,7 +93,8 @@ class Frames:
                 bank = ResamplerBank(line * 1000, lane.rate, self._slots.calls)
                 self._banks[line, lane.rate] = bank
             self._banks[line, lane.rate].reset(index)
-        self._cursor[index] = self._rests_ms[index] = self._straight_ms[index] = 0
+        self._cursor[index] = self._rests_ms[index] = 0
+        self._straight_ms[index] = self._flowed_ms[index] = 0
         self._lanes[index] = lane
         self._regroup()
         return lane
@@ -125,7 +128,7 @@ class Frames:
         if self._lanes.get(lane.index) is lane:
             self._listeners[lane.index] = listener
             self._rests_ms[lane.index] = 0
-            self._straight_to_ms[lane.index] = 0
+            self._straight_to_ms[lane.index] = self._straight_most_ms[lane.index] = 0
             self._takers[lane.index] = self._names[lane.index] = None
             self._listening[lane.index] = listener is not None
 
@@ -141,6 +144,7 @@ class Frames:
         speech: bool | None,
         straight: Straight | None = None,
         straight_ms: int = 0,
+        most_ms: float = 0.0,
     ) -> None:
         """See `bridge.media.base.Slot.rest`."""
         index = lane.index
@@ -150,11 +154,24 @@ class Frames:
             self._rests_in_speech[index] = _WHATEVER if speech is None else speech
             self._takers[index], self._names[index] = straight or (None, None)
             self._straight_to_ms[index] = 0 if straight is None else straight_ms
+            self._straight_most_ms[index] = 0.0 if straight is None else most_ms
 
-    def straight_on(self, lane: Lane, straight_ms: int) -> None:
+    def straight_on(self, lane: Lane, straight_ms: int, most_ms: float = 0.0) -> None:
         """See `bridge.media.base.Slot.straight_on`."""
         if self._lanes.get(lane.index) is lane and self._takers[lane.index] is not None:
             self._straight_to_ms[lane.index] = straight_ms
+            self._straight_most_ms[lane.index] = most_ms
+
+    def flowed(self, rows: NDArray[np.intp], ms: NDArray[np.float64]) -> None:
+        """So much agent audio, (k,), flowed into these slots."""
+        to_ms, most_ms = self._straight_to_ms[rows], self._straight_most_ms[rows]
+        self._straight_to_ms[rows] = np.maximum(to_ms, np.minimum(to_ms + ms, most_ms))
+        self._flowed_ms[rows] = self._straight_ms[rows]
+
+    def flowed_ms(self, lane: Lane) -> int:
+        """See `bridge.media.base.Slot.flowed_ms`."""
+        at_ms: int = self._flowed_ms.item(lane.index)
+        return at_ms if self._lanes.get(lane.index) is lane else 0
 
     def straight_ms(self, lane: Lane) -> int:
         """See `bridge.media.base.Slot.straight_ms`."""

@@ -50,7 +50,7 @@ class Slot:
         self._slots, self._columns = slots, slots.columns
         self._frames, self._release = frames, release
         self._player = player
-        self.play, self.done = self._player.play, self._player.done
+        self.play, self.done, self.flow = player.play, player.done, player.flow
         self._cleared_once = False
         self.heard = self._player.heard
         self.heard_items: Callable[[], dict[int, int]] = self._player.heard_items
@@ -78,18 +78,29 @@ class Slot:
         speech: bool | None,
         straight: Straight | None = None,
         straight_ms: int = 0,
+        most_ms: float = 0.0,
     ) -> None:
         """Frames like the last ones change nothing for a while."""
-        self._frames.rest(self.lane, hear, until_ms, speech, straight, straight_ms)
+        self._frames.rest(self.lane, hear, until_ms, speech, straight, straight_ms, most_ms)
 
-    def straight_on(self, straight_ms: int) -> None:
+    def straight_on(self, straight_ms: int, most_ms: float = 0.0) -> None:
         """Let frames go straight on as far as there."""
-        self._frames.straight_on(self.lane, straight_ms)
+        self._frames.straight_on(self.lane, straight_ms, most_ms)
 
     @property
     def straight_ms(self) -> int:
         """Up to where frames were last given straight on, ms."""
         return self._frames.straight_ms(self.lane)
+
+    @property
+    def flowed_ms(self) -> int:
+        """What `straight_ms` was when audio flowed last."""
+        return self._frames.flowed_ms(self.lane)
+
+    @property
+    def room(self) -> int:
+        """How many samples `play` takes now."""
+        return self._player.room()
 
     def spoken(self, from_ms: int, to_ms: int) -> list[bool]:
         """What the first stage took frames for."""

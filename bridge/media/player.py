@@ -10,13 +10,14 @@ far as media's read position has got in it, less what a clear dropped: media not
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.resample import DELAY_MS, ResamplerBank
+from bridge.dialog.flow import Flow, Pour
 from bridge.media.slots import CUTS, FRAME_MS, ITEMS, KEPT, SlotMap
 
 MARGIN_S = 0.01
@@ -52,16 +53,17 @@ class Player:
         rate: int,
         later: Callable[[Player, float], None] | None = None,
         bank: ResamplerBank | None = None,
+        pour: Pour | None = None,
     ) -> None:
         """Play at `rate` Hz into `ring` of slot `index`, resampled by lane `index` of `bank`.
 
         `later`: told when there is audio that `flush_all` should publish soon, and after so many
-        seconds; without it, audio is published at once.
+        seconds; without it, audio is published at once. `pour`: plays what flows (by `pour` below).
         """
         c = slots.columns
         self._slots = slots
         self._line = int(c["down_rate"][index]) * 1000
-        self._rate = rate
+        self.rate, self.flow = rate, Flow(pour, self)
         self._frame = self._line * FRAME_MS // 1000
         self._ring = slots.play[self._line // 1000][index, ring]
         here = (index, ring)
@@ -107,12 +109,15 @@ class Player:
             if n > self._free:
                 pcm = pcm[: self._free]
                 n = len(pcm)
-        if not n:
-            return 0
+        if n:
+            self._take(current, pcm, n)
+        return n
+
+    def _take(self, current: _Item, pcm: NDArray[np.int16], n: int) -> None:
         self._free -= n
         current.taken += n
         if self._later is not None and not (self._due and not self._held):
-            begins = current.taken == n and n * 1000 <= FRAME_MS * self._rate and not self._due
+            begins = current.taken == n and n * 1000 <= FRAME_MS * self.rate and not self._due
             self._held = begins and self._write.item(self.ring) == self._read.item(self.ring)
             self._due = True
             self._later(self, MARGIN_S if self._held else 0.0)
@@ -122,16 +127,21 @@ class Player:
         self._waiting += n
         if self._later is None:
             flush_all([self])
-        return n
+
+    def room(self) -> int:
+        """How many samples `play` takes now."""
+        self._free = self._room()
+        return self._free
 
     def done(self, item: int) -> None:
         """The item is complete: publish its last, partial frame, padded with silence."""
         current = self._items[-1] if self._items else None
         if current is None or current.item != item or current.done:
             return
+        self.flow.close()
         if self._resampler is not None and current.taken:
             # The filter still holds the item's last samples.
-            tail = int(DELAY_MS * self._rate / 1000)
+            tail = int(DELAY_MS * self.rate / 1000)
             tail += -(self._waiting + tail) % self._block
             self._pieces.append(np.zeros(tail, np.int16))
             self._waiting += tail
@@ -155,6 +165,7 @@ class Player:
 
     def clear(self) -> None:
         """Drop what is not played yet."""
+        self.flow.close()
         self._settle(self._at())
         if self._items:
             # What was not published yet was never to be heard.
@@ -182,7 +193,7 @@ class Player:
     def queued_ms(self) -> int:
         """Audio that waits to be played."""
         frames = int(self._write[self.ring]) - max(self._read[self.ring], self._clear[self.ring])
-        return int(frames * FRAME_MS + self._waiting * 1000 // self._rate)
+        return int(frames * FRAME_MS + self._waiting * 1000 // self.rate)
 
     @property
     def playing(self) -> bool:
@@ -230,7 +241,7 @@ class Player:
         """How many samples can be taken."""
         queued: int = self._write.item(self.ring) - self._read.item(self.ring)
         room = len(self._ring) - queued - KEPT
-        return max(0, room * FRAME_MS * self._rate // 1000 - self._waiting)
+        return max(0, room * FRAME_MS * self.rate // 1000 - self._waiting)
 
     def _position(self) -> int:
         return int(self._write[self.ring]) * self._frame + len(self._rest)
@@ -269,7 +280,7 @@ class Player:
 
     def _note(self, item: _Item) -> None:
         """Leave the item's place in the map, for whoever takes the slot over."""
-        self._table[item.item % ITEMS] = (item.item, item.start, self._rate)
+        self._table[item.item % ITEMS] = (item.item, item.start, self.rate)
 
     def _settle(self, at: int) -> None:
         """Take note of cuts, and let go of items whose heard samples are final.
@@ -304,12 +315,12 @@ class Player:
         line = at - one.start - self._delay
         if line <= 0:
             return 0
-        heard = line * self._rate // self._line
+        heard = line * self.rate // self._line
         return heard if heard < one.taken else one.taken  # noqa: FURB136 - min() is slow
 
     def _engine(self, line: int) -> int:
         """Samples at the engine's rate that so many of the line's stand for."""
-        return max(0, (line - self._delay) * self._rate // self._line)
+        return max(0, (line - self._delay) * self.rate // self._line)
 
 
 def flush_all(players: list[Player]) -> None:
@@ -333,13 +344,39 @@ def flush_all(players: list[Player]) -> None:
             _flush_alike(group)
 
 
+def pour(players: Sequence[Player], index: NDArray[np.intp], pcm: NDArray[np.int16]) -> None:
+    """More of the item that each of these players was given last, (k, n), published at once.
+
+    `index`: the players' slots. There has to be room for it.
+    """
+    n = pcm.shape[1]
+    alike: dict[tuple[ResamplerBank | None, int], list[int]] = {}
+    for row, player in enumerate(players):
+        current = player._items[-1]
+        if player._pieces or n % player._block:  # it goes behind what waits
+            player._take(current, pcm[row], n)
+            continue
+        player._free -= n
+        current.taken += n
+        alike.setdefault((player._resampler, player._line), []).append(row)
+    for rows in alike.values():
+        if len(rows) == len(players):
+            _publish_all(players, index, pcm)
+        else:
+            _publish_all([players[row] for row in rows], index[rows], pcm[rows])
+
+
 def _flush_alike(group: list[tuple[Player, NDArray[np.int16]]]) -> None:
     """The same for players of the same rates, with equally much each."""
     some, raws = zip(*group, strict=True)
-    first: Player = some[0]
-    lines: NDArray[np.int16] = np.concatenate(raws).reshape(len(some), -1)
-    if first._resampler is not None:
-        lines = first._resampler.process(np.array([player.index for player in some]), lines)
+    pcm: NDArray[np.int16] = np.concatenate(raws).reshape(len(some), -1)
+    _publish_all(some, np.array([player.index for player in some]), pcm)
+
+
+def _publish_all(some: Sequence[Player], index: NDArray[np.intp], pcm: NDArray[np.int16]) -> None:
+    """Resample and publish whole blocks, (k, n), of players of the same rates."""
+    first = some[0]
+    lines = pcm if first._resampler is None else first._resampler.process(index, pcm)
     n = lines.shape[1]
     whole = []
     for row, player in enumerate(some):
@@ -351,10 +388,9 @@ def _flush_alike(group: list[tuple[Player, NDArray[np.int16]]]) -> None:
     if not whole:
         return
     if len(whole) < len(some):
-        lines = lines[whole]
+        lines, index = lines[whole], index[whole]
     frames = lines.reshape(len(whole), -1, first._frame)
     columns, rings = first._slots.columns, first._slots.play[first._line // 1000]
-    index = np.array([some[row].index for row in whole])
     ring = np.array([some[row].ring for row in whole])
     write = columns["play_write"][index, ring]
     place = (write[:, None] + np.arange(frames.shape[1])) % rings.shape[2]

@@ -278,8 +278,7 @@ class Server:
             after=(int(after[0]), int(after[1]), int(after[2])) if after else None,
         )
         if index is None:
-            limit = self._plane.slots.calls
-            return {"error": "full", "message": f"all {limit} slots are taken; raise max_calls"}
+            return {"error": "full", "message": "all slots are taken"}
         self._own(worker, index)
         return self._slot(index)
 

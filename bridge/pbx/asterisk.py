@@ -25,6 +25,7 @@ from typing import Any
 
 from bridge.audio.codecs import usable
 from bridge.errors import PbxError, PbxGone, PbxRefused
+from bridge.pbx import hints
 from bridge.pbx.ari import Ari
 from bridge.pbx.base import Dtmf, Hold, Incoming, Leg, Owner, Relay
 from bridge.pbx.dialing import CAUSE_S
@@ -248,7 +249,7 @@ class AsteriskPbx:
 
     def _told(self, channel_id: str, what: Dtmf | Hold) -> None:
         if leg := self._legs.get(channel_id):
-            leg.tell(what)
+            leg.where.tell(what)
         elif self._on_key and isinstance(what, Dtmf) and channel_id in self._handed:
             self._on_key(self._handed[channel_id], what.digit)
 
@@ -256,7 +257,7 @@ class AsteriskPbx:
         name = parse_name(channel.id)
         if name is None:
             if leg := self._legs.get(channel.id):
-                leg.arrived(app or self.app)
+                leg.where.entered(app or self.app)
             else:
                 resumed = args == ("resume",)
                 args = arguments(channel) if resumed else args
@@ -267,7 +268,7 @@ class AsteriskPbx:
             elif name.kind in ("s", "l"):
                 leg.spies.started(name.kind, name.n)
             elif not name.kind:
-                leg.media.started(name.n)
+                leg.room.media.started(name.n)
 
     def _ended(self, channel_id: str, cause: int = 0) -> None:
         name = parse_name(channel_id)
@@ -280,7 +281,7 @@ class AsteriskPbx:
             if name.kind == "t":
                 leg.callee_ended(name.n, cause)
             elif not name.kind:
-                leg.media_ended(name.n)
+                leg.room.media_ended(name.n)
 
     def _unanswered(self, channel_id: str, cause: int) -> None:
         name = parse_name(channel_id)
@@ -292,13 +293,13 @@ class AsteriskPbx:
         leg = self._legs.get(channel_id)
         if leg is None:
             self._ended(channel_id)
-        elif app not in ("", leg.app):
+        elif app not in ("", leg.where.app):
             pass  # from one of ours to the other
         elif leg.elsewhere:
             pass  # it comes back, or its end is told
         elif leg.ringing:
             self._spawn(self._not_answered(leg))
-        elif self.app != self._settings.app and leg.was_taken():
+        elif self.app != self._settings.app and leg.where.was_taken():
             self._spawn(self._taken(leg))
         else:
             self._ended(channel_id)
@@ -306,12 +307,12 @@ class AsteriskPbx:
     async def _not_answered(self, leg: AsteriskLeg) -> None:
         """Whom we called has gone, and the end of his channel says why; or he was moved."""
         await asyncio.sleep(CAUSE_S)
-        if self._legs.get(leg.channel) is leg and not await leg.comes_back():
+        if self._legs.get(leg.channel) is leg and not await leg.where.comes_back():
             self._ended(leg.channel)
 
     async def _taken(self, leg: AsteriskLeg) -> None:
         """Somebody has moved the caller: to another worker, or, not knowing better, to us."""
-        if not await leg.comes_back() and self._legs.get(leg.channel) is leg:
+        if not await leg.where.comes_back() and self._legs.get(leg.channel) is leg:
             self._ended(leg.channel)
 
     def _maker(self, name: Name) -> AsteriskLeg | None:
@@ -321,6 +322,7 @@ class AsteriskPbx:
 
     def _take(self, channel: Channel, args: tuple[str, ...], app: str, *, resumed: bool) -> None:
         """A caller is ours now: make a leg, and introduce it once its codec is known."""
+        args, known = hints.split(args)
         incoming = Incoming(
             call_id=self._settings.call_of(channel.id),
             args=args,
@@ -334,7 +336,9 @@ class AsteriskPbx:
             pbx=self._settings.name,
         )
         leg = self._leg(incoming)
-        leg.app = app
+        leg.where.app = app
+        if not resumed:  # else they may be old
+            leg.hints = known
         leg.foundling = self.app != self._settings.app
         self._legs[channel.id] = leg
         self._spawn(self._introduce(leg))
@@ -343,13 +347,15 @@ class AsteriskPbx:
 
     async def _introduce(self, leg: AsteriskLeg) -> None:
         try:
-            formats = await leg.get_variable("CHANNEL(audionativeformat)")
+            formats = leg.hints.get(hints.CODEC)
+            if formats is None:
+                formats = await leg.get_variable("CHANNEL(audionativeformat)")
             leg.incoming = replace(leg.incoming, codec=codec_of(formats or "", self._usable))
         except PbxGone:
             pass  # told below, if it is so
         except PbxError as error:
             log.warning("call %s: taken as PCMU: %s", leg.incoming.call_id, error)
-        if leg.ended is not None:
+        if leg.where.ended is not None:
             log.info("call %s: the caller hung up at once", leg.incoming.call_id)
             return
         try:
@@ -371,12 +377,12 @@ class AsteriskPbx:
         # Who goes on setting up meanwhile must not be held against an older listing.
         legs = self._legs.items()
         before = {
-            i: (leg.app, _expected(leg)) for i, leg in legs if leg.there and not leg.elsewhere
+            i: (leg.where.app, _expected(leg)) for i, leg in legs if leg.there and not leg.elsewhere
         }
         there = await self._list(app)
         for call_id, (where, expected) in before.items():
             leg = self._legs.get(call_id)
-            if leg is None or leg.app != where:
+            if leg is None or leg.where.app != where:
                 continue
             here = call_id in there.app_channels
             if call_id not in there.channels or (where == app and not here):
@@ -388,9 +394,9 @@ class AsteriskPbx:
             if expected is not None and app == self.app:
                 channel_id, n = expected
                 if channel_id in there.app_channels:
-                    leg.media.started(n)
+                    leg.room.media.started(n)
                 elif channel_id not in there.channels:
-                    leg.media_ended(n)
+                    leg.room.media_ended(n)
             if leg.other.is_there and app == self.app:
                 _compare(leg, there)
         for caller in there.callers():
@@ -480,9 +486,9 @@ class AsteriskPbx:
 def _tell(leg: AsteriskLeg, event: MoveFailed | HangupRequested | Answered) -> None:
     match event:
         case MoveFailed():
-            leg.move_failed()
+            leg.where.move_failed()
         case HangupRequested():
-            leg.hangup_requested()
+            leg.where.hangup_requested()
         case Answered():
             leg.answered()
 
@@ -498,7 +504,7 @@ def _compare(leg: AsteriskLeg, there: Inventory) -> None:
 
 def _expected(leg: AsteriskLeg) -> tuple[str, int] | None:
     """Id and number of the external-media channel that must be there now."""
-    return (leg.media.id(), leg.media.n) if leg.media.made else None
+    return (leg.room.media.id(), leg.room.media.n) if leg.room.media.made else None
 
 
 def _nobody(leg: Leg) -> None:

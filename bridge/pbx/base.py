@@ -9,6 +9,7 @@ last, whatever happened before.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -66,6 +67,8 @@ class Incoming:
     """Another worker, who has the front door, has passed him on to us."""
     outgoing: Outgoing | None = None
     """We call him: he has to answer first (`Leg.dial`)."""
+    came_s: float = field(default_factory=time.monotonic, compare=False)
+    """When we were told of the call, by this process' monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)

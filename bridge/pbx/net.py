@@ -45,10 +45,14 @@ class Net:
         """A former owner of the call has spread it."""
         self._before = (before_s, asyncio.get_running_loop().time())
 
-    async def spread(self) -> None:
-        """Have Asterisk end the call if we can't, but no later than the dialplan would."""
+    async def spread(self, left_s: float | None = None) -> None:
+        """Have Asterisk end the call if we can't, but no later than the dialplan would.
+
+        `left_s`: the limit that there is (0: none), if it is known already.
+        """
         try:
-            left_s = float(await self._get(NET) or 0)
+            if left_s is None:
+                left_s = float(await self._get(NET) or 0)
             if 0 < left_s <= self._limit_s:
                 return
             self._before = (left_s, asyncio.get_running_loop().time())

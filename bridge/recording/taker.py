@@ -171,12 +171,14 @@ class Taker:
         track = Track(notes.origin, notes.origin, marks_seen=0)
         if goes_on:
             track.cursor += sound.pairs // (rate * FRAME_MS)
+            here = track.frames * FRAME_MS
             marks = self._marks(index, 0)
             before_us = [mark for mark in marks if mark[0] <= track.cursor]
             track.marks_seen = int(self._c["record_count"][index]) - len(marks) + len(before_us)
             track.on = before_us[-1][1] if before_us else True
-            # Its notes are as old as the last change; the marks know the rest.
-            told = [_frames(span) for span in notes.pauses]
+            # Its notes are as old as the last change, whose sound it may not have come to write;
+            # the marks know the rest.
+            told = [_frames((a, min(b, here))) for a, b in notes.pauses if a < here]
             track.paused = joined([*told, *pauses(before_us, track.origin, track.cursor)])
             track.lost = [_frames(span) for span in notes.lost]
             log.info("call %s: its recording goes on", call_id)

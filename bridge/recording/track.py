@@ -49,13 +49,16 @@ class Track:
     paused: list[Span] = field(default_factory=list)
     """What was left out, in the recording's own frames. The last one may go on."""
     lost: list[Span] = field(default_factory=list)
-    """What came too late to be read, in the recording's own frames."""
+    """What came too late to be read, in the recording's own frames; in a pause it is of both."""
 
     def due(self, head: int, oldest: int) -> Span:
         """Which of the slot's frames to read now; what is older than `oldest` is lost."""
         begin = max(self.cursor, oldest)
         if begin > self.cursor and begin <= head:
-            _extend(self.lost, (self.cursor - self.origin, begin - self.origin))
+            gone = (self.cursor - self.origin, begin - self.origin)
+            _extend(self.lost, gone)
+            if not self.on:  # one pause, not two
+                _extend(self.paused, gone)
         begin = min(begin, max(head, self.cursor))
         return begin, max(head, begin)
 

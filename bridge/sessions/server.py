@@ -130,6 +130,10 @@ def connect(url: str, timeout_s: float, ca_file: str = "") -> redis.asyncio.Redi
 async def close(client: redis.asyncio.Redis) -> None:
     """End all its connections."""
     await client.aclose()
+    pool = client.connection_pool if not is_cluster(client) else None
+    if isinstance(pool, redis.asyncio.sentinel.SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
     if isinstance(client, redis.asyncio.cluster.RedisCluster):
         # After an error its own `aclose` takes it for closed, and leaves connections open.
         await client.nodes_manager.aclose()

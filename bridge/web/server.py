@@ -10,11 +10,13 @@ worker that owns the call. So any host's API serves every call, and its death ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import signal
+import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from bridge.errors import ConfigError, StoreUnreachable
 from bridge.sessions.reader import Reader
 from bridge.web import (
     calls,
+    entrance,
     history,
     listen,
     live,
@@ -123,15 +126,21 @@ async def serve(config: Config, path: Path | None) -> None:
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     app = application(parts, tokens.operate, tokens.read)
     logging.getLogger("aiohttp.server").addFilter(_of_ours)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
+    runner = web.AppRunner(
+        *(app,), access_log=None, shutdown_timeout=_STOP_S, keepalive_timeout=entrance.IDLE_S
+    )
     await runner.setup()
+    assert runner.server is not None
     watch = asyncio.create_task(_watch_launcher(Path(config.media.runtime_dir), asked))
+    tasks: list[asyncio.Task[object]] = [watch]
     try:
-        await _listen(runner, settings, trust, asked)
+        listener = await _listen(settings, asked)
+        where = listener.getsockname()[:2]
+        door = entrance.Entrance(listener, trust, settings.max_connections)
+        tasks.append(asyncio.create_task(door.admit(runner.server)))
+        tasks[-1].add_done_callback(lambda _: asked.set())
         scheme = "https" if trust else "http"
-        log.info(
-            "API at %s://%s:%d/v1; 'ari-bridge token' shows its token", scheme, *_where(runner)
-        )
+        log.info("API at %s://%s:%d/v1; 'ari-bridge token' shows its token", scheme, *where)
         if not settings.is_loopback and trust is None:
             log.warning(
                 "the API listens beyond this host, without TLS: set [web] certificate_file and "
@@ -140,7 +149,10 @@ async def serve(config: Config, path: Path | None) -> None:
         notify.ready("serves the API")
         await asked.wait()
     finally:
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks)
         await runner.cleanup()
         await parts.reader.close()
 
@@ -215,19 +227,13 @@ def _of_ours(record: logging.LogRecord) -> bool:
     return not isinstance(error, BadHttpMessage)
 
 
-async def _listen(
-    runner: web.AppRunner,
-    settings: WebSettings,
-    trust: ssl.SSLContext | None,
-    asked: asyncio.Event,
-) -> None:
+async def _listen(settings: WebSettings, asked: asyncio.Event) -> socket.socket:
     address, port = settings.address, settings.port
     clock = asyncio.get_running_loop().time
     until = clock() + _BIND_S
     while True:
         try:
-            await web.TCPSite(runner, address, port, ssl_context=trust).start()
-            return
+            return await entrance.listen(address, port)
         except OSError as error:
             if clock() > until or asked.is_set():
                 raise ConfigError(
@@ -235,10 +241,6 @@ async def _listen(
                     "set [web] address and port"
                 ) from error
         await asyncio.sleep(_BIND_LOOK_S)
-
-
-def _where(runner: web.AppRunner) -> Sequence[object]:
-    return tuple(runner.addresses[0][:2])
 
 
 async def _watch_launcher(folder: Path, asked: asyncio.Event) -> None:
