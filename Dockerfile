@@ -19,8 +19,7 @@ RUN grep -oE '^[A-Za-z0-9_.-]+==[^ ;]+( ; [^\\]+)?' requirements.lock >/tmp/cons
 FROM python:3.13-slim
 
 COPY --from=build /opt/ari-bridge /opt/ari-bridge
-RUN useradd --system --uid 990 --create-home bridge \
- && install -d -o bridge -m 0700 /run/ari-bridge
+RUN useradd --system --uid 990 --create-home bridge
 
 USER bridge
 WORKDIR /home/bridge

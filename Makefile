@@ -50,8 +50,8 @@ lock: setup ## requirements.lock, from pyproject.toml (asks the package index)
 	@.venv/tools/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes \
 		--python-version 3.11 -q -o requirements.lock --no-header
 
-audit: setup ## known holes in the locked versions (asks the package index, a question a package)
-	@$(PY) -m venv .venv/tools && .venv/tools/bin/pip install -q --disable-pip-version-check pip-audit
+audit: ## known holes in the locked versions (asks the package index, a question a package)
+	@$(firstword $(wildcard $(PY)) $(PYTHON) python3) -m venv .venv/tools && .venv/tools/bin/pip install -q --disable-pip-version-check pip-audit
 	@.venv/tools/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 clean: ## remove the environment and all output (the private root stays in the cache)
