@@ -94,7 +94,7 @@ def synthesize(voice: Any, text: str, rate: int) -> tuple[list[Pcm], list[tuple[
         before_ms = lead(whole, rate) * 1000 / rate
         length_ms = len(pieces[-1]) * 1000 / rate
         words = [
-            (end, round(min(max(at * 1000 / chunk.sample_rate - before_ms, 0), length_ms)))
+            (end, int(min(max(at * 1000 / chunk.sample_rate - before_ms, 0), length_ms)))
             for end, at in marks(voice, text, chunk)
         ]
     return pieces, words if len(pieces) == 1 else []

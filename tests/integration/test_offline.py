@@ -46,9 +46,10 @@ def phone(text):
 
 async def test_what_it_says_up_to_a_word_holds_that_word_and_not_the_next(engines):
     engine = await engines.create(AGENT)
-    text = "You can return a book within thirty days, as long as you bring the receipt."
     right = []
-    for _ in range(3):  # no two sound alike, and a recogniser may mishear the end of one
+    # A recogniser may mishear the end of one; a sentence said before would come from the cache.
+    for days in ("ten", "twenty", "thirty", "forty", "sixty"):
+        text = f"You can return a book within {days} days, as long as you bring the receipt."
         pcm = np.concatenate([p async for p in engine._tts.say(text, first=True)])
         over = {text[:chars].split()[-1]: ms for chars, ms in engine._tts.words(text)}
         assert over["receipt."] <= len(pcm) / 16
@@ -56,7 +57,7 @@ async def test_what_it_says_up_to_a_word_holds_that_word_and_not_the_next(engine
             part = np.pad(pcm[: (over[word] + 40) * 16], (0, 1600))  # its release
             heard = (await engine._stt.transcribe(part)).lower().split()
             right.append(heard[-1].strip(".,?!") == word.strip(","))
-    assert sum(right) >= 4, right
+    assert sum(right) >= 7, right
 
 
 class Call(Line):
