@@ -146,11 +146,15 @@ def noise(seconds: float = 3.0) -> dict[str, object]:
 
 
 def ticks() -> tuple[float, float]:
-    """Seconds that all cores were busy, and were stolen by the hypervisor, since the start."""
+    """Seconds that all cores were idle, and were stolen by the hypervisor, since the start.
+
+    What they were busy with is only sampled by the kernel's tick, and too often seen if it begins
+    with the tick, as everything does that keeps time.
+    """
     first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     values = [int(v) / os.sysconf("SC_CLK_TCK") for v in first]
-    user, nice, system, _idle, _wait, irq, softirq, steal = values[:8]
-    return user + nice + system + irq + softirq, steal
+    _user, _nice, _system, idle, wait, _irq, _softirq, steal = values[:8]
+    return idle + wait, steal
 
 
 def percentiles(values: Iterable[float], which: tuple[int, ...] = (50, 99)) -> dict[str, float]:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,8 +152,9 @@ class _Run:
         """See `Sample`."""
         there = [pid for pid in self._pids.values() if Path(f"/proc/{pid}").exists()]
         now = (time.monotonic(), *ticks(), sum(map(cpu_s, there)))
-        wall, busy, stolen, own = (b - a for a, b in zip(self._used, now, strict=True))
+        wall, idle, stolen, own = (b - a for a, b in zip(self._used, now, strict=True))
         self._used = now
+        busy = wall * len(os.sched_getaffinity(0)) - idle - stolen
         return max(0.0, 100 * (busy - own) / wall), 100 * stolen / wall
 
     def _tell(self, phones: Phones, soak: Soak, sample: Sample) -> None:
@@ -202,6 +204,16 @@ def _greetings(pbx: Asterisk, say: Callable[[str], None]) -> list[Pcm]:
     return found
 
 
+def _keep_wrong(soak: Soak) -> None:
+    """What was heard instead of something else, to listen to."""
+    for call in soak.calls:
+        for name, sound in (("heard", call.heard.sound), ("said", call.said)):
+            if call.wrong and len(sound):
+                with wave.open(str(OUT / f"wrong-{call.caller}-{name}.wav"), "wb") as file:
+                    file.setparams((1, 2, 8000, 0, "NONE", ""))
+                    file.writeframes(sound.astype("<i2").tobytes())
+
+
 def main() -> int:
     """Returns 1 if a goal was missed."""
     parser = argparse.ArgumentParser(
@@ -228,6 +240,7 @@ def main() -> int:
     found["missed"] = lines = missed(found, given.calls)
     (OUT / "summary.json").write_text(json.dumps(found, indent=2) + "\n")
     (OUT / "odd.json").write_text(json.dumps(soak.odd(), indent=1) + "\n")
+    _keep_wrong(soak)
     picture(soak, OUT / "soak.png")
     memory_picture(soak, OUT / "memory.png")
     print(json.dumps(found, indent=2))

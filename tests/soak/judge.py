@@ -7,6 +7,7 @@ to be right after a whole call).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,7 +55,7 @@ class Judge:
         self._last, self._first = np.zeros(calls, np.int64), np.zeros(calls, np.int64)
         self._count = np.zeros(calls, np.int64)
         self._gaps: dict[int, list[tuple[int, float]]] = {}
-        self.news: list[tuple[int, float]] = []
+        self.news: deque[tuple[int, float]] = deque()
         """Gaps, as they are found; whoever reads them takes them out."""
 
     def begin(self, caller: int, *, keep_last: bool) -> None:

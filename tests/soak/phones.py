@@ -9,6 +9,7 @@ dialplan falls back to.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from collections import deque
@@ -36,6 +37,8 @@ _ECHO_S, _LATEST_ECHO_S = 3, 1
 _GREETING_FRAMES = (10, 110)
 """Of what a caller heard: his first packets may be the last silence before the greeting."""
 _NEVER_UP_S = 15.0
+_TOLD_NS = 500_000_000
+"""So long after a gap, whoever may tell who was late has told."""
 _LINGER_S = 10.0
 """A call that should have ended so long ago was lost: its caller never came to hang up."""
 
@@ -56,6 +59,8 @@ class Call:
     lost: bool = False
     """It ended before its caller wanted."""
     heard: Heard = field(default_factory=Heard)
+    said: Pcm = field(default_factory=lambda: np.zeros(0, np.int16))
+    """What had to come back, where something else was heard."""
     alike: float | None = None
     """How well what was heard is what had to be heard; None: too short to tell."""
     shed: bool = False
@@ -160,17 +165,18 @@ class Phones:
             time.sleep(max(0.0, self._next - time.monotonic()))
 
     def _testify(self, witness: Witness) -> None:
-        witness.look(time.time_ns())
-        for at_ns, ms in self._judge.news:
+        now = time.time_ns()
+        witness.look(now)
+        while self._judge.news and self._judge.news[0][0] < now - _TOLD_NS:
+            at_ns, ms = self._judge.news.popleft()
             self.late[at_ns, ms] = witness.blame(at_ns - int(ms * 1e6), at_ns)
-        self._judge.news.clear()
 
     def finish(self, timeout_s: float) -> None:
         """Until all calls are over; who is still there then was lost."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until and not all(placer.done for placer in self.placers):
             self.pump(0.1)
-        self.pump(0.1)
+        self.pump(2 * _TOLD_NS / 1e9)
         for call in [*self.up.values()]:
             call.lost = True
             self._leave(call, time.time_ns())
@@ -250,17 +256,23 @@ class Phones:
             said = self._sound.reshape(-1, FRAME)[frames % len(self._audio)].reshape(-1)
             if call.sent >= (_ECHO_S + _LATEST_ECHO_S) * FRAMES:
                 call.alike = in_pieces(sound[-_ECHO_S * FRAMES * FRAME :], said)
+                call.said = said if call.wrong else said[:0]
         else:
             first, last = (n * FRAME for n in _GREETING_FRAMES)
             found = [alike(sound[first:last], known) for known in self.greetings]
             call.alike = max((one for one in found if one is not None), default=None)
         if call.alike is None or call.alike < ALIKE:
             call.shed = is_human(sound)
-        call.heard.sound = sound[:0] if self.greetings else sound
+        if self.greetings and not call.wrong:  # of all others a soak would keep half a gigabyte
+            call.heard.sound = sound[:0]
         self.calls.append(call)
 
 
 def be_first() -> None:
-    """Run this thread ahead of others, where that is allowed: a phone has a clock of its own."""
+    """Run this thread ahead of others, where that is allowed: a phone has a clock of its own.
+
+    Nothing of its process is collected from here on: a collection would hold all phones up.
+    """
+    gc.disable()
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))

@@ -21,6 +21,7 @@ from bridge.sessions.model import INDEX, call_key
 from tests.bench.machine import children
 from tests.drill.leftovers import Leftovers
 from tests.drill.stage import environment
+from tests.drill.still import Still
 from tests.lab.asterisk import Asterisk
 from tests.lab.bridge import Bridge
 from tests.lab.redis import Redis
@@ -67,7 +68,8 @@ class Stand:
             up.callback(self._keep_logs)
             self.leftovers = Leftovers(self, [self.bridge], folder)
             slots = SlotMap.attach(self.bridge.runtime_dir / SLOTS, write=False).columns
-            self.witness = Witness(slots["state"], slots["n_sent"])
+            still = up.enter_context(Still()).spans
+            self.witness = Witness(slots["state"], slots["n_sent"], still)
             self.processes = self._processes()
             self._up = up.pop_all()
         return self

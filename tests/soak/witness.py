@@ -1,35 +1,43 @@
-"""Who was late, when a caller missed packets: media, the whole machine, or Asterisk between them.
+"""Who was late, when a caller missed packets: the machine, media, the callers, or Asterisk.
 
-Whoever looks every 5 ms, ahead of all other processes, writes down how many packets media had sent
-in each call. If media paused for as long as the caller, it was media; if we weren't let look for
-that long ourselves, it was the machine, and nobody's fault of these; else Asterisk had the packets.
+Every 5 ms, ahead of most processes, it is written down how many packets media had sent in each
+call. If nothing ran on a processor then, not even what has the highest priority (`tests.drill.
+still`), it was the machine; if media paused for as long as the caller, it was media; if the callers
+were held up themselves, nobody knows; else Asterisk had the packets.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from bridge.media.slots import OPEN
+from tests.drill.still import Span, common
 from tests.soak.wire import Ints
 
-By = Literal["machine", "media", "asterisk"]
+By = Literal["machine", "processor", "media", "callers", "asterisk"]
 _KEPT = 600
 _PAUSE_MS = 50.0
 """Media sends each call a packet every 20 ms, and is seen to by steps of 5."""
 _BLIND_MS = 30.0
+_STILL_MS = 15.0
+"""Of the 40 ms that packets are late if a gap is over 60."""
 
 
 class Witness:
     """Args:
     states: of media's slots, as they are now.
     sent: packets sent in each.
+    still: when each of the machine's processors stood still.
     """
 
-    def __init__(self, states: Ints, sent: Ints) -> None:
-        self._states, self._sent = states, sent
+    def __init__(
+        self, states: Ints, sent: Ints, still: Callable[[], Sequence[Sequence[Span]]] = tuple
+    ) -> None:
+        self._states, self._sent, self._still = states, sent, still
         self._seen: deque[tuple[int, Ints, Ints]] = deque(maxlen=_KEPT)
 
     def look(self, now_ns: int) -> None:
@@ -37,14 +45,20 @@ class Witness:
         self._seen.append((now_ns, self._states == OPEN, self._sent.copy()))
 
     def blame(self, begin_ns: int, end_ns: int) -> By:
-        """Who was late between two packets of a caller."""
+        """Who was late between two packets of a caller; a moment later, when all is known."""
         slack = 20_000_000  # a packet is on its way for less than that
+        during = (begin_ns - slack) / 1e9, (end_ns + slack) / 1e9
+        still = [
+            [s for s in spans if _overlap_ms(s, during) >= _STILL_MS] for spans in self._still()
+        ]
+        if common(still):
+            return "machine"
+        if any(still):
+            return "processor"
         rows = [row for row in self._seen if begin_ns - slack <= row[0] <= end_ns + slack]
-        if len(rows) < 2:
-            return "machine"
         at = np.array([row[0] for row in rows]) / 1e6
-        if np.diff(at).max() >= _BLIND_MS:
-            return "machine"
+        if np.diff(at).max(initial=0.0) >= _BLIND_MS or len(rows) < 2:
+            return "callers"
         always = np.logical_and.reduce([row[1] for row in rows])
         sent = np.array([row[2] for row in rows])[:, always]
         last = np.full(sent.shape[1], at[0])
@@ -54,3 +68,7 @@ class Witness:
             longest = max(longest, float((at[n] - last).max(initial=0.0)))
             last[moved] = at[n]
         return "media" if longest >= _PAUSE_MS else "asterisk"
+
+
+def _overlap_ms(one: Span, other: Span) -> float:
+    return (min(one[1], other[1]) - max(one[0], other[0])) * 1000

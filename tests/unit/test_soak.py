@@ -105,10 +105,12 @@ def test_the_human_is_known_by_two_tones():
     assert not is_human(clip("What are your opening hours?").pcm)
 
 
-def who_was_late(media_paused: bool, blind: bool = False) -> str:
+def who_was_late(media_paused: bool, blind: bool = False, still: str = "") -> str:
     """A caller missed what was due from 1.02 to 1.1 s; slots 0 to 2 are in use, 3 is not."""
     states, sent = np.array([1, 1, 1, 0], np.uint8), np.zeros(4, np.int64)
-    witness = Witness(states, sent)
+    one, other = [(0.5, 0.6), (1.02, 1.06)], [(0.9, 0.99), (1.04, 1.08)]
+    spans = {"": [[], []], "one": [one, []], "both": [one, other], "in turn": [one, other[:1]]}
+    witness = Witness(states, sent, lambda: spans[still])
     for ms in range(0, 1200, 5):
         if ms % 20 == 0 and not (media_paused and 1020 <= ms < 1100):
             sent[:3] += 1
@@ -120,8 +122,11 @@ def who_was_late(media_paused: bool, blind: bool = False) -> str:
 def test_who_was_late_is_told_by_who_else_was():
     assert who_was_late(media_paused=True) == "media"
     assert who_was_late(media_paused=False) == "asterisk"
-    assert who_was_late(media_paused=False, blind=True) == "machine"
-    assert who_was_late(media_paused=True, blind=True) == "machine"
+    assert who_was_late(media_paused=False, blind=True) == "callers"
+    assert who_was_late(media_paused=True, blind=True) == "callers"
+    assert who_was_late(media_paused=True, blind=True, still="both") == "machine"
+    assert who_was_late(media_paused=True, still="one") == "processor"
+    assert who_was_late(media_paused=True, still="in turn") == "processor"
 
 
 def test_one_call_that_media_forgot_is_its_fault():
