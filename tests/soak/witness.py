@@ -47,13 +47,11 @@ class Witness:
     def blame(self, begin_ns: int, end_ns: int) -> By:
         """Who was late between two packets of a caller; a moment later, when all is known."""
         slack = 20_000_000  # a packet is on its way for less than that
-        during = (begin_ns - slack) / 1e9, (end_ns + slack) / 1e9
-        still = [
-            [s for s in spans if _overlap_ms(s, during) >= _STILL_MS] for spans in self._still()
-        ]
-        if common(still):
+        during = [((begin_ns - slack) / 1e9, (end_ns + slack) / 1e9)]
+        still = self._still()
+        if still and _longest_ms(common([during, *still])) >= _STILL_MS:
             return "machine"
-        if any(still):
+        if any(_longest_ms(common([during, spans])) >= _STILL_MS for spans in still):
             return "processor"
         rows = [row for row in self._seen if begin_ns - slack <= row[0] <= end_ns + slack]
         at = np.array([row[0] for row in rows]) / 1e6
@@ -70,5 +68,5 @@ class Witness:
         return "media" if longest >= _PAUSE_MS else "asterisk"
 
 
-def _overlap_ms(one: Span, other: Span) -> float:
-    return (min(one[1], other[1]) - max(one[0], other[0])) * 1000
+def _longest_ms(spans: Sequence[Span]) -> float:
+    return max((b - a for a, b in spans), default=0.0) * 1000
