@@ -51,7 +51,8 @@ class _Run:
         self._seconds, self._calls, self._rate, self._say = seconds, calls, rate, say
         self._cap = round((calls + _SPARE) * 1.1)
         self._pids: dict[str, int] = {}
-        self._used = (0.0, 0.0, 0.0, 0.0)
+        self._used = (0.0, 0.0, 0.0)
+        self._cpu: dict[str, float] = {}
 
     def hold(self) -> Soak:
         """Hold it."""
@@ -144,18 +145,19 @@ class _Run:
         phones.pump(1.0)
         phones.look()
         at_s = (time.time_ns() - soak.began_ns) / 1e9
-        sample = Sample(at_s, len(phones.up), *self._others())
+        sample = Sample(at_s, len(phones.up), *self._others(), _fixed_work_us())
         soak.samples.append(sample)
         return sample
 
-    def _others(self) -> tuple[float, float]:
+    def _others(self) -> tuple[float, float, dict[str, float]]:
         """See `Sample`."""
-        there = [pid for pid in self._pids.values() if Path(f"/proc/{pid}").exists()]
-        now = (time.monotonic(), *ticks(), sum(map(cpu_s, there)))
-        wall, idle, stolen, own = (b - a for a, b in zip(self._used, now, strict=True))
-        self._used = now
-        busy = wall * len(os.sched_getaffinity(0)) - idle - stolen
-        return max(0.0, 100 * (busy - own) / wall), 100 * stolen / wall
+        there = {n: pid for n, pid in self._pids.items() if Path(f"/proc/{pid}").exists()}
+        now, cpu = (time.monotonic(), *ticks()), {name: cpu_s(pid) for name, pid in there.items()}
+        wall, idle, stolen = (b - a for a, b in zip(self._used, now, strict=True))
+        busy = {name: 100 * (s - self._cpu.get(name, s)) / wall for name, s in cpu.items()}
+        self._used, self._cpu = now, cpu
+        whole = 100 * (len(os.sched_getaffinity(0)) - (idle + stolen) / wall)
+        return max(0.0, whole - sum(busy.values())), 100 * stolen / wall, busy
 
     def _tell(self, phones: Phones, soak: Soak, sample: Sample) -> None:
         over = phones.calls
@@ -169,6 +171,13 @@ class _Run:
             f"{sample.up} calls up, {placed} placed, {bad} bad, {gaps} gaps, "
             f"set-up p99 {p99}, {memory:.0f} MiB"
         )
+
+
+def _fixed_work_us() -> float:
+    began = time.thread_time_ns()
+    for _ in range(10_000):
+        pass
+    return (time.thread_time_ns() - began) / 1000
 
 
 def _greetings(pbx: Asterisk, say: Callable[[str], None]) -> list[Pcm]:

@@ -31,6 +31,10 @@ class Sample:
     """What everybody but Asterisk, Redis, the bridge and its callers took of the machine since the
     sample before, and what the hypervisor did: percent of a core."""
     stolen: float = 0.0
+    busy: Mapping[str, float] = field(default_factory=dict)
+    """What each process took, percent of a core."""
+    work_us: float = 0.0
+    """CPU time of a fixed piece of work: more of it is a slower machine."""
 
 
 @dataclass
@@ -85,6 +89,7 @@ class Soak:
             "longest_gap_ms": round(max(early, default=0.0), 1),
             "others_percent": _percentiles([s.others for s in self.samples[1:]]),
             "stolen_percent": _percentiles([s.stolen for s in self.samples[1:]]),
+            "fixed_work_us": _percentiles([s.work_us for s in self.samples[1:]]),
             "late": dict(Counter(self.late[gap] for gap in gaps if gap in self.late)),
             "unheard": sum(c.unheard for c in before),
             "compared": len(compared),
@@ -188,7 +193,8 @@ def picture(soak: Soak, path: Path) -> None:
     def at(ns: int) -> float:
         return (ns - soak.began_ns) / 1e9
 
-    figure, (calls, setup, memory, machine) = plt.subplots(4, 1, figsize=(10, 10), sharex=True)
+    figure, panels = plt.subplots(5, 1, figsize=(10, 12), sharex=True)
+    calls, setup, memory, busy, work = panels
     calls.plot([s.at_s for s in soak.samples], [s.up for s in soak.samples])
     calls.axhline(soak.cap, ls="--", lw=0.8, color="grey")
     calls.text(0, soak.cap, " as many as the bridge takes", va="bottom", fontsize=8)
@@ -204,10 +210,18 @@ def picture(soak: Soak, path: Path) -> None:
     setup.legend(fontsize=8)
     memory.plot([at(ns) for ns, _ in soak.memory], [sum(m.values()) for _, m in soak.memory])
     memory.set_ylabel("memory, MiB")
-    machine.plot([s.at_s for s in soak.samples], [s.others for s in soak.samples], lw=0.8)
-    machine.set_ylabel("others on this machine,\n% of a core")
-    machine.set_xlabel("seconds")
-    for axes in (calls, setup, memory, machine):
+    steady = soak.samples[1:]  # the first has seen the start
+    for name in dict.fromkeys(name for s in steady for name in s.busy):
+        shares = _smooth([s.busy.get(name, 0.0) for s in steady])
+        if max(shares) >= 1:
+            busy.plot([s.at_s for s in steady], shares, lw=0.8, label=name)
+    busy.plot([s.at_s for s in steady], _smooth([s.others for s in steady]), lw=0.8, label="others")
+    busy.set_ylabel("CPU, % of a core")
+    busy.legend(fontsize=8, loc="upper right")
+    work.plot([s.at_s for s in steady], _smooth([s.work_us for s in steady]), lw=0.8)
+    work.set_ylabel("fixed work, µs")
+    work.set_xlabel("seconds")
+    for axes in panels:
         for call in soak.calls:
             for end, _ in [] if call.shed else call.heard.gaps:
                 axes.axvline(at(end), color="C1", lw=0.5)
@@ -215,6 +229,12 @@ def picture(soak: Soak, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def _smooth(values: Sequence[float], window: int = 10) -> list[float]:
+    """Medians of so many samples around each."""
+    around = range(len(values))
+    return [float(np.median(values[max(0, n - window // 2) : n + window // 2 + 1])) for n in around]
 
 
 def memory_picture(soak: Soak, path: Path) -> None:
