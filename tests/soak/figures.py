@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.soak.phones import Call
+from tests.soak.witness import Late
 
 LEAST_CALLS = 100
 SETUP_P99_MS = 300.0
@@ -51,7 +52,7 @@ class Soak:
     samples: list[Sample] = field(default_factory=list)
     memory: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     """See `Memory.samples`."""
-    late: Mapping[tuple[int, float], str] = field(default_factory=dict)
+    late: Mapping[tuple[int, float], Late] = field(default_factory=dict)
     """See `Phones.late`."""
     stages: list[Mapping[str, float]] = field(default_factory=list)
     """See `Stand.stages`."""
@@ -90,7 +91,7 @@ class Soak:
             "others_percent": _percentiles([s.others for s in self.samples[1:]]),
             "stolen_percent": _percentiles([s.stolen for s in self.samples[1:]]),
             "fixed_work_us": _percentiles([s.work_us for s in self.samples[1:]]),
-            "late": dict(Counter(self.late[gap] for gap in gaps if gap in self.late)),
+            "late": dict(Counter(self.late[gap].by for gap in gaps if gap in self.late)),
             "unheard": sum(c.unheard for c in before),
             "compared": len(compared),
             "alike": {
@@ -154,7 +155,8 @@ class Soak:
                 "setup_ms": c.setup_ms,
                 "packets": c.heard.packets,
                 "gaps_ms": [round(ms, 1) for _, ms in c.heard.gaps],
-                "late": [self.late.get(gap, "") for gap in c.heard.gaps],
+                "gaps_at_s": [round((at - self.began_ns) / 1e9, 3) for at, _ in c.heard.gaps],
+                "late": [self.late[gap] for gap in c.heard.gaps if gap in self.late],
                 "alike": c.alike,
                 "lasted_s": round((c.ended_ns - c.up_ns) / 1e9, 3),
                 "is": [n for n in ("lost", "unheard", "wrong", "shed") if getattr(c, n)],

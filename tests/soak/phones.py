@@ -27,7 +27,7 @@ from tests.lab.capture import PCMU, TABLES, Pcm
 from tests.soak.judge import FRAMES, Heard, Judge, alike, in_pieces, is_human
 from tests.soak.placer import Event, Placer
 from tests.soak.wire import FRAME, Wire
-from tests.soak.witness import By, Witness
+from tests.soak.witness import Late, Witness
 
 _STEP_S, _PHASES = 0.005, 4
 _SILENCE = np.full(FRAME, 0xFF, np.uint8)
@@ -36,6 +36,7 @@ ALIKE = 0.8
 _ECHO_S, _LATEST_ECHO_S = 3, 1
 _GREETING_FRAMES = (10, 110)
 """Of what a caller heard: his first packets may be the last silence before the greeting."""
+_BEFORE = np.zeros(FRAMES * FRAME // 2, np.int16)
 _NEVER_UP_S = 15.0
 _TOLD_NS = 500_000_000
 """So long after a gap, whoever may tell who was late has told."""
@@ -105,11 +106,12 @@ class Phones:
         witness: Witness | None = None,
     ) -> None:
         self._witness = witness
-        self.late: dict[tuple[int, float], By] = {}
+        self.late: dict[tuple[int, float], Late] = {}
         """Who was, by gap."""
         self._judge = Judge(callers, at_once)
         self._echoes = echoes
-        self.greetings = list(greetings)
+        # A caller may hear silence for a moment before what others heard at once.
+        self.greetings = [np.concatenate([_BEFORE, one]) for one in greetings]
         self._audio = (load_audio() if audio is None else audio).reshape(-1, FRAME)
         self._sound = TABLES[PCMU][self._audio].reshape(-1)
         self.placers: list[Placer] = []

@@ -9,16 +9,26 @@ were held up themselves, nobody knows; else Asterisk had the packets.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from bridge.media.slots import OPEN
 from tests.drill.still import Span, common
 from tests.soak.wire import Ints
 
 By = Literal["machine", "processor", "media", "callers", "asterisk"]
+
+
+class Late(NamedTuple):
+    """Who was late, and for how long at most each of them did nothing then, ms."""
+
+    by: By
+    ms: Mapping[str, float]
+
+
 _KEPT = 600
 _PAUSE_MS = 50.0
 """Media sends each call a packet every 20 ms, and is seen to by steps of 5."""
@@ -44,28 +54,40 @@ class Witness:
         """Write down how things stand; every 5 ms."""
         self._seen.append((now_ns, self._states == OPEN, self._sent.copy()))
 
-    def blame(self, begin_ns: int, end_ns: int) -> By:
+    def blame(self, begin_ns: int, end_ns: int) -> Late:
         """Who was late between two packets of a caller; a moment later, when all is known."""
         slack = 20_000_000  # a packet is on its way for less than that
         during = [((begin_ns - slack) / 1e9, (end_ns + slack) / 1e9)]
         still = self._still()
-        if still and _longest_ms(common([during, *still])) >= _STILL_MS:
-            return "machine"
-        if any(_longest_ms(common([during, spans])) >= _STILL_MS for spans in still):
-            return "processor"
+        machine = _longest_ms(common([during, *still])) if still else 0.0
+        processor = max((_longest_ms(common([during, one])) for one in still), default=0.0)
         rows = [row for row in self._seen if begin_ns - slack <= row[0] <= end_ns + slack]
         at = np.array([row[0] for row in rows]) / 1e6
-        if np.diff(at).max(initial=0.0) >= _BLIND_MS or len(rows) < 2:
-            return "callers"
-        always = np.logical_and.reduce([row[1] for row in rows])
-        sent = np.array([row[2] for row in rows])[:, always]
-        last = np.full(sent.shape[1], at[0])
-        longest = 0.0
-        for n in range(1, len(rows)):
-            moved = sent[n] != sent[n - 1]
-            longest = max(longest, float((at[n] - last).max(initial=0.0)))
-            last[moved] = at[n]
-        return "media" if longest >= _PAUSE_MS else "asterisk"
+        blind = float(np.diff(at).max()) if len(rows) > 1 else (end_ns - begin_ns) / 1e6
+        media = _paused_ms(at, rows)
+        found: list[tuple[By, float, float]] = [
+            ("machine", machine, _STILL_MS),
+            ("processor", processor, _STILL_MS),
+            ("callers", blind, _BLIND_MS),
+            ("media", media, _PAUSE_MS),
+        ]
+        by: By = next((name for name, ms, most in found if ms >= most), "asterisk")
+        return Late(by, {name: round(ms, 1) for name, ms, _ in found})
+
+
+def _paused_ms(at: npt.NDArray[np.float64], rows: Sequence[tuple[int, Ints, Ints]]) -> float:
+    """For how long at most media sent nothing in one of the calls that were there all the time."""
+    if not rows:
+        return 0.0
+    always = np.logical_and.reduce([row[1] for row in rows])
+    sent = np.array([row[2] for row in rows])[:, always]
+    last = np.full(sent.shape[1], at[0])
+    longest = 0.0
+    for n in range(1, len(rows)):
+        moved = sent[n] != sent[n - 1]
+        longest = max(longest, float((at[n] - last).max(initial=0.0)))
+        last[moved] = at[n]
+    return longest
 
 
 def _longest_ms(spans: Sequence[Span]) -> float:

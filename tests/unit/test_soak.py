@@ -9,10 +9,10 @@ from tests.demo.voice import clip
 from tests.lab.capture import PCMU, TABLES, Pcm
 from tests.soak.figures import Sample, Soak, missed
 from tests.soak.judge import Heard, Judge, alike, is_human
-from tests.soak.phones import Call
+from tests.soak.phones import Call, Phones
 from tests.soak.placer import Event
 from tests.soak.wire import FRAME
-from tests.soak.witness import Witness
+from tests.soak.witness import Late, Witness
 
 MS = 1_000_000
 
@@ -94,6 +94,17 @@ def test_sound_is_told_from_other_sound():
     assert alike(heard[:4000], said) is None
 
 
+@pytest.mark.parametrize(("silent_ms", "wrong"), [(0, False), (280, False), (900, True)])
+def test_a_greeting_may_begin_a_moment_late(silent_ms, wrong):
+    speech = clip("Hello, this is the book shop at the harbor. How can I help you today?").pcm
+    greeting = np.concatenate([np.zeros(400, np.int16), speech, np.zeros(40_000, np.int16)])
+    greeting = greeting[:40_000]
+    phones = Phones(1, 1, lambda _: False, [greeting])
+    heard = np.concatenate([np.zeros(8 * silent_ms, np.int16), greeting])[:40_000]
+    phones._examine(one := call(1, echo=False, heard=Heard(sound=heard)))
+    assert one.wrong is wrong
+
+
 def test_the_human_is_known_by_two_tones():
     t = np.arange(16_000) / 8000
 
@@ -116,7 +127,7 @@ def who_was_late(media_paused: bool, blind: bool = False, still: str = "") -> st
             sent[:3] += 1
         if not (blind and 1020 <= ms < 1100):
             witness.look(ms * MS)
-    return witness.blame(1001 * MS, 1101 * MS)
+    return witness.blame(1001 * MS, 1101 * MS).by
 
 
 def test_who_was_late_is_told_by_who_else_was():
@@ -136,15 +147,15 @@ def test_one_call_that_media_forgot_is_its_fault():
         if ms % 20 == 0:
             sent += [1, 1, ms < 1020 or ms >= 1100, 1]
         witness.look(ms * MS)
-    assert witness.blame(1001 * MS, 1101 * MS) == "media"
-    assert witness.blame(101 * MS, 201 * MS) == "asterisk"
+    assert witness.blame(1001 * MS, 1101 * MS).by == "media"
+    assert witness.blame(101 * MS, 201 * MS).by == "asterisk"
 
 
 def call(began_s: float, **changes: object) -> Call:
     begun = Event("try", 1, int(began_s * 1000))
     good = {"setup_ms": 40, "up_ns": int(began_s * 1e9), "alike": 0.98, "ended_ns": int(1e12)}
     good["heard"] = Heard(packets=500, first_ns=int(began_s * 1e9) + 1)
-    return Call(1, True, begun, 20.0, **{**good, **changes})  # type: ignore[arg-type]
+    return Call(1, changes.pop("echo", True), begun, 20.0, **{**good, **changes})  # type: ignore[arg-type]
 
 
 def soak(*more: Call, up: int = 101, growth: float = 1.0, left: int = 0) -> Soak:
@@ -161,12 +172,13 @@ def soak(*more: Call, up: int = 101, growth: float = 1.0, left: int = 0) -> Soak
 def test_the_summary_names_stages_processes_and_who_was_late():
     late = call(50, heard=gap(52))
     found = soak(late, growth=3.0)
-    found.late = {late.heard.gaps[0]: "machine"}
+    found.late = {late.heard.gaps[0]: Late("machine", {"machine": 40.0})}
     told = found.summary()
     assert told["late"] == {"machine": 1}
     assert told["stages_ms"]["answer"]["max"] == 6.0  # type: ignore[index]
     assert told["rss_by_process"] == {"media": [100.0, 100.0], "a": [400.0, 403.0]}
-    assert found.odd()[-1]["late"] == ["machine"]
+    assert found.odd()[-1]["late"] == [("machine", {"machine": 40.0})]
+    assert found.odd()[-1]["gaps_at_s"] == [52.0]
     assert missed(told) == ["audio_gaps is 1, not 0"]
 
 
