@@ -146,15 +146,16 @@ def noise(seconds: float = 3.0) -> dict[str, object]:
 
 
 def ticks() -> tuple[float, float]:
-    """Seconds that all cores were idle, and were stolen by the hypervisor, since the start.
+    """Seconds that all cores were busy, and were stolen by the hypervisor, since some moment.
 
-    What they were busy with is only sampled by the kernel's tick, and too often seen if it begins
-    with the tick, as everything does that keeps time.
+    By their idle clock: what they are busy with is only sampled by the kernel's tick, and too often
+    seen if it begins with the tick, as everything does that keeps time.
     """
+    wall = time.monotonic() * (os.cpu_count() or 1)
     first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     values = [int(v) / os.sysconf("SC_CLK_TCK") for v in first]
     _user, _nice, _system, idle, wait, _irq, _softirq, steal = values[:8]
-    return idle + wait, steal
+    return wall - idle - wait - steal, steal
 
 
 def percentiles(values: Iterable[float], which: tuple[int, ...] = (50, 99)) -> dict[str, float]:

@@ -153,11 +153,10 @@ class _Run:
         """See `Sample`."""
         there = {n: pid for n, pid in self._pids.items() if Path(f"/proc/{pid}").exists()}
         now, cpu = (time.monotonic(), *ticks()), {name: cpu_s(pid) for name, pid in there.items()}
-        wall, idle, stolen = (b - a for a, b in zip(self._used, now, strict=True))
+        wall, used, stolen = (b - a for a, b in zip(self._used, now, strict=True))
         busy = {name: 100 * (s - self._cpu.get(name, s)) / wall for name, s in cpu.items()}
         self._used, self._cpu = now, cpu
-        whole = 100 * (len(os.sched_getaffinity(0)) - (idle + stolen) / wall)
-        return max(0.0, whole - sum(busy.values())), 100 * stolen / wall, busy
+        return max(0.0, 100 * used / wall - sum(busy.values())), 100 * stolen / wall, busy
 
     def _tell(self, phones: Phones, soak: Soak, sample: Sample) -> None:
         over = phones.calls
