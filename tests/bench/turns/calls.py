@@ -108,7 +108,8 @@ def line(say: Callable[[str], None]) -> Iterator[Line]:
         store = up.enter_context(Redis())
         pbx = up.enter_context(Asterisk())
         say("starting the bridge with the demo's agent and a talkative one")
-        bridge = up.enter_context(Bridge(pbx, store, settings={"agents": {"folder": folder}}))
+        settings = {"agents": {"folder": folder}}
+        bridge = up.enter_context(Bridge(pbx, store, settings=settings, options=()))
         yield Line(pbx, store, bridge)
 
 
