@@ -10,19 +10,23 @@ import traceback
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
-def weakly(method: Callable[_P, None]) -> Callable[_P, None]:
-    """The bound method, for who must not keep its object; where that is gone, nothing happens."""
-    found = weakref.WeakMethod(method)
+def weakly(method: Callable[Concatenate[_T, _P], None], owner: _T) -> Callable[_P, None]:
+    """The method of its owner, for who must not keep him; once he is gone, nothing happens.
+
+    Not `weakref.WeakMethod`: of its dozen objects each would be walked through with all others.
+    """
+    found = weakref.ref(owner)
 
     def call(*args: _P.args, **named: _P.kwargs) -> None:
         there = found()
         if there is not None:
-            there(*args, **named)
+            method(there, *args, **named)
 
     return call
 
@@ -31,7 +35,7 @@ class Unframed:
     """`with Unframed():` what is raised within keeps no local variables alive.
 
     Where a task group ends with an error, the frame of its exit holds that error, which holds the
-    frame (python/cpython#124392 is about that). Of an error that is awaited nobody wants them.
+    frame (gh-124958); so does the task that was cancelled. Nobody looks at those frames.
     """
 
     def __enter__(self) -> None:

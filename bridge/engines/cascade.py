@@ -148,7 +148,7 @@ class Cascade:
             gap_ms=self._settings.sentence_gap_ms,
             clock=self._clock,
         )
-        parts = self._hearing, context.tasks, weakly(self._glimpsed), self._clock
+        parts = self._hearing, context.tasks, weakly(Cascade._glimpsed, self), self._clock
         if isinstance(self._stt, StreamingStt):
             self._listening = await self._stt.listen(*parts)
         else:

@@ -95,20 +95,29 @@ class Conversation:
         self._over, self._end = over, end
         self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._watch = Stopwatch(
-            lambda text: store.put(call_id, latency=text), count=weakly(self._count)
+            lambda text: store.put(call_id, latency=text), count=weakly(Conversation._count, self)
         )
-        told = weakly(self._heard), weakly(self._marked), weakly(self._recorded)
+        told = (
+            weakly(Conversation._heard, self),
+            weakly(Conversation._marked, self),
+            weakly(Conversation._recorded, self),
+        )
         self._mouth = mouth = Mouth(slot, self._watch.sent, *told)
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate, lambda: tools.running)
         playout = mouth.playout
         self._words = CallerWords(agent, self._turns, transcript, playout)
-        note, carry_out = weakly(self.note), weakly(self._carry_out)
+        note, carry_out = weakly(Conversation.note, self), weakly(Conversation._carry_out, self)
         self._answer = Answer(
             *(mouth, self._turns, self._words, tools, transcript, self._filler, note)
         )
         self._attention = Attention(
             *(agent.turns, engine, slot, mouth, self._turns, self._watch, ears, over),
-            *(weakly(self._fault), carry_out, self._answer.bridge, self._answer.next_tool),
+            *(
+                weakly(Conversation._fault, self),
+                carry_out,
+                self._answer.bridge,
+                self._answer.next_tool,
+            ),
         )
         self.presence = Presence(
             *(agent.turns, engine, mouth, self._turns, self._attention, self._answer),
@@ -123,7 +132,7 @@ class Conversation:
         # In one batch with the line, so that nobody takes the caller's words for unsettled.
         tools.on_change = transcript.on_settled = note
         tools.quiet = lambda: not mouth.playing
-        tools.transfer.aside = weakly(self.presence.set_apart)
+        tools.transfer.aside = weakly(Presence.set_apart, self.presence)
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -144,13 +153,13 @@ class Conversation:
             variables=incoming.variables,
             notes=self._tools.notes,
             rate=slot.rate,
-            emit=weakly(self._emit),
+            emit=weakly(Conversation._emit, self),
             new_item=self._mouth.playout.new_item,
             flow=slot.flow,
             now_ms=lambda: slot.straight_ms,
             room=self._mouth.wait_for_room,
             tasks=tasks,
-            turns_by=weakly(self._turns_by),
+            turns_by=weakly(Conversation._turns_by, self),
             history=history,
             resume=resume,
         )
