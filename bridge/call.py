@@ -25,6 +25,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 from bridge.agent import Agent
 from bridge.callrecord import CallRecord
@@ -39,6 +40,7 @@ from bridge.errors import (
     PbxRefused,
     StoreUnreachable,
 )
+from bridge.garbage import Unframed
 from bridge.media.base import Media, Slot
 from bridge.pbx.base import (
     CalleeLeft,
@@ -95,6 +97,12 @@ class NotYet(ConfigError):
     """The call is coming over from another worker: it may be asked again in a moment."""
 
 
+def _end(over: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    """What the parts of a call are given to end it, so that they don't hold it."""
+    if not over.done():
+        over.set_result(outcome)
+
+
 class Call:
     """One call. `run` it once."""
 
@@ -144,8 +152,7 @@ class Call:
 
     def end(self, outcome: Outcome) -> None:
         """End the call, unless it has an outcome already."""
-        if not self._over.done():
-            self._over.set_result(outcome)
+        _end(self._over, outcome)
 
     @property
     def talk(self) -> Presence:
@@ -239,12 +246,13 @@ class Call:
     async def _live(self, cleanup: AsyncExitStack) -> None:
         """The call's tasks, until there is an outcome."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                tasks.create_task(self._events(), name="events")
-                tasks.create_task(self._converse(cleanup), name="conversation")
-                await asyncio.shield(self._over)
-                raise _CallOver
+            with Unframed():
+                async with asyncio.TaskGroup() as tasks:
+                    self._tasks = tasks
+                    tasks.create_task(self._events(), name="events")
+                    tasks.create_task(self._converse(cleanup), name="conversation")
+                    await asyncio.shield(self._over)
+                    raise _CallOver
         except* _CallOver:
             pass
         except* PbxGone:
@@ -401,9 +409,10 @@ class Call:
     def _wire(self, agent: Agent, engine: Engine, slot: Slot) -> Conversation:
         transcript = Transcript(self._store, self.id)
         self._slot = slot
+        end = partial(_end, self._over)
         self._tools = Tools(
             *(self._leg, agent, transcript, self._store, self._tasks),
-            end=self.end,
+            end=end,
             tell=engine.notify,
         )
         self._tools.transfer.tell = lambda text: engine.notify(Told(text))
@@ -416,7 +425,7 @@ class Call:
         self._conversation = Conversation(
             *(self.id, agent, engine, slot, self._tools, transcript, self._store),
             over=self._over.done,
-            end=self.end,
+            end=end,
             ears=self._ears,
         )
         return self._conversation
@@ -459,6 +468,8 @@ class Call:
 
     def _finish(self, outcome: Outcome) -> None:
         talk = self._conversation
+        if self._keys is not None:
+            self._keys.cancel()
         if talk is not None:
             talk.finish()
         if self._quality is not None:
@@ -503,6 +514,7 @@ class Call:
 
     def _key_after_all(self, talk: Conversation) -> None:
         assert self._recording
+        self._keys = None
         for key in self._recording.held_back():
             talk.guarded(talk.presence.digit, key)
 

@@ -115,7 +115,7 @@ class Tools:
         self.quiet: Callable[[], bool] = lambda: True
         """Whether all audio has been heard."""
         self.transfer = Transfer(leg, agent.transfer, transcript, store, self.notes)
-        self.transfer.give_up = lambda reason: self._end(Outcome("failed", reason))
+        self.transfer.give_up = lambda reason: end(Outcome("failed", reason))
         self._leg, self._agent, self._transcript, self._store = leg, agent, transcript, store
         self._tasks, self._end, self._tell = tasks, end, tell
         self._context = contextvars.copy_context()  # the call's: audio comes in from elsewhere
@@ -240,8 +240,7 @@ class Tools:
 
     def next(self) -> None:
         """All audio before the next tool was heard: run it, if none is running."""
-        running = self._task is not None and not self._task.done()
-        if self._waiting and not running:
+        if self._waiting and self._task is None:
             self._task = self._tasks.create_task(self._run_all(), context=self._context)
 
     @property
@@ -286,9 +285,12 @@ class Tools:
         return name in LEAVING or toolbox.may_run_again(name, self._agent)
 
     async def _run_all(self) -> None:
-        while self._waiting and self.quiet():
-            self._transcript.settle()
-            await self._run(self._waiting.popleft())
+        try:
+            while self._waiting and self.quiet():
+                self._transcript.settle()
+                await self._run(self._waiting.popleft())
+        finally:
+            self._task = None  # cancelled, it would hold us
 
     async def _run(self, tool: Tool) -> None:
         if tool.key in self._done:

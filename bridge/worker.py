@@ -86,10 +86,13 @@ _MEASURE_S = 1.0
 _COLLECT = 700, 10, 100
 """Full collections ten times as seldom as usual: with 150 calls each holds all of them up for
 70 ms, and it came every 8 s."""
-_COLLECT_CALLS = 50, 150
-"""After so many calls one is due all the same: a call's parts know each other, so what is left of
-it (some 40 KiB) stays until then, and calls that come and go would fill the memory. At random
-between these: workers that get every other call would all stop at the same moment."""
+_TIDY_CALLS = 50, 150
+"""After so many calls the holes that they leave in memory are given back. At random between these:
+workers that get every other call would all stop at the same moment."""
+_COLLECT_TIDIED = 10
+"""A full collection after so many times: what is left of a call goes away by itself (measured:
+nothing stays of the offline agent's and the echo's), but an engine of somebody else's may have
+parts that know each other."""
 _TAKEN_S, _TAKEN_LOOK_S = 2.0, 0.2
 _NOT_THERE_YET = (StoreUnreachable, MediaUnreachable, PbxUnreachable)
 _T = TypeVar("_T")
@@ -345,7 +348,7 @@ class Worker:
         clock = asyncio.get_running_loop().time
         each_s = notify.interval_s() or math.inf
         alive = clock() + each_s
-        collect = random.randint(*_COLLECT_CALLS)
+        tidy, tidied = random.randint(*_TIDY_CALLS), 0
         while True:
             due = clock() + _MEASURE_S
             await asyncio.sleep(_MEASURE_S)
@@ -360,9 +363,11 @@ class Worker:
                 faults=faults.count,
                 lag_s=clock() - due,
             )
-            if self._calls.ended >= collect:
-                self._calls.ended, collect = 0, random.randint(*_COLLECT_CALLS)
-                gc.collect()
+            if self._calls.ended >= tidy:
+                self._calls.ended, tidy = 0, random.randint(*_TIDY_CALLS)
+                tidied += 1
+                if tidied % _COLLECT_TIDIED == 0:
+                    gc.collect()
                 give_back()
 
     async def _watch_launcher(self) -> None:

@@ -46,6 +46,11 @@ class Flow:
         """Something else has happened, or is about to."""
         self.item = 0
 
+    def end(self) -> None:
+        """Never flow again: where it played is gone."""
+        self.close()
+        self.pour = self.to = None
+
     def takes(self, item: int, samples: int) -> bool:
         """Whether so much more of the item flows; then it is as good as played: `pour` it."""
         if item != self.item or samples > self.room or self.over():

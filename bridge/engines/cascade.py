@@ -73,6 +73,7 @@ from bridge.engines.reply import Reply
 from bridge.engines.sentences import sentences
 from bridge.engines.uses import Uses
 from bridge.errors import EngineError
+from bridge.garbage import weakly
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class Cascade:
             gap_ms=self._settings.sentence_gap_ms,
             clock=self._clock,
         )
-        parts = self._hearing, context.tasks, self._glimpsed, self._clock
+        parts = self._hearing, context.tasks, weakly(Cascade._glimpsed, self), self._clock
         if isinstance(self._stt, StreamingStt):
             self._listening = await self._stt.listen(*parts)
         else:
@@ -377,9 +378,9 @@ class Cascade:
         self._memory.take_back()
 
     def _cancel(self) -> None:
-        if self._reply and self._reply.task:
-            self._reply.task.cancel()
-        self._reply = None
+        if self._reply is not None:
+            self._reply.cancel()
+            self._reply = None
 
     async def _answer(
         self, context: Context, reply: Reply, what: Said | Say | None, resume: Resume | None

@@ -42,6 +42,7 @@ from bridge.engines.base import (
 from bridge.engines.ledger import Ledger
 from bridge.engines.rates import RateStream
 from bridge.errors import BridgeError, EngineError
+from bridge.garbage import Unframed
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class Life:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=CLOSE_S)
+            self._task = None  # its error holds us
 
     def hear(self, at_ms: int, pcm: Pcm) -> None:
         """Caller audio at the call's rate; kept until it is ready."""
@@ -186,7 +188,8 @@ class Life:
 
     async def _live(self) -> None:
         try:
-            await self._try()
+            with Unframed():
+                await self._try()
         except* BridgeError as group:
             self.lose(_line(group), faults.kind(group))
         except* Exception as group:  # an engine's fault, likewise
@@ -197,11 +200,12 @@ class Life:
             await self._end()
 
     async def _end(self) -> None:
-        if self._engine is None:
+        engine, self._engine = self._engine, None
+        if engine is None:
             return
         try:
             async with asyncio.timeout(CLOSE_S):
-                await self._engine.close()
+                await engine.close()
         except Exception:  # likewise
             log.exception("the engine of agent '%s' did not close", self.agent.name)
 

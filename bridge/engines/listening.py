@@ -206,6 +206,7 @@ class Listening:
         self.ended()
         if self._task is not None:
             self._task.cancel()
+            self._task = None
 
     def _give_up(self) -> None:
         """What still waits for the model, if that is less than a pause: another goes first."""

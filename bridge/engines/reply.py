@@ -64,6 +64,13 @@ class Reply:
             if self.opened.is_set():
                 self.give(self.timing)
 
+    def cancel(self) -> None:
+        """Nobody wants it any more: what was kept is forgotten, and by it the task."""
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None
+        self._kept.clear()
+
     def open(self) -> None:
         """The turn stands: let go of what was kept."""
         self.likely.set()

@@ -163,6 +163,7 @@ class Supervisor:
         """Let go of the engine, whichever it is."""
         if self._keeper is not None:
             self._keeper.cancel()
+            self._keeper = None  # its task's error holds us
         if self._life is not None:
             await self._life.close()
         if self._first is not None:

@@ -249,6 +249,7 @@ class MediaClient:
             return
         del self._open[slot.index]
         self._frames.close(slot.lane)
+        slot.flow.end()
         if self.lost.done() or self._closed:
             return
         try:

@@ -109,16 +109,12 @@ class Slot:
     def inherit(self) -> None:
         """Look after what the former owner left in its ring."""
         self._player.forget_items()  # of whoever had this ring two owners ago
-        self._inherited = Inherited(self._slots, self.index, 1 - self._player.ring)
-        self.left = self._inherited.items
-        self.heard_items = self._heard_of_both
+        inherited = Inherited(self._slots, self.index, 1 - self._player.ring)
+        self._inherited, self.left = inherited, inherited.items
+        told = self._player.heard_items
+        self.heard_items = lambda: {**inherited.heard_items(), **told()}
         self.resume()  # whatever he was waiting for
         self.deal()
-
-    def _heard_of_both(self) -> dict[int, int]:
-        """The same, what was inherited with it."""
-        told = self._player.heard_items()
-        return told if self._inherited is None else {**self._inherited.heard_items(), **told}
 
     def pause(self) -> None:
         """Hold what is queued, of a former owner's too."""

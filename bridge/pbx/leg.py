@@ -92,20 +92,20 @@ class AsteriskLeg:
         )
         self._net = Net(self._caller.get, self._caller.put, settings.max_call_s)
         transport = transport_of(settings, relay)
-        self.room = Room(
+        room = self.room = Room(
             *(self._commands, settings, incoming.call_id, self.channel, self.home, self.where),
-            *(transport, self._whole, spawn, lambda: self.incoming.codec),
+            *(transport, self._whole, spawn),
         )
         """Our mixing bridge, and the external media in it."""
         self.other = Other(
             *(self._commands, settings, self.channel, self.home),
-            token=lambda: self.room.token,
+            token=lambda: room.token,
             check=self.where.check,
             whole=self._whole.do,
         )
         self._handover = Handover(
             *(self._commands, self._net, self.other, self.channel),
-            bridge_id=lambda: self.room.id,
+            bridge_id=lambda: room.id,
             exists=self._caller.extension_exists,
             get=self._caller.get,
             put=self._caller.put,
@@ -204,7 +204,7 @@ class AsteriskLeg:
             self._dialing.state, self._machine.inherited = "made", True
             if handles.get("joined"):
                 self._dialing.answered()
-        self.room.inherit(handles)
+        self.room.inherit(handles, self.incoming.codec)
         if handles.get("net_s"):
             self._net.inherit(float(handles["net_s"]))
         if (rung := self._handover.inherit(handles)) is not None:

@@ -31,7 +31,6 @@ class Renewal:
         self,
         settings: AsteriskSettings,
         call_id: str,
-        make: Callable[[], Awaitable[bool]],
         over: Callable[[], bool],
     ) -> None:
         """Nothing happens before `run`.
@@ -39,22 +38,24 @@ class Renewal:
         Args:
             settings: the operator's.
             call_id: for the log.
-            make: makes another; returns whether it is there, or raises a `PbxError`.
             over: whether the call is.
         """
         self.runs = False
         """It is being tried."""
         self.stopped = False
         """Somebody else makes one."""
-        self._settings, self._call_id, self._make, self._over = settings, call_id, make, over
+        self._settings, self._call_id, self._over = settings, call_id, over
         self._until = self._renewed_at = -math.inf
 
     def stop(self) -> None:
         """Leave it to somebody else."""
         self.stopped = True
 
-    async def run(self) -> bool:
-        """Try until there is another. False: there won't be by us."""
+    async def run(self, make: Callable[[], Awaitable[bool]]) -> bool:
+        """Try until there is another. False: there won't be by us.
+
+        `make` makes it; returns whether it is there, or raises a `PbxError`.
+        """
         clock = asyncio.get_running_loop().time
         if clock() - self._renewed_at > _SAME_LOSS_S:
             self._until = clock() + TRIED_S
@@ -64,7 +65,7 @@ class Renewal:
         try:
             while not (self._over() or self.stopped):
                 try:
-                    if await self._make():
+                    if await make():
                         self._renewed_at = clock()
                         return True
                 except PbxGone:

@@ -41,7 +41,6 @@ class Room:
         transport: Transport,
         whole: Whole,
         spawn: Spawn,
-        codec: Callable[[], Codec],
     ) -> None:
         """Nothing is made yet.
 
@@ -55,14 +54,14 @@ class Room:
             transport: how the audio travels.
             whole: makes things to their end.
             spawn: makes tasks of the call.
-            codec: the call's.
         """
         self.media = External(commands, settings, caller, home, where.check, transport)
         self._commands, self._caller, self._where = commands, caller, where
-        self._whole, self._spawn, self._codec = whole, spawn, codec
+        self._whole, self._spawn = whole, spawn
+        self._codec: Codec = "PCMU"
         self._bridge: Literal["none", "tried", "made"] = "none"
         self._inside = False  # the caller is in the mixing bridge, or set aside
-        self._renewal = Renewal(settings, call_id, self._make_again, lambda: where.over)
+        self._renewal = Renewal(settings, call_id, lambda: where.over)
 
     @property
     def token(self) -> str:
@@ -88,8 +87,9 @@ class Room:
             made["joined"] = "1"
         return made
 
-    def inherit(self, handles: Mapping[str, str]) -> None:
-        """A former owner of the call has made that."""
+    def inherit(self, handles: Mapping[str, str], codec: Codec) -> None:
+        """A former owner of the call, whose codec is that, has made these."""
+        self._codec = codec
         name = parse_name(handles.get("media_id", ""))
         if name is not None and name.n is not None:
             self.media.inherit(name, int(handles.get("media_port", 0)))
@@ -109,6 +109,7 @@ class Room:
         `beside`: what else a new call needs, at the same time.
         """
         self._where.check()
+        self._codec = codec
         self._renewal.stop()
         address: Address = await self._whole.do(self._open(to, codec, beside))
         self._where.check()
@@ -156,7 +157,7 @@ class Room:
             self._where.tell(MediaLost())
 
     async def _renew(self) -> None:
-        if await self._renewal.run():
+        if await self._renewal.run(self._make_again):
             self._where.tell(MediaReplaced())
         elif not self._where.over and not self._renewal.stopped:
             self._where.tell(MediaLost())
@@ -166,7 +167,7 @@ class Room:
         self._where.check()
         media, home = self.media, self.media.transport.home
         assert home is not None
-        await self._whole.do(media.make(home, self._codec(), media.port))
+        await self._whole.do(media.make(home, self._codec, media.port))
         await self.join()
         return media.state == "up"
 

@@ -86,7 +86,7 @@ class Attention:
         """Audio time: end of the last frame that is known of."""
         self.news = True
         """Whether anything but audio has come since this was set to False."""
-        self._hears: Callable[[int, engines.Pcm], None] = self._hear
+        self._hears: Callable[[int, engines.Pcm], None] = _deaf
         self._ear: Ear | None = None
         self._armed: bool | None = None  # as the slot was told
         # So far deliveries of which detectors and ear say the same as of the last change nothing;
@@ -111,6 +111,7 @@ class Attention:
 
     def close(self) -> None:
         """The call is over."""
+        self._hears = _deaf
         if self._ear is not None:
             self._ear.close()
 
@@ -338,6 +339,10 @@ class Attention:
     def _most_ms(self) -> float:
         """So far frames go straight at most, if audio flows meanwhile."""
         return self._look_ms if self._account_ms and not self._mouth.idle else 0.0
+
+
+def _deaf(at_ms: int, pcm: engines.Pcm) -> None:
+    """Hears nothing: the call hasn't begun, or is over."""
 
 
 _NOTHING: Heard = ((), False, None)

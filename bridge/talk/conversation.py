@@ -42,6 +42,7 @@ from bridge.dialog.turns import (
 from bridge.ears import Ears
 from bridge.engines.base import Engine
 from bridge.filler import Filler
+from bridge.garbage import weakly
 from bridge.media.base import Slot
 from bridge.mouth import Mouth
 from bridge.pbx.base import Incoming
@@ -93,21 +94,34 @@ class Conversation:
         self._tools, self._transcript, self._store = tools, transcript, store
         self._over, self._end = over, end
         self._turns = Turns(agent.turns, engine.turns, agent.language)
-        self._watch = Stopwatch(lambda text: store.put(call_id, latency=text), count=self._count)
-        self._mouth = Mouth(slot, self._watch.sent, self._heard, self._marked, self._recorded)
+        self._watch = Stopwatch(
+            lambda text: store.put(call_id, latency=text), count=weakly(Conversation._count, self)
+        )
+        told = (
+            weakly(Conversation._heard, self),
+            weakly(Conversation._marked, self),
+            weakly(Conversation._recorded, self),
+        )
+        self._mouth = mouth = Mouth(slot, self._watch.sent, *told)
         self._filler = Filler(agent.turns.filler_after_ms, slot.rate, lambda: tools.running)
-        playout = self._mouth.playout
+        playout = mouth.playout
         self._words = CallerWords(agent, self._turns, transcript, playout)
+        note, carry_out = weakly(Conversation.note, self), weakly(Conversation._carry_out, self)
         self._answer = Answer(
-            *(self._mouth, self._turns, self._words, tools, transcript, self._filler, self.note)
+            *(mouth, self._turns, self._words, tools, transcript, self._filler, note)
         )
         self._attention = Attention(
-            *(agent.turns, engine, slot, self._mouth, self._turns, self._watch, ears, over),
-            *(self._fault, self._carry_out, self._answer.bridge, self._answer.next_tool),
+            *(agent.turns, engine, slot, mouth, self._turns, self._watch, ears, over),
+            *(
+                weakly(Conversation._fault, self),
+                carry_out,
+                self._answer.bridge,
+                self._answer.next_tool,
+            ),
         )
         self.presence = Presence(
-            *(agent.turns, engine, self._mouth, self._turns, self._attention, self._answer),
-            *(tools, transcript, self._carry_out, self.note, end),
+            *(agent.turns, engine, mouth, self._turns, self._attention, self._answer),
+            *(tools, transcript, carry_out, note, end),
         )
         """What the caller's phone does, and who looks after the call."""
         self._bookmark = Bookmark(
@@ -116,9 +130,9 @@ class Conversation:
         )
         self._unheard = False  # the caller's last turn was lost before it came to words
         # In one batch with the line, so that nobody takes the caller's words for unsettled.
-        tools.on_change = transcript.on_settled = self.note
-        tools.quiet = lambda: not self._mouth.playing
-        tools.transfer.aside = self.presence.set_apart
+        tools.on_change = transcript.on_settled = note
+        tools.quiet = lambda: not mouth.playing
+        tools.transfer.aside = weakly(Presence.set_apart, self.presence)
 
     # Beginning and end ----------------------------------------------------------------------------
 
@@ -131,20 +145,21 @@ class Conversation:
         resume: engines.Resume | None = None,
     ) -> engines.Context:
         """What the engine is started with."""
+        slot = self._slot
         return engines.Context(
             call_id=self._id,
             agent=agent,
             caller_number=incoming.caller_number,
             variables=incoming.variables,
             notes=self._tools.notes,
-            rate=self._slot.rate,
-            emit=self._emit,
+            rate=slot.rate,
+            emit=weakly(Conversation._emit, self),
             new_item=self._mouth.playout.new_item,
-            flow=self._slot.flow,
-            now_ms=lambda: self._slot.straight_ms,
+            flow=slot.flow,
+            now_ms=lambda: slot.straight_ms,
             room=self._mouth.wait_for_room,
             tasks=tasks,
-            turns_by=self._turns_by,
+            turns_by=weakly(Conversation._turns_by, self),
             history=history,
             resume=resume,
         )

@@ -1509,7 +1509,8 @@ async def test_speech_that_is_over_is_forgotten_while_the_call_rests():
 
 
 async def test_little_of_a_call_stays_until_garbage_is_collected():
-    """Its parts know each other, so all of it stays; a worker has hundreds of calls in a minute."""
+    """Where an engine knows its call (ours don't: tests/pbx/test_garbage.py), all of it stays; a
+    worker has hundreds of calls in a minute."""
     calls, left = 5, []
     for traced in (False, True):  # the first time things are made that stay
         if traced:

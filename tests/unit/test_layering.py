@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2] / "bridge"
 # that stand before it; adapters never import another adapter.
 LAYERS = [
     "errors",
+    "garbage",
     "keeper",
     "notify",
     "secrets",
