@@ -153,7 +153,7 @@ class Listening:
             return
         self._give_up()
         if self._task is None:
-            self._look(Rank.PAUSE)
+            self._look(self._pause_rank)
         else:
             self._pause_ms = end_ms
 
@@ -208,6 +208,11 @@ class Listening:
             self._task.cancel()
             self._task = None
 
+    @property
+    def _pause_rank(self) -> Rank:
+        """Of a look at the present silence."""
+        return Rank.AGAIN if self._looks[1] else Rank.PAUSE
+
     def _give_up(self) -> None:
         """What still waits for the model, if that is less than a pause: another goes first."""
         if self._task is not None and self._waits is not None:
@@ -216,7 +221,7 @@ class Listening:
 
     def _look(self, rank: Rank) -> None:
         self._until_ms = self._hearing.end_ms
-        self._waits = rank if rank >= Rank.LULL else None
+        self._waits = rank if rank > Rank.PAUSE else None
         self._shows = False
         self._task = self._tasks.create_task(self._work(rank), name="glimpse")
 
@@ -227,7 +232,7 @@ class Listening:
                 self._pause_ms = self._last.until_ms
             while self._pause_ms is not None:  # he stopped meanwhile
                 self._pause_ms = None
-                await self._glimpse(Rank.PAUSE)
+                await self._glimpse(self._pause_rank)
         except EngineError as error:  # whoever needs the words meets it again, and says so
             log.warning("a glimpse of the caller's words failed: %s", error)
         finally:
@@ -254,7 +259,8 @@ class Listening:
             self._pause_ms = None  # he stopped before now
             pcm = self._hearing.cut(self._start_ms - PRE_ROLL_MS, self._until_ms)
             hum = is_hum(pcm, self._stt.rate)
-            return read_as(pcm, self._stt.rate, self._looks[1] if rank is Rank.PAUSE else 0)
+            look = self._looks[1] if rank in (Rank.PAUSE, Rank.AGAIN) else 0
+            return read_as(pcm, self._stt.rate, look)
 
         until_turn = self._turn
         text = await self._stt.glimpse(cut, rank)

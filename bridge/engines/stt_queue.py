@@ -2,6 +2,7 @@
 
     FINAL    a turn may be over, and its words aren't known: somebody waits for the answer
     PAUSE    somebody has just stopped: the words tell how long to wait for more
+    AGAIN    the same, read in another way because the first words didn't say that he is done
     LULL     somebody may have stopped
     GLIMPSE  somebody is speaking: the words so far
 
@@ -32,8 +33,9 @@ class Rank(IntEnum):
 
     FINAL = 0
     PAUSE = 1
-    LULL = 2
-    GLIMPSE = 3
+    AGAIN = 2
+    LULL = 3
+    GLIMPSE = 4
 
 
 @dataclass(order=True)

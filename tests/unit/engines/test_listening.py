@@ -8,7 +8,7 @@ import pytest
 from bridge.engines.hearing import Hearing
 from bridge.engines.listening import EVERY_MS, FIRST_MS, Listening
 from bridge.engines.lull import Lull
-from bridge.engines.stt_queue import SttQueue
+from bridge.engines.stt_queue import Rank, SttQueue
 
 
 class Caller:
@@ -63,6 +63,36 @@ async def test_a_pause_goes_before_a_glimpse_that_waits_for_the_model_to_rest(bu
         assert caller.cut[-1] in (now, now - 20)
         words = await caller.listening.words(1, 0, FIRST_MS + 280)
         assert words is caller.glimpses[-1]
+        caller.listening.ended()
+        await caller.listening.close()
+    await caller.queue.close()
+
+
+async def test_who_has_just_stopped_goes_before_who_is_read_again():
+    async with asyncio.TaskGroup() as tasks:
+        caller = Caller(tasks)
+        caller.listening.started(0)
+        await caller.hear(200)
+        caller.listening.pausing(1, 0, 120)
+        caller.free.release()
+        await caller.hear(20)
+        assert len(caller.glimpses) == 1
+        model_is_busy = tasks.create_task(caller.queue.transcribe(np.zeros(160, np.int16)))
+        await caller.hear(20)
+        caller.listening.pausing(1, 0, 120)  # his words don't say that he is done
+        await caller.hear(20)
+        other = caller.queue.glimpse(lambda: np.zeros(160, np.int16), Rank.PAUSE)
+        other_stopped = tasks.create_task(other)
+        await caller.hear(20)
+        for _ in range(2):
+            caller.free.release()
+            await caller.hear(20)
+        assert model_is_busy.done()
+        assert other_stopped.done()
+        assert len(caller.glimpses) == 1
+        caller.free.release()
+        await caller.hear(20)
+        assert len(caller.glimpses) == 2
         caller.listening.ended()
         await caller.listening.close()
     await caller.queue.close()

@@ -35,15 +35,16 @@ async def test_the_most_urgent_goes_first_and_one_at_a_time():
     queue = SttQueue(model.work, 16000)
     jobs = [asyncio.create_task(queue.transcribe("first"))]
     await settle()
-    for name, rank in (("g", Rank.GLIMPSE), ("p", Rank.PAUSE), ("p2", Rank.PAUSE)):
+    ranks = {"g": Rank.GLIMPSE, "again": Rank.AGAIN, "p": Rank.PAUSE, "p2": Rank.PAUSE}
+    for name, rank in ranks.items():
         jobs.append(asyncio.create_task(queue.glimpse(lambda name=name: name, rank)))
     jobs.append(asyncio.create_task(queue.transcribe("final")))
     await settle()
     for _ in jobs:
         model.gate.release()
         await settle()
-    assert await asyncio.gather(*jobs) == ["first", "g", "p", "p2", "final"]
-    assert model.asked == ["first", "final", "p", "p2", "g"]
+    assert await asyncio.gather(*jobs) == ["first", *ranks, "final"]
+    assert model.asked == ["first", "final", "p", "p2", "again", "g"]
     assert model.most == 1
 
 
