@@ -18,7 +18,6 @@ settings.register_profile("any-pace", deadline=None)  # a machine may stand stil
 settings.load_profile("any-pace")
 
 
-
 def pytest_configure(config: pytest.Config) -> None:
     """A CI that cuts a run short sends SIGTERM, which by itself runs no fixture's end."""
     spread = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
