@@ -117,7 +117,8 @@ class Newest:
         for last in (False, False, True):
             with contextlib.suppress(*([] if last else [TimeoutError])):
                 await asyncio.sleep(0.5 + await phone.speak(clip(question).pcm, NARROW))
-                return await self.until_agent_said(words)
+                await self.until_agent_said(words)
+                return
 
 
 # Least SNR of a tone that came back (dB), below and above 4 kHz: the codec's own noise, twice.
