@@ -331,7 +331,8 @@ class Call:
         await engine.start(context)
         if agent.greeting and not context.history:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(conversation.spoken(), GREETING_S)
+                async with asyncio.timeout(GREETING_S):
+                    await conversation.spoken()
         self._record.stages.mark("engine")
         await self._leg.answer()
         self._record.stages.mark("answer")

@@ -12,6 +12,10 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any-pace", deadline=None)  # a machine may stand still at any example
+settings.load_profile("any-pace")
 
 
 def pytest_configure(config: pytest.Config) -> None:

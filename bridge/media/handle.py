@@ -7,6 +7,7 @@ to the media process is asked for nothing but to give the slot back.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from bridge.audio.echo import likeness
 from bridge.audio.resample import ResamplerBank
 from bridge.audio.speech import thresholds
 from bridge.media.base import Left, Straight, Up
+from bridge.media.clock import now_ms
 from bridge.media.frames import Frames, Lane
 from bridge.media.inherited import Inherited
 from bridge.media.player import Player
@@ -192,8 +194,14 @@ class Slot:
         """Have the recorder take the call down from now on, or leave it out."""
         c, i = self._columns, self.index
         count = int(c["record_count"][i])
-        now = int(c["t_head"][i]) // (int(c["t_rate"][i]) * FRAME_MS)
-        c["record_marks"][i, count % RECORD_MARKS] = now, on
+        at = int(c["t_head"][i]) // (int(c["t_rate"][i]) * FRAME_MS)
+        if count:
+            # What has come by now may wait for media to have time: in doubt it was said in the
+            # pause. And no mark lies before the one that was left before it.
+            now = (now_ms() - float(c["t_open_ms"][i] + c["down_ms"][i])) / FRAME_MS
+            at = max(at, ceil(now)) if on else min(at, floor(now))
+            at = max(at, int(c["record_marks"][i, (count - 1) % RECORD_MARKS, 0]))
+        c["record_marks"][i, count % RECORD_MARKS] = at, on
         c["record_count"][i] = count + 1
         c["record"][i] = True
 

@@ -184,7 +184,8 @@ class RedisLeases:
                 look_s = next_look_s(self.members.values(), self.place)
                 rest = max(0.05, look_s - (time.monotonic() - began))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._nudged.wait(), rest)
+                    async with asyncio.timeout(rest):
+                        await self._nudged.wait()
                 self._nudged.clear()
         finally:
             ticking.cancel()

@@ -12,6 +12,9 @@ tag, and each script touches one tag only, so a Cluster keeps them on one node.
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 import redis.asyncio
 import redis.asyncio.cluster
 import redis.asyncio.sentinel
+from redis.asyncio.connection import AbstractConnection
 
 SENTINEL_PORT, PORT = 26379, 6379
 
@@ -34,6 +38,29 @@ class Address:
     service: str = ""
     db: int = 0
     tls: bool = False
+
+
+_send = AbstractConnection.send_packed_command
+
+
+async def _send_or_end(
+    self: AbstractConnection, command: bytes | str | Iterable[bytes], check_health: bool = True
+) -> None:
+    """Send a command; a task that is cancelled meanwhile ends.
+
+    redis-py sends by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes
+    in the same moment as the result: whoever waited for the task's end waited for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    await _send(self, command, check_health)
+    if task and task.cancelling() > before:
+        await self.disconnect(nowait=True)  # its answer must be nobody else's
+        raise asyncio.CancelledError
+
+
+if sys.version_info < (3, 12):
+    AbstractConnection.send_packed_command = _send_or_end  # type: ignore[method-assign]
 
 
 def parse(url: str) -> Address | None:

@@ -203,7 +203,8 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     process.stdin.close()
     try:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), END_S)
+            async with asyncio.timeout(END_S):
+                await process.wait()
     finally:  # also when we are told to end meanwhile
         if process.returncode is None:
             process.kill()

@@ -197,7 +197,8 @@ class Session:
     async def _beat(self) -> str:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ill.wait(), BEAT_S)
+                async with asyncio.timeout(BEAT_S):
+                    await self._ill.wait()
             self._ill.clear()
             try:
                 async with asyncio.timeout(self._config["answer_s"]):

@@ -28,7 +28,7 @@ def server():
 @contextlib.asynccontextmanager
 async def worker(url, name, **settings):
     """A store that writes, and leases on the same server."""
-    store = RedisStore(RedisSettings(url=url, **{"timeout_s": 0.5, **settings}), name)
+    store = RedisStore(RedisSettings(url=url, **{"timeout_s": 5.0, **settings}), name)
     leases = RedisLeases(store.server, name, lambda: {"started": 1.0, "takes": True})
     writer = asyncio.create_task(store.run())
     try:
@@ -219,7 +219,7 @@ async def test_a_redis_that_came_back_empty_or_older_is_told_all_again(server, e
 async def test_who_was_held_up_makes_sure_first(server):
     async with worker(server.url, "a") as (_, a):
         await a.beat()
-        await asyncio.wait_for(a.sure(), 1)
+        await asyncio.wait_for(a.sure(), 10)
         asked = asyncio.Event()
 
         async def make_sure():
@@ -232,7 +232,7 @@ async def test_who_was_held_up_makes_sure_first(server):
         assert not waiting.done()
         await a._attempt()
         assert asked.is_set()
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 10)
 
 
 async def test_while_redis_is_away_owners_keep_their_calls(server):
@@ -241,7 +241,7 @@ async def test_while_redis_is_away_owners_keep_their_calls(server):
         server.kill()
         waiting = asyncio.create_task(a.sure())
         await a._attempt()
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 10)
         server.restart()
 
 

@@ -8,7 +8,6 @@ import asyncio
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -191,13 +190,10 @@ async def test_noise_is_no_turn_that_is_answered(engines):
 async def test_transcribing_does_not_stop_the_event_loop(engines):
     provider = await engines._provider(AGENT)
     audio = np.tile(phone("What events do you have coming up?"), 3)
-    started, worst = time.perf_counter(), 0.0
-    work = asyncio.create_task(provider._stt.transcribe(audio))
+    work, turns = asyncio.create_task(provider._stt.transcribe(audio)), 0
     while not work.done():
-        began = time.perf_counter()
         await asyncio.sleep(0.001)
-        worst = max(worst, time.perf_counter() - began)
-    took = time.perf_counter() - started
+        turns += 1
     assert "event" in work.result().lower()
-    # Relative, because a busy machine makes both late: a loop that is stopped is late by all of it.
-    assert worst < took / 2, (worst, took)
+    # Counted, not timed: a loop that is stopped goes round once before and once after it.
+    assert turns > 20

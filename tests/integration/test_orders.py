@@ -86,7 +86,7 @@ async def test_what_was_begun_may_have_been_done(client):
         await asyncio.Event().wait()
 
     async with Working(client, carry_out):
-        asking = asyncio.create_task(give(client, "w1", Order("say", "c1"), within_s=0.5))
+        asking = asyncio.create_task(give(client, "w1", Order("say", "c1"), within_s=2.0))
         await begun.wait()
         with pytest.raises(NotAnswered):
             await asking

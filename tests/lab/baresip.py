@@ -142,7 +142,7 @@ class Baresip:
         """End the call and return when it is over."""
         if not self.closed.is_set():
             await self._command("hangup")
-            await asyncio.wait_for(self.closed.wait(), 5)
+            await asyncio.wait_for(self.closed.wait(), 20)
 
     async def hold(self) -> None:
         """Hold the call."""
@@ -201,7 +201,8 @@ class Baresip:
             try:
                 await asyncio.wait_for(process.wait(), 5)
             except TimeoutError:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):  # it has gone at last
+                    process.kill()
                 await process.wait()
         if reading := getattr(self, "_reading", None):
             reading.cancel()

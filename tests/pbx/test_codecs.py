@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ import pytest
 from redis import Redis as Client
 
 from bridge.media.client import MediaClient
+from bridge.media.handle import Slot
 from bridge.sessions.model import INDEX, Line, call_key, transcript_key
 from tests.demo.voice import clip
 from tests.integration.media_lab import Phone, media_process
@@ -28,7 +30,7 @@ from tests.lab.wide import RATE, numbers, sound
 from tests.pbx.callers import Callers
 from tests.pbx.conftest import Controller
 
-ANSWER_S = 20.0
+ANSWER_S, TRIES = 20.0, 3
 NARROW_HZ, WIDE_HZ = (500, 1000, 3000), (5000, 6500)
 LEVEL = 6000
 STEP = RATE // 20
@@ -110,6 +112,14 @@ class Newest:
             while words not in self.agent_said():
                 await asyncio.sleep(0.05)
 
+    async def until_answered(self, phone: Baresip, question: str, words: str) -> None:
+        """Who isn't understood asks again: a busy machine's phone swallows words."""
+        for last in (False, False, True):
+            with contextlib.suppress(*([] if last else [TimeoutError])):
+                await asyncio.sleep(0.5 + await phone.speak(clip(question).pcm, NARROW))
+                await self.until_agent_said(words)
+                return
+
 
 # Least SNR of a tone that came back (dB), below and above 4 kHz: the codec's own noise, twice.
 # Least likeness of speech: Opus keeps its sound rather than its waveform.
@@ -133,16 +143,13 @@ async def test_the_echo_is_what_was_said(
     like: float,
 ) -> None:
     words = clip("The quick brown fox jumps over the lazy dog.").pcm
-    newest = Newest(stack)
     said = np.concatenate([*(tone(hz, 0.6) for hz in tones), resample(words, NARROW, RATE)])
-    async with stack.phone(codec=codec) as phone:
-        with capture(phone, tmp_path / "call.pcap") as packets:
-            await phone.dial("701")
-            await asyncio.sleep(0.5)
-            await asyncio.sleep(await phone.speak(said, RATE) + 1.0)
-            await phone.hangup()
-    heard, sent = sound(packets.packets, sent=False), sound(packets.packets, sent=True)
-    assert newest.codec == name
+    for _ in range(TRIES):
+        newest, heard, sent, seq = await echoed(stack, tmp_path / "call.pcap", codec, said)
+        assert newest.codec == name
+        assert np.all(np.diff(seq) % 65536 == 1)
+        if all(heard_tone(heard, hz)[0] > 0.45 for hz in tones):
+            break  # else a busy machine has swallowed some of it
     for hz in tones:
         seconds, level, ratio = heard_tone(heard, hz)
         print(f"{name}: {hz} Hz heard {seconds:.2f} s, {level:+.1f} dB, SNR {ratio:.0f} dB")
@@ -153,7 +160,21 @@ async def test_the_echo_is_what_was_said(
     spoken = sent[begin + round(0.6 * len(tones) * RATE) :][: 2 * len(words)]
     print(f"{name}: speech correlates by {likeness(heard, spoken):.3f}")
     assert likeness(heard, spoken) > like
-    assert np.all(np.diff(numbers(packets.packets)) % 65536 == 1)
+
+
+async def echoed(
+    stack: Stack, path: Path, codec: str, said: Pcm
+) -> tuple[Newest, Pcm, Pcm, list[int]]:
+    """Say that to the echo: its record, what was heard, what was sent, the numbers of packets."""
+    newest = Newest(stack)
+    async with stack.phone(codec=codec) as phone:
+        with capture(phone, path) as packets:
+            await phone.dial("701")
+            await asyncio.sleep(0.5)
+            await asyncio.sleep(await phone.speak(said, RATE) + 1.0)
+            await phone.hangup()
+    heard, sent = (sound(packets.packets, sent=sent) for sent in (False, True))
+    return newest, heard, sent, numbers(packets.packets)
 
 
 @pytest.mark.parametrize("codec", ["pcma", "g722", "opus"])
@@ -162,8 +183,7 @@ async def test_the_agent_understands_and_is_understood(stack: Stack, codec: str)
     async with stack.phone(codec=codec) as phone:
         await phone.dial("700")
         await newest.until_agent_said("help you")
-        await asyncio.sleep(0.5 + await phone.speak(clip("Where can I park?").pcm, NARROW))
-        await newest.until_agent_said("behind the shop")
+        await newest.until_answered(phone, "Where can I park?", "behind the shop")
         await phone.hangup()
 
 
@@ -248,6 +268,13 @@ async def test_l16_goes_both_ways(stack: Stack) -> None:
     assert like > 0.99
 
 
+async def said(slot: Slot, item: int, seconds: float) -> None:
+    """So much of it has gone out."""
+    async with asyncio.timeout(ANSWER_S):
+        while slot.heard(item) < seconds * RATE:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_transcoded_caller_never_goes_silent(
     controller: Controller, asterisk: Asterisk, tmp_path: Path
 ) -> None:
@@ -273,9 +300,10 @@ async def test_a_transcoded_caller_never_goes_silent(
                 assert leg.incoming.codec == "PCMA"
                 slot.play(1, tone(frequencies[0], 0.5))
                 slot.done(1)
-                await asyncio.sleep(1.0)  # silence after it
+                await said(slot, 1, 0.5)
+                await asyncio.sleep(0.5)  # silence after it
                 slot.play(2, tone(frequencies[1], 5.0))
-                await asyncio.sleep(0.5)
+                await said(slot, 2, 0.5)
                 slot.clear()
                 await asyncio.sleep(0.3)
                 slot.play(3, tone(frequencies[2], 0.5))
@@ -283,18 +311,20 @@ async def test_a_transcoded_caller_never_goes_silent(
                 slot.pause()
                 await asyncio.sleep(0.3)
                 slot.resume()
-                await asyncio.sleep(0.7)
+                await said(slot, 3, 0.5)
                 await first.close()  # its worker is gone; another one takes the call
                 slot = await second.attach("c1", RATE)
                 slot.play(1, tone(frequencies[3], 0.5))
                 slot.done(1)
-                await asyncio.sleep(0.8)
+                await said(slot, 1, 0.5)
+                await asyncio.sleep(0.3)
                 process.kill()
                 process.join()
                 start(media_process(grace_ms=10_000, port=port, runtime_dir=str(folder)))
                 slot.play(2, tone(frequencies[4], 0.5))
                 slot.done(2)
-                await asyncio.sleep(0.8)
+                await said(slot, 2, 0.5)
+                await asyncio.sleep(0.3)
                 # Other external media in the same mixing bridge, as after the death of a host.
                 source = await leg.open_media(second.address, "PCMU")
                 swapped = await second.open("c2", source, "PCMU", RATE, after=slot.numbers)
@@ -302,7 +332,8 @@ async def test_a_transcoded_caller_never_goes_silent(
                 await leg.join()
                 swapped.play(1, tone(frequencies[5], 0.5))
                 swapped.done(1)
-                await asyncio.sleep(0.8)
+                await said(swapped, 1, 0.5)
+                await asyncio.sleep(0.3)
                 await phone.hangup()
             await swapped.close()
             await second.close()

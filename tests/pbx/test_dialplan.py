@@ -124,7 +124,7 @@ async def test_asterisk_ends_the_call_itself_if_nobody_else_does(pbx: Asterisk) 
     # the bridge is gone for good, its call is in Stasis still
     call = await caller
     assert call.ended_as_expected, call.said
-    assert call.seconds < 4
+    assert call.seconds < 20
     assert pbx.wait_idle() == []
 
 

@@ -71,7 +71,7 @@ async def test_what_is_said_is_heard_back(asterisk: Asterisk, tmp_path: Path, co
     assert said.end - said.start == pytest.approx(RATE, abs=RATE // 20)
     # Spoken before its packet left and heard after it came back: one packet at least lies between.
     delay = call.received.time(heard.start) - call.sent.time(said.start)
-    assert 0.015 < delay < 0.08
+    assert 0.015 < delay < 0.5
     assert call.ear.onset == pytest.approx(call.received.time(heard.start), abs=0.03)
     assert [digit.digit for digit in digits(call.packets)] == ["4", "#"]
     assert (tmp_path / "call.pcap").stat().st_size > 100 * 200

@@ -62,8 +62,8 @@ class Bot:
             await self.socket.send_str(text)
 
     async def until(self, happened):
-        """Wait until `happened()`; fails after 5 s."""
-        async with asyncio.timeout(5):
+        """Wait until `happened()`; fails after 30 s."""
+        async with asyncio.timeout(30):
             while not happened():
                 await asyncio.sleep(0.005)
 

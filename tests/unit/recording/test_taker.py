@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from bridge.audio import g711
+from bridge.media import handle
+from bridge.media.frames import Lane
 from bridge.media.plane import Plane
+from bridge.media.player import Player
 from bridge.media.slots import FREE, SPEECH, SlotMap
 from bridge.recording import finish
 from bridge.recording import notes as recordings
@@ -47,15 +50,23 @@ class Studio(Simulation):
         self.c["record_marks"][call, count % 16] = self.c["t_head"][call] // 160, on
         self.c["record_count"][call], self.c["record"][call] = count + 1, True
 
-    def go(self, until, rounds=True, plane=None):
-        """The caller says frame k of his code at k * 20 ms; the agent speaks without end."""
+    def slot(self):
+        """As its worker has it."""
+        generation = int(self.c["generation"][0])
+        player = Player(self.slots, 0, 0, 8000)
+        return handle.Slot("c0", generation, self.slots, None, Lane(0, 8, 8000), player, None)
+
+    def go(self, until, rounds=True, plane=None, stands=False):
+        """The caller says frame k of his code at k * 20 ms; the agent speaks without end. What he
+        says while media `stands` waits."""
         while self.now < until:
             self.now += 20
             self.c["play_write"][0, 0] = self.c["play_read"][0, 0] + 10
             k = int(self.now) // 20 - 1
             data = packet(k, k * 160, self.code[0, k].tobytes())
             self.link.inbox.append((data, 1))
-            (plane or self.plane).tick(self.now)
+            if not stands:
+                (plane or self.plane).tick(self.now)
             if rounds and self.now % 500 == 0:
                 self.taker.round()
         return self
@@ -110,6 +121,38 @@ def test_a_pause_is_silence_of_its_length(tmp_path):
         assert side[880 * 8 : 900 * 8].any()
         assert side[1700 * 8 : 1720 * 8].any()
     assert (left[1700 * 8 :] == studio.said(85, 125)).all()
+
+
+@pytest.mark.parametrize("stood_ms", [0, 600])
+def test_what_media_had_no_time_for_until_the_pause_was_over_was_said_in_it(
+    tmp_path, monkeypatch, stood_ms
+):
+    studio = Studio(tmp_path)
+    monkeypatch.setattr(handle, "now_ms", lambda: studio.now)
+    studio.order()
+    slot = studio.go(900).slot()
+    slot.record(False)
+    studio.go(1700).go(1700 + stood_ms, stands=True)
+    slot.record(True)
+    studio.go(3000)
+    notes = studio.end()
+    assert notes.pauses == [(900, 1700 + stood_ms)]
+    for side in sides(notes):
+        assert not side[900 * 8 : (1700 + stood_ms) * 8].any()
+        assert side[(1700 + stood_ms) * 8 :].any()
+
+
+def test_what_media_had_no_time_for_until_the_pause_began_is_left_out_too(tmp_path, monkeypatch):
+    studio = Studio(tmp_path)
+    monkeypatch.setattr(handle, "now_ms", lambda: studio.now)
+    studio.order()
+    slot = studio.go(900).go(1500, stands=True).slot()
+    slot.record(False)
+    slot.record(True)
+    slot.record(False)  # not before what was just told
+    studio.go(2000)
+    slot.record(True)
+    assert studio.go(3000).end().pauses == [(900, 2000)]
 
 
 def test_what_is_erased_while_it_is_written_does_not_come_back(tmp_path, caplog):
