@@ -79,6 +79,7 @@ class Asterisk(Server):
         rtp_ports: size of the RTP port range; a SIP call takes two, external media two more.
         browser: whether one may call (ICE, which costs every call something), and where it is:
             a `test` stays on loopback, a `person` may need any of our addresses.
+        realtime: whether it asks for real-time priority (`-p`), as Debian's service does.
         ari: whether the templates serve ARI from the start, so that it has to be waited for.
     """
 
@@ -90,6 +91,7 @@ class Asterisk(Server):
         rtp_ports: int = 400,
         ari: bool = True,
         browser: Browser | None = None,
+        realtime: bool = False,
     ) -> None:
         super().__init__("pbx")
         self._templates = templates
@@ -97,6 +99,7 @@ class Asterisk(Server):
         self._rtp_ports = rtp_ports
         self._ari = ari
         self._browser = browser
+        self._realtime = realtime
         self.bind = "127.0.0.1"
         self.ari_port = free_port()
         self.sip_port = free_port(socket.SOCK_DGRAM)
@@ -147,7 +150,8 @@ class Asterisk(Server):
         """Start it and wait until it is fully booted, and ARI answers where it should."""
         if self._make_directory():
             self._write()
-        process = self._launch([*self._command(), "-f", "-n"])
+        words = ["-f", "-n", *["-p"] * self._realtime]
+        process = self._launch([*self._command(), *words])
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline and process.poll() is None:
             if self._answers():

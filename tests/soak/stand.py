@@ -53,7 +53,8 @@ class Stand:
             self.redis = up.enter_context(Redis())
             # A call takes two ports for the phone and two for external media; a human takes the
             # first two.
-            self.pbx = up.enter_context(Asterisk(rtp_ports=4 * self.cap + 200))
+            ports = 4 * self.cap + 200
+            self.pbx = up.enter_context(Asterisk(rtp_ports=ports, realtime=True))
             self.pbx.cli(f"dialplan set global ARI_BRIDGE_FALLBACK {_HUMAN}")
             self.bridge = Bridge(
                 *(self.pbx, self.redis),

@@ -51,6 +51,11 @@ class Held:
     clock: float = 0.0
     """What to add to a time of CLOCK_MONOTONIC to have it since the epoch, seconds."""
 
+    @property
+    def worker(self) -> str:
+        """Whose call it was."""
+        return self.record["worker"]
+
     def spoken_at(self, sample: int) -> float:
         """When the caller spoke a sample of what his phone sent, epoch seconds."""
         own = [p for p in self.phone.packets if p.sent]

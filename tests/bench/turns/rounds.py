@@ -6,8 +6,9 @@ call at a time, for voice to voice is a figure of an idle machine.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,24 +82,35 @@ def _talker(
         jobs += [("interruption", p) for p in _parts("interruption", INTERRUPTIONS, 6)]
     if "false" in kinds:
         jobs += [("false", p) for p in _parts("false", FALSE_ONES, 8)]
-    undisturbed = calls.phone(agents.TALKER, calls.listen(150.0))
+    # Each worker renders the text itself, never twice the same; they take calls by turns.
+    workers = len(os.sched_getaffinity(0))
+    undisturbed = [calls.phone(agents.TALKER, calls.listen(150.0)) for _ in range(workers)]
     pressing = calls.phone(agents.TALKER, calls.press(KEYS, 1))
-    text: measure.Reference | None = None
+    texts: dict[str, measure.Reference] = {}
     waiting: list[tuple[str, Held]] = []
     for n, some in enumerate(_rounds(jobs)):
         phones = [_talk_to(kind, chosen, n * AT_ONCE + k) for k, (kind, chosen) in enumerate(some)]
-        first = [undisturbed, pressing] if text is None else []
+        first = [] if texts else [*undisturbed, pressing]
         say(f"calls {[kind for kind, _ in some]}")
         held = line.hold("talker", [*first, *phones])
-        if text is None:
-            text = measure.reference(held.pop(0))
-            results.more["key_to_silence_ms"] = measure.keys(held.pop(0), text)
-            say(f"the talker talks for {len(text.pcm) / 8000:.0f} s")
+        if not texts:
+            for call in held[:workers]:
+                texts[call.worker] = measure.reference(call)
+                say(f"the talker talks for {len(texts[call.worker].pcm) / 8000:.0f} s")
+            call = held[workers]
+            results.more["key_to_silence_ms"] = measure.keys(call, _of(call, texts))
+            del held[: workers + 1]
         waiting += zip((kind for kind, _ in some), held, strict=True)
-    assert text is not None
     for kind, call in waiting:
         judge = measure.interruptions if kind == "interruption" else measure.false_ones
-        results.add(kind, judge(call, text), call)
+        results.add(kind, judge(call, _of(call, texts)), call)
+
+
+def _of(call: Held, texts: Mapping[str, measure.Reference]) -> measure.Reference:
+    """The text as the worker says it that had the call."""
+    if call.worker not in texts:
+        raise NotVerifiedError("a worker had no call in which nobody disturbed the agent")
+    return texts[call.worker]
 
 
 def _talk_to(kind: str, chosen: Sequence[Clip], seed: int) -> Phone:
