@@ -38,7 +38,6 @@ class Floor:
         settings: TurnSettings,
         owner: Literal["bridge", "engine"] = "bridge",
         language: str = "en",
-        under_way_ms: int = 0,
     ) -> None:
         """Start in LISTENING.
 
@@ -46,7 +45,6 @@ class Floor:
             settings: the agent's.
             owner: who ends turns. With "engine" there is no TurnEager, -Withdrawn or -Committed.
             language: whose backchannels don't interrupt.
-            under_way_ms: how old his audio is when it is told: so much longer he has spoken.
         """
         self.state = State.LISTENING
         self.turn = 0
@@ -70,7 +68,7 @@ class Floor:
         self._reply_open = False  # the engine has begun and not yet said ReplyDone
         self._audible = False  # some of the present reply has been queued for playout
         self._paused_ms = 0
-        self._against = Interruption(settings, under_way_ms)
+        self._against = Interruption(settings)
         self._looked_again_ms, self._looks = -1, 0  # behind the speech that ended there, how often
         self._kept: tuple[int, int] | None = None  # a turn that waits until the agent is done
         self._heeded = False  # words were made out of a segment that may not interrupt

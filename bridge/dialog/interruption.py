@@ -65,9 +65,9 @@ class Finding(Enum):
 class Interruption:
     """The evidence of one call."""
 
-    def __init__(self, settings: TurnSettings, under_way_ms: int = 0) -> None:
-        """Nothing is known yet; what he says is `under_way_ms` old when it is told."""
-        self._settings, self._under_way_ms = settings, under_way_ms
+    def __init__(self, settings: TurnSettings) -> None:
+        """Nothing is known yet."""
+        self._settings = settings
         self.start_ms = 0
         """Where the present stretch of speech began."""
         self.voiced_ms = 0
@@ -152,7 +152,7 @@ class Interruption:
             return Finding.NOISE if over else None
         long_ms = now_ms - self.start_ms
         silence_ms = now_ms - endpoint.end_ms
-        least_ms: float = self._settings.min_speech_while_speaking_ms - self._under_way_ms
+        least_ms: float = self._settings.min_speech_while_speaking_ms
         speaks = speaking or silence_ms <= CLOSURE * least_ms
         if self._weight is Weight.BACKCHANNEL and now_ms - self._until_ms <= FRESH_MS:
             least_ms *= LISTENED

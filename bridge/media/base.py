@@ -18,8 +18,6 @@ from bridge.dialog.flow import Flow
 
 FRAME_MS = 20
 """A frame's length: the grid of everything."""
-UNDER_WAY_MS = 40
-"""A caller's audio is so old when it is told: a packet of it, the jitter buffer, a delivery."""
 
 
 Straight = tuple[Callable[[list[Any], list[int], NDArray[np.int16]], Sequence[int]], Any]

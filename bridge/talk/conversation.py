@@ -43,7 +43,7 @@ from bridge.ears import Ears
 from bridge.engines.base import Engine
 from bridge.filler import Filler
 from bridge.garbage import weakly
-from bridge.media.base import UNDER_WAY_MS, Slot
+from bridge.media.base import Slot
 from bridge.mouth import Mouth
 from bridge.pbx.base import Incoming
 from bridge.recall import Memory, take_up
@@ -93,7 +93,7 @@ class Conversation:
         self._id, self._agent, self._engine, self._slot = call_id, agent, engine, slot
         self._tools, self._transcript, self._store = tools, transcript, store
         self._over, self._end = over, end
-        self._turns = Turns(agent.turns, engine.turns, agent.language, UNDER_WAY_MS)
+        self._turns = Turns(agent.turns, engine.turns, agent.language)
         self._watch = Stopwatch(
             lambda text: store.put(call_id, latency=text), count=weakly(Conversation._count, self)
         )

@@ -36,7 +36,6 @@ from bridge.dialog.turns import State, Turns
 from bridge.engines import stt_moonshine
 from bridge.engines.listening import AFTER_PAUSE, EVERY_MS, FIRST_MS, PRE_ROLL_MS, read_as
 from bridge.media import reflex
-from bridge.media.base import UNDER_WAY_MS
 from bridge.media.handle import DELAYS, LOUDEST_DB, ONSET, TRIPS_AT
 from bridge.media.reflex import ReflexBank
 from tests.bench.turns.corpus import ECHO_DB, Clip, folder
@@ -179,8 +178,7 @@ def _case(clip: Clip, agent: Agent) -> Case:
         samples[at : at + len(clip.pcm)] += clip.pcm
     frames = np.clip(samples, -32768, 32767).astype(np.int16).reshape(count, FRAME)
     speaks = clip.kind in ("interruption", "false")
-    turns = Turns(agent.turns, language=agent.language, under_way_ms=UNDER_WAY_MS)
-    case = Case(clip, frames, turns, agent, speaks)
+    case = Case(clip, frames, Turns(agent.turns, language=agent.language), agent, speaks)
     case.line = np.zeros((count, FRAME), np.int16)
     return case
 

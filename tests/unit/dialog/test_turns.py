@@ -30,9 +30,9 @@ SETTINGS = TurnSettings(
 class Floor:
     """Drives `Turns` by the audio clock and gathers actions."""
 
-    def __init__(self, owner="bridge", under_way_ms=0, **changes):
+    def __init__(self, owner="bridge", **changes):
         settings = TurnSettings(**{**SETTINGS.__dict__, **changes})
-        self.turns = Turns(settings, owner, under_way_ms=under_way_ms)
+        self.turns = Turns(settings, owner)
         self.at_ms = 0
         self.near = True
         self.pauses = []  # the hints, which bear on nothing
@@ -108,14 +108,6 @@ def test_caller_begins(state, kinds, after):
     floor = in_state(state)
     assert [type(a) for a in floor.speech(100)] == kinds
     assert floor.state is after
-
-
-def test_what_is_under_way_counts_as_spoken_against_the_agent():
-    floor = Floor(under_way_ms=40)
-    floor.agent("started")
-    began = floor.at_ms
-    floor.speech(180)
-    assert floor.speech(20) == [BargeIn(began, began + 200)]
 
 
 def test_caller_has_spoken_long_enough_against_the_agent():
