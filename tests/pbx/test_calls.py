@@ -89,10 +89,11 @@ def received(packets: Capture, phone: Baresip) -> np.ndarray:
 
 def likeness(heard: np.ndarray, said: np.ndarray) -> float:
     """How much `heard` holds of `said`: of each 100 ms the best correlation near its place, the
-    median of all. (A busy machine may hold a packet back and shift what follows by a frame.)"""
-    whole, part = heard.astype(float), said.astype(float)
-    at = int(np.correlate(whole, part, "valid").argmax())
+    median of all. (A busy machine may hold a packet back and shift what follows by a frame, and who
+    hangs up as soon as the last frame has been sent may not receive it.)"""
     step, slack = RATE // 10, RATE // 20
+    whole, part = np.pad(heard.astype(float), (0, slack)), said.astype(float)
+    at = int(np.correlate(whole, part, "valid").argmax())
     best = []
     for begin in range(0, len(part) - step, step):
         piece = part[begin : begin + step]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -95,10 +96,21 @@ class Caller:
         await until(lambda: self.memory.record().get("state") == "talking", "they talk")
 
     async def ask(self) -> None:
-        """For a human."""
-        await until(lambda: "help you" in self.memory.agent_said(), "the greeting was heard")
-        words = clip("Can I speak to a human, please?")
-        await asyncio.sleep(await self.phone.speak(words.pcm, RATE))
+        """For a human, until the agent agrees: a recogniser may mishear, and four ask at a time."""
+        await until(lambda: self.said("help you"), "the greeting was heard")
+        before = self.agreed()
+        for _ in range(3):
+            words = clip("Can I speak to a human, please?")
+            deadline = time.monotonic() + await self.phone.speak(words.pcm, RATE) + 8.0
+            while time.monotonic() < deadline:
+                if self.agreed() > before:
+                    return
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"no human was to be had: {self.memory.lines()}")
+
+    def agreed(self) -> int:
+        """How many times the agent has."""
+        return self.memory.agent_said().count("Of course.")
 
     async def rings(self) -> None:
         await until(lambda: self.memory.record().get("callee") == "ringing", "it rings")
