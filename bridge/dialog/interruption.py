@@ -7,7 +7,8 @@ evidence:
     INTERRUPTS  he has spoken for `min_speech_while_speaking_ms`, gaps up to `GAP_MS` included (half
                 as long again if all that was made out is a backchannel)
                 words that mean something, in `SOME_MS` of speech or at its end
-                any other word that he has left standing for `SETTLED_MS` of silence
+                any other word that he has left standing for `SETTLED_MS` of silence, or less where
+                he would have spoken for long enough by now
     NOTHING     he left a mere backchannel standing, or speech of which the recogniser makes nothing
                 `resume_ms` of silence, and no words have come: told as `WORDLESS`
                 no speech behind `NOISE_MS`, or somebody's in the background, or so much of what
@@ -159,23 +160,24 @@ class Interruption:
         if speaks and long_ms >= least_ms and 2 * self.voiced_ms >= long_ms:
             self.discredited = not self.certain
             return Finding.NOISE if self.discredited else Finding.INTERRUPTS
-        found = self._said(silence_ms, endpoint)
+        found = self._said(silence_ms, long_ms >= least_ms, endpoint)
         if found is None and now_ms - max(endpoint.end_ms, paused_ms) >= self._settings.resume_ms:
             return Finding.WORDLESS
         return found
 
-    def _said(self, silence_ms: int, endpoint: Endpointer) -> Finding | None:
-        """What his words tell."""
+    def _said(self, silence_ms: int, long: bool, endpoint: Endpointer) -> Finding | None:
+        """What his words tell; `long`: had he spoken on, that alone would interrupt."""
         whole = self._until_ms >= endpoint.end_ms
+        stands = whole and silence_ms >= PAUSE_MS
         settled = whole and silence_ms >= SETTLED_MS
         match self._weight:
             case None:
                 return None
             case Weight.WORDS:
                 some = self._until_ms - endpoint.start_ms >= SOME_MS
-                meant = some or (whole and silence_ms >= PAUSE_MS)
+                meant = some or stands
             case Weight.WORD:
-                meant = settled
+                meant = settled or (stands and long)
             case _:
                 return Finding.NOTHING if settled else None
         return Finding.INTERRUPTS if meant and self.certain else None

@@ -635,10 +635,16 @@ def test_the_next_look_may_read_otherwise_what_was_taken_for_a_sign_of_listening
 
 
 def test_one_word_counts_when_he_has_left_it_standing():
-    floor = paused(200)
+    floor = paused(200, min_speech_while_speaking_ms=600)
     assert say(floor, "Parking.") == []
     assert floor.silence(100) == []
     assert floor.silence(20)[0] == BargeIn(floor.began, floor.end + 200)
+
+
+def test_one_word_left_standing_counts_as_soon_as_length_alone_would_have():
+    floor = paused(200, min_speech_while_speaking_ms=300)
+    assert say(floor, "Parking.") == []
+    assert floor.silence(20)[0] == BargeIn(floor.began, floor.began + 300)
 
 
 def test_a_backchannel_with_which_a_sentence_begins_refutes_nothing():
