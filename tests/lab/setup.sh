@@ -111,9 +111,15 @@ host_install() {
   as_root apt-get update -q && as_root apt-get install -y -q --no-install-recommends "$@"
 }
 
-install_locked() {
-  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-  .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+# install_lock PYTHON LOCK [ITSELF]: what the lock names and nothing else, then the project itself, and
+# whether the lock forgot anything. --no-deps, because pip asks for the newest google-auth where a
+# package wants google-auth[requests], whatever the lock pins (pypa/pip#9644): each release of such a
+# package would break the set-up.
+install_lock() {
+  local pip=("$1" -m pip --disable-pip-version-check)
+  "${pip[@]}" install -q --require-hashes --no-deps -r "$2" || return
+  [ -z "${3-}" ] || "${pip[@]}" install -q --no-deps --no-build-isolation -e "$3" || return
+  "${pip[@]}" check
 }
 
 make_venv() {
@@ -130,7 +136,8 @@ make_venv() {
     step "making .venv with $("$python" -V)" "$python" -m venv --clear .venv
   fi
   rm -f .venv/.stamp
-  step "installing the bridge and its locked dependencies into .venv" install_locked
+  step "installing the bridge and its locked dependencies into .venv" \
+    install_lock .venv/bin/python requirements.lock .
   printf '%s\n' "$stamp" >.venv/.stamp
 }
 
@@ -334,7 +341,7 @@ make_pipecat() {
 
 install_pipecat() {
   .venv/bin/python -m venv "$1" &&
-    "$1/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$2"
+    install_lock "$1/bin/python" "$2"
 }
 
 # One set-up of this checkout at a time (the cache has a lock of its own, for other checkouts).
