@@ -66,7 +66,7 @@ if holder == ARGV[1] and ARGV[4] == '0' then
   redis.call('HSET', KEYS[3], 'holder', '')
 elseif ARGV[4] == '1'
     and (holder == ARGV[1]
-      or not late and (ARGV[5] == '1' and ends < now
+      or not late and (ARGV[5] == '1' and ends <= now
         or holder == '' and (not unknown or ARGV[7] == '1'))) then
   if holder ~= ARGV[1] then
     fence = fence + 1

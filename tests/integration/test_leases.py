@@ -158,9 +158,10 @@ async def test_only_who_has_seen_a_healthy_redis_judges_others(server, monkeypat
         assert dead == []
         assert not b.holds_door
         trusting(b)
-        await b.beat()
-        assert dead == ["a"]
-        assert b.holds_door
+        async with asyncio.timeout(5):
+            while (await b.beat(), not b.holds_door)[1]:  # a beat that came late takes no door
+                await asyncio.sleep(0.02)
+        assert set(dead) == {"a"}
 
 
 async def test_a_redis_that_fails_takes_the_right_to_judge_away(server):

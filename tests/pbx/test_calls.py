@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -420,10 +421,10 @@ async def test_a_local_stack_on_the_telephone(own: tuple[Stack, Path], tmp_path:
     [asked] = [line.text for line in memory.lines() if line.role == "caller"]
     assert "gift" in asked
     async with _running() as stt:
-        heard = words(await stt.transcribe(resample(received(packets, phone), RATE, stt.rate)))
-    said = words(memory.agent_said())
-    missing = [word for word in said if word not in heard]
-    assert len(missing) <= len(said) / 3, (said, heard)
+        heard = letters(await stt.transcribe(resample(received(packets, phone), RATE, stt.rate)))
+    said = letters(memory.agent_said())
+    found = SequenceMatcher(None, said, heard, autojunk=False).get_matching_blocks()
+    assert sum(block.size for block in found) >= 2 / 3 * len(said), (said, heard)
     assert stack.pbx.wait_idle() == []
 
 
@@ -431,8 +432,9 @@ def agent_lines(memory: Memory) -> list[Line]:
     return [line for line in memory.lines() if line.role == "agent"]
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
+def letters(text: str) -> str:
+    """Without the gaps between words, which a recogniser sets as it likes ("bookshop")."""
+    return "".join(re.findall(r"[a-z]", text.lower()))
 
 
 async def test_many_callers_at_once(stack: Stack) -> None:
